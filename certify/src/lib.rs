@@ -1,0 +1,1 @@
+//! What provably holds: interval bounds, verdicts, radii and attacks.

@@ -1,0 +1,1 @@
+//! What breaks: bit flips of packed weights and of the KV cache, and their statistics.

@@ -1,0 +1,1 @@
+//! How it is told: the report contract and its faces.
