@@ -1,0 +1,150 @@
+//! AVX2: half a block is 8 rows by 16 columns, one register.
+//!
+//! `vpmaddubsw` adds two products of unsigned and signed bytes into 16 bits. A pair is at most
+//! 2 * 3 * 128 = 768 in magnitude, so the int16 sums of [`PATIENCE`] blocks (four pairs each) stay
+//! within 10 * 4 * 768 = 30,720 and never wrap; then they are widened. The widths of boxes reach
+//! 2 * 255 * 2 = 1,020 a pair, and 8 * 4 * 1,020 = 32,640.
+
+use std::arch::x86_64::*;
+
+use super::scalar::group_width;
+use super::{
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
+};
+
+pub(super) static TABLE: Kernels = table!("avx2", ternary, spread, self::floats);
+
+stamp_floats!("avx2");
+
+/// Blocks whose int16 sums are added before they are widened.
+const PATIENCE: usize = 10;
+/// The same for the widths of boxes.
+const SPREAD_PATIENCE: usize = 8;
+/// Token rows that share one unpacking.
+const TILE: usize = 4;
+
+fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
+    let width = group_width(group, codes.len(), out.len());
+    let mut rest = (codes, out);
+    while !rest.0.is_empty() {
+        let rows = if rest.0.len() >= TILE * width { TILE } else { 1 };
+        let (now, later) = rest.0.split_at(rows * width);
+        let (results, behind) = rest.1.split_at_mut(rows * GROUP_ROWS);
+        for half in 0..2 {
+            // SAFETY: the table's constructor detected AVX2.
+            unsafe {
+                match rows {
+                    TILE => ternary_half::<TILE>(group, now, half, results),
+                    _ => ternary_half::<1>(group, now, half, results),
+                }
+            }
+        }
+        rest = (later, behind);
+    }
+}
+
+/// The half of a block: 32 bytes, 8 rows.
+#[target_feature(enable = "avx2")]
+fn load_half(block: &[u8], half: usize) -> __m256i {
+    let bytes = &block[32 * half..32 * half + 32];
+    // SAFETY: the slice is 32 bytes long, and the load asks for no alignment.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// The four quarters of codes in a half block, each in the low bits of its byte.
+#[target_feature(enable = "avx2")]
+fn quarters(packed: __m256i) -> [__m256i; 4] {
+    let three = _mm256_set1_epi8(3);
+    [
+        _mm256_and_si256(packed, three),
+        _mm256_and_si256(_mm256_srli_epi16::<2>(packed), three),
+        _mm256_and_si256(_mm256_srli_epi16::<4>(packed), three),
+        _mm256_and_si256(_mm256_srli_epi16::<6>(packed), three),
+    ]
+}
+
+/// Adds pairs of int16 to int32 sums.
+#[target_feature(enable = "avx2")]
+fn widen(sums: __m256i, pairs: __m256i) -> __m256i {
+    _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+}
+
+#[target_feature(enable = "avx2")]
+fn store(sums: __m256i, out: &mut [i32]) {
+    assert_eq!(out.len(), 8);
+    // SAFETY: `out` has room for 8 int32, and the store asks for no alignment.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) }
+}
+
+#[inline(always)]
+fn four_signed(q: &[i8]) -> i32 {
+    i32::from_le_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8])
+}
+
+#[target_feature(enable = "avx2")]
+fn ternary_half<const M: usize>(group: &[u8], codes: &[i8], half: usize, out: &mut [i32]) {
+    let width = codes.len() / M;
+    let mut sums = [_mm256_setzero_si256(); M];
+    for (index, blocks) in group.chunks(PATIENCE * BLOCK_BYTES).enumerate() {
+        let mut pairs = [_mm256_setzero_si256(); M];
+        for (inner, block) in blocks.chunks_exact(BLOCK_BYTES).enumerate() {
+            let column = (index * PATIENCE + inner) * BLOCK_COLUMNS;
+            for (quarter, weights) in quarters(load_half(block, half)).into_iter().enumerate() {
+                for m in 0..M {
+                    let at = m * width + column + 4 * quarter;
+                    let activations = _mm256_set1_epi32(four_signed(&codes[at..at + 4]));
+                    let products = _mm256_maddubs_epi16(weights, activations);
+                    pairs[m] = _mm256_add_epi16(pairs[m], products);
+                }
+            }
+        }
+        for m in 0..M {
+            sums[m] = widen(sums[m], pairs[m]);
+        }
+    }
+    for m in 0..M {
+        let token = &codes[m * width..(m + 1) * width];
+        let offset = token.iter().map(|&q| i32::from(q)).sum();
+        let at = m * GROUP_ROWS + 8 * half;
+        store(_mm256_sub_epi32(sums[m], _mm256_set1_epi32(offset)), &mut out[at..at + 8]);
+    }
+}
+
+fn spread(group: &[u8], widths: &[u8], plus: &mut [i32], minus: &mut [i32]) {
+    let width = group_width(group, widths.len(), plus.len());
+    assert_eq!(plus.len(), minus.len(), "both signs have as many results");
+    for (m, token) in widths.chunks_exact(width).enumerate() {
+        let results = m * GROUP_ROWS..(m + 1) * GROUP_ROWS;
+        for half in 0..2 {
+            let (plus, minus) = (&mut plus[results.clone()], &mut minus[results.clone()]);
+            // SAFETY: the table's constructor detected AVX2.
+            unsafe { spread_half(group, token, half, plus, minus) }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn spread_half(group: &[u8], token: &[u8], half: usize, plus: &mut [i32], minus: &mut [i32]) {
+    let one = _mm256_set1_epi8(1);
+    let (mut ups, mut downs) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+    for (index, blocks) in group.chunks(SPREAD_PATIENCE * BLOCK_BYTES).enumerate() {
+        let (mut up, mut down) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+        for (inner, block) in blocks.chunks_exact(BLOCK_BYTES).enumerate() {
+            let column = (index * SPREAD_PATIENCE + inner) * BLOCK_COLUMNS;
+            for (quarter, weights) in quarters(load_half(block, half)).into_iter().enumerate() {
+                let at = column + 4 * quarter;
+                let d =
+                    i32::from_le_bytes([token[at], token[at + 1], token[at + 2], token[at + 3]]);
+                let operand = _mm256_set1_epi32(d);
+                let positive = _mm256_subs_epu8(weights, one);
+                let negative = _mm256_subs_epu8(one, weights);
+                up = _mm256_add_epi16(up, _mm256_maddubs_epi16(operand, positive));
+                down = _mm256_add_epi16(down, _mm256_maddubs_epi16(operand, negative));
+            }
+        }
+        ups = widen(ups, up);
+        downs = widen(downs, down);
+    }
+    store(ups, &mut plus[8 * half..8 * half + 8]);
+    store(downs, &mut minus[8 * half..8 * half + 8]);
+}

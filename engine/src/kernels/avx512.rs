@@ -1,0 +1,178 @@
+//! AVX-512 with VNNI: one 64-byte block is 16 rows by 16 columns, one register.
+//!
+//! `vpdpbusd` multiplies unsigned by signed bytes and adds four products to each of 16 int32 lanes,
+//! one lane a row. The operand of the codes 0..3 is unsigned, the int8 activations signed; the sum
+//! of `(code - 1) q` is the sum of `code q` less the sum of `q`. Exact: at most 3 * 128 * K for any
+//! operand, below 2^31 up to K = 5.5 million.
+
+use std::arch::x86_64::*;
+
+use super::scalar::group_width;
+use super::{
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
+};
+
+pub(super) static TABLE: Kernels = table!("avx512", ternary, spread, self::floats);
+
+stamp_floats!("avx512f,avx512bw,avx2");
+
+/// Token rows that share one unpacking of a block: eight accumulators hide the latency.
+const TILE: usize = 8;
+
+fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
+    let width = group_width(group, codes.len(), out.len());
+    let mut rest = (codes, out);
+    while !rest.0.is_empty() {
+        let rows = (rest.0.len() / width).min(TILE);
+        let (now, later) = rest.0.split_at(rows * width);
+        let (results, behind) = rest.1.split_at_mut(rows * GROUP_ROWS);
+        // SAFETY: the table's constructor detected the features that these functions enable.
+        unsafe {
+            match rows {
+                8 => ternary_tile::<8>(group, now, results),
+                7 => ternary_tile::<7>(group, now, results),
+                6 => ternary_tile::<6>(group, now, results),
+                5 => ternary_tile::<5>(group, now, results),
+                4 => ternary_tile::<4>(group, now, results),
+                3 => ternary_tile::<3>(group, now, results),
+                2 => ternary_tile::<2>(group, now, results),
+                _ => ternary_row(group, now, results),
+            }
+        }
+        rest = (later, behind);
+    }
+}
+
+/// Four activations as one int32, for a broadcast to all lanes.
+#[inline(always)]
+fn four(bytes: &[u8]) -> i32 {
+    i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+fn as_bytes(codes: &[i8]) -> &[u8] {
+    // SAFETY: i8 and u8 have the same size and alignment, and every bit pattern is valid in both.
+    unsafe { std::slice::from_raw_parts(codes.as_ptr().cast(), codes.len()) }
+}
+
+/// One token row: the codes stay where they are in their bytes (times 1, 4, 16, 64), in four
+/// accumulators, and the sums are shifted once at the end. Exact up to K = 349,000 even if every
+/// code is 3 and every activation -128.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn ternary_row(group: &[u8], codes: &[i8], out: &mut [i32]) {
+    if codes.len() > 300_000 {
+        return ternary_tile::<1>(group, codes, out);
+    }
+    let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
+    let mut sums = [_mm512_setzero_si512(); 4];
+    let blocks = group.chunks_exact(BLOCK_BYTES).zip(as_bytes(codes).chunks_exact(BLOCK_COLUMNS));
+    for (block, operand) in blocks {
+        // SAFETY: a block is 64 bytes long, and the load asks for no alignment.
+        let packed = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+        for quarter in 0..4 {
+            let activations = _mm512_set1_epi32(four(&operand[4 * quarter..]));
+            let weights = _mm512_and_si512(packed, masks[quarter]);
+            sums[quarter] = _mm512_dpbusd_epi32(sums[quarter], weights, activations);
+        }
+    }
+    let total = _mm512_add_epi32(
+        _mm512_add_epi32(sums[0], _mm512_srai_epi32::<2>(sums[1])),
+        _mm512_add_epi32(_mm512_srai_epi32::<4>(sums[2]), _mm512_srai_epi32::<6>(sums[3])),
+    );
+    let offset = codes.iter().map(|&q| i32::from(q)).sum();
+    store(_mm512_sub_epi32(total, _mm512_set1_epi32(offset)), out);
+}
+
+#[target_feature(enable = "avx512f")]
+fn store(sums: __m512i, out: &mut [i32]) {
+    assert_eq!(out.len(), GROUP_ROWS);
+    // SAFETY: `out` has room for 16 int32, and the store asks for no alignment.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) }
+}
+
+/// `M` token rows share each unpacked quarter of a block.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn ternary_tile<const M: usize>(group: &[u8], codes: &[i8], out: &mut [i32]) {
+    let width = codes.len() / M;
+    let bytes = as_bytes(codes);
+    let tokens: [&[u8]; M] = std::array::from_fn(|m| &bytes[m * width..(m + 1) * width]);
+    let three = _mm512_set1_epi8(3);
+    let mut sums = [_mm512_setzero_si512(); M];
+    for (index, block) in group.chunks_exact(BLOCK_BYTES).enumerate() {
+        // SAFETY: a block is 64 bytes long, and the load asks for no alignment.
+        let packed = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+        let quarters = [
+            _mm512_and_si512(packed, three),
+            _mm512_and_si512(_mm512_srli_epi32::<2>(packed), three),
+            _mm512_and_si512(_mm512_srli_epi32::<4>(packed), three),
+            _mm512_and_si512(_mm512_srli_epi32::<6>(packed), three),
+        ];
+        let operands: [&[u8; 16]; M] = std::array::from_fn(|m| {
+            let at = index * BLOCK_COLUMNS;
+            tokens[m][at..at + BLOCK_COLUMNS].try_into().expect("a block of 16 columns")
+        });
+        for quarter in 0..4 {
+            for m in 0..M {
+                let activations = _mm512_set1_epi32(four(&operands[m][4 * quarter..]));
+                sums[m] = _mm512_dpbusd_epi32(sums[m], quarters[quarter], activations);
+            }
+        }
+    }
+    for m in 0..M {
+        let offset = tokens[m].iter().map(|&q| i32::from(q as i8)).sum();
+        let total = _mm512_sub_epi32(sums[m], _mm512_set1_epi32(offset));
+        store(total, &mut out[m * GROUP_ROWS..(m + 1) * GROUP_ROWS]);
+    }
+}
+
+fn spread(group: &[u8], widths: &[u8], plus: &mut [i32], minus: &mut [i32]) {
+    let width = group_width(group, widths.len(), plus.len());
+    assert_eq!(plus.len(), minus.len(), "both signs have as many results");
+    let mut rest = (widths, plus, minus);
+    while !rest.0.is_empty() {
+        let rows = if rest.0.len() >= 4 * width { 4 } else { 1 };
+        let (now, later) = rest.0.split_at(rows * width);
+        let (plus, plus_behind) = rest.1.split_at_mut(rows * GROUP_ROWS);
+        let (minus, minus_behind) = rest.2.split_at_mut(rows * GROUP_ROWS);
+        // SAFETY: the table's constructor detected the features that these functions enable.
+        unsafe {
+            match rows {
+                4 => spread_tile::<4>(group, now, plus, minus),
+                _ => spread_tile::<1>(group, now, plus, minus),
+            }
+        }
+        rest = (later, plus_behind, minus_behind);
+    }
+}
+
+/// The widths are the unsigned operand here, the parts of the weights the signed one.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn spread_tile<const M: usize>(group: &[u8], widths: &[u8], plus: &mut [i32], minus: &mut [i32]) {
+    let width = widths.len() / M;
+    let (one, three) = (_mm512_set1_epi8(1), _mm512_set1_epi8(3));
+    let mut ups = [_mm512_setzero_si512(); M];
+    let mut downs = [_mm512_setzero_si512(); M];
+    for (index, block) in group.chunks_exact(BLOCK_BYTES).enumerate() {
+        // SAFETY: a block is 64 bytes long, and the load asks for no alignment.
+        let packed = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+        let quarters = [
+            _mm512_and_si512(packed, three),
+            _mm512_and_si512(_mm512_srli_epi32::<2>(packed), three),
+            _mm512_and_si512(_mm512_srli_epi32::<4>(packed), three),
+            _mm512_and_si512(_mm512_srli_epi32::<6>(packed), three),
+        ];
+        for quarter in 0..4 {
+            let up = _mm512_subs_epu8(quarters[quarter], one);
+            let down = _mm512_subs_epu8(one, quarters[quarter]);
+            for m in 0..M {
+                let at = m * width + index * BLOCK_COLUMNS + 4 * quarter;
+                let operand = _mm512_set1_epi32(four(&widths[at..at + 4]));
+                ups[m] = _mm512_dpbusd_epi32(ups[m], operand, up);
+                downs[m] = _mm512_dpbusd_epi32(downs[m], operand, down);
+            }
+        }
+    }
+    for m in 0..M {
+        store(ups[m], &mut plus[m * GROUP_ROWS..(m + 1) * GROUP_ROWS]);
+        store(downs[m], &mut minus[m * GROUP_ROWS..(m + 1) * GROUP_ROWS]);
+    }
+}

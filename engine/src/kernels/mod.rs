@@ -1,0 +1,132 @@
+//! Whole-loop kernels behind one table, one table an instruction set.
+//!
+//! A table is plain data: a name and function pointers. Its constructor is the only door to it and
+//! returns `None` where the processor lacks the instructions, so a value of type `&Kernels` is the
+//! proof that calling it is sound. The choice is a value that the caller carries, never a global.
+//!
+//! Integer products are exact, so their order is free. Float programs are written once, in
+//! [`crate::numerics`], and stamped into each table; a compiler may vectorise them but not reorder.
+//! Invariant: all tables give the same bits (`suite` shows it for every table on every shape).
+//!
+//! Packed ternary rows come in groups of [`GROUP_ROWS`] rows; see [`crate::packing::TernaryRows`]
+//! for the layout. Codes are `weight + 1`; the unused code 3 counts as +2, as in today's readers.
+
+#![allow(unsafe_code, reason = "intrinsics; each block proves its preconditions")]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod programs;
+mod scalar;
+#[cfg(test)]
+mod suite;
+
+/// Rows of a packed group.
+pub const GROUP_ROWS: usize = 16;
+/// Columns of a packed block: a block is 16 rows by 16 columns in 64 bytes.
+pub const BLOCK_COLUMNS: usize = 16;
+/// Bytes of a packed block.
+pub const BLOCK_BYTES: usize = 64;
+
+/// `fn(group, codes, out)`: for each token row of int8 `codes` (as wide as the group, padded to
+/// whole blocks) the 16 sums of `(code - 1) * activation`, added to nothing: `out` is overwritten.
+pub type TernaryProduct = fn(&[u8], &[i8], &mut [i32]);
+
+/// `fn(group, widths, plus, minus)`: for each token row of `widths` in 0..=255 the 16 sums over the
+/// positive parts of the weights and the 16 sums over the magnitudes of the negative ones.
+pub type TernarySpread = fn(&[u8], &[u8], &mut [i32], &mut [i32]);
+
+/// One instruction set's kernels.
+#[derive(Debug)]
+pub struct Kernels {
+    /// The name on the command line: `scalar`, `avx2`, `avx512`, `neon`.
+    pub name: &'static str,
+    /// Packed ternary group times int8 token rows.
+    pub ternary: TernaryProduct,
+    /// Packed ternary group, split by sign, times the widths of integer boxes.
+    pub spread: TernarySpread,
+    /// `dot16` of two rows.
+    pub dot: fn(&[f32], &[f32]) -> f32,
+    /// `dot16` of one row with each of several rows that lie behind one another.
+    pub dot_rows: fn(&[f32], &[f32], &mut [f32]),
+    /// Adds `shares[j] * rows[j]` to `out` in rising `j`.
+    pub weighted_sum: fn(&[f32], &[f32], &mut [f32]),
+    /// RMSNorm of one row: `(x, gains, eps, y)`.
+    pub rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
+    /// The largest magnitude of a row; NaN if one is NaN.
+    pub absmax: fn(&[f32]) -> f32,
+    /// The int8 codes of a row at a scale, and their sum.
+    pub codes: fn(&[f32], f32, &mut [i8]) -> i32,
+    /// Softmax in place.
+    pub softmax: fn(&mut [f32]),
+    /// `relu(g)^2 u`.
+    pub relu2_gate: fn(&[f32], &[f32], &mut [f32]),
+    /// `silu(g) u`.
+    pub silu_gate: fn(&[f32], &[f32], &mut [f32]),
+    /// bf16 bits to f32.
+    pub widen_bf16: fn(&[u16], &mut [f32]),
+}
+
+/// The portable table; every processor has it.
+#[must_use]
+pub fn scalar() -> &'static Kernels {
+    &scalar::TABLE
+}
+
+/// The table for AVX2, where the processor has it.
+#[must_use]
+pub fn avx2() -> Option<&'static Kernels> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        return Some(&avx2::TABLE);
+    }
+    None
+}
+
+/// The table for AVX-512 (F, BW, VNNI), where the processor has them.
+#[must_use]
+pub fn avx512() -> Option<&'static Kernels> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("avx2")
+    {
+        return Some(&avx512::TABLE);
+    }
+    None
+}
+
+/// The table for NEON, where the processor has it.
+#[must_use]
+pub fn neon() -> Option<&'static Kernels> {
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        return Some(&neon::TABLE);
+    }
+    None
+}
+
+/// The names of all tables that exist, for messages and completions.
+pub const NAMES: [&str; 4] = ["scalar", "avx2", "avx512", "neon"];
+
+/// All tables that this processor can run, slowest first.
+#[must_use]
+pub fn available() -> Vec<&'static Kernels> {
+    [Some(scalar()), neon(), avx2(), avx512()].into_iter().flatten().collect()
+}
+
+/// The fastest table that this processor can run.
+#[must_use]
+pub fn best() -> &'static Kernels {
+    available().last().copied().unwrap_or(scalar())
+}
+
+/// The table of a name, if this processor can run it.
+#[must_use]
+pub fn named(name: &str) -> Option<&'static Kernels> {
+    available().into_iter().find(|table| table.name == name)
+}

@@ -1,0 +1,152 @@
+//! Float programs over several rows, and the macro that stamps every float program into a table.
+//!
+//! The bodies are `inline(always)`: inlined into a function that enables an instruction set, they
+//! are compiled for it. Rust neither contracts nor reassociates float operations, so the bits stay.
+
+use crate::numerics;
+
+/// `dot16` of `x` with each row of `rows`; each result has its own lanes, so four rows may run side
+/// by side and hide the latency of the additions.
+#[inline(always)]
+pub(super) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
+    let width = x.len();
+    assert_eq!(rows.len(), width * out.len(), "rows of the width of x");
+    let mut row = 0;
+    while row + 4 <= out.len() {
+        let four = &rows[row * width..(row + 4) * width];
+        out[row..row + 4].copy_from_slice(&dot_four(x, four));
+        row += 4;
+    }
+    for index in row..out.len() {
+        out[index] = numerics::dot16(x, &rows[index * width..(index + 1) * width]);
+    }
+}
+
+/// Four dot products at once, each in the order of `dot16`.
+#[inline(always)]
+fn dot_four(x: &[f32], rows: &[f32]) -> [f32; 4] {
+    let width = x.len();
+    let (a, rest) = rows.split_at(width);
+    let (b, rest) = rest.split_at(width);
+    let (c, d) = rest.split_at(width);
+    let mut lanes = [[0f32; 16]; 4];
+    let whole = width / 16 * 16;
+    let mut k = 0;
+    while k < whole {
+        let chunk = &x[k..k + 16];
+        let (ra, rb, rc, rd) = (&a[k..k + 16], &b[k..k + 16], &c[k..k + 16], &d[k..k + 16]);
+        for j in 0..16 {
+            lanes[0][j] += chunk[j] * ra[j];
+            lanes[1][j] += chunk[j] * rb[j];
+            lanes[2][j] += chunk[j] * rc[j];
+            lanes[3][j] += chunk[j] * rd[j];
+        }
+        k += 16;
+    }
+    for j in 0..width - whole {
+        for (lane, row) in lanes.iter_mut().zip([a, b, c, d]) {
+            lane[j] += x[whole + j] * row[whole + j];
+        }
+    }
+    // The lanes already hold what sum16 would put there: summing them again is its tree.
+    [
+        numerics::sum16(&lanes[0]),
+        numerics::sum16(&lanes[1]),
+        numerics::sum16(&lanes[2]),
+        numerics::sum16(&lanes[3]),
+    ]
+}
+
+/// `out += shares[j] * rows[j]` in rising `j`.
+#[inline(always)]
+pub(super) fn weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) {
+    assert_eq!(rows.len(), shares.len() * out.len(), "one row a share");
+    for (&share, row) in shares.iter().zip(rows.chunks_exact(out.len())) {
+        for (sum, &value) in out.iter_mut().zip(row) {
+            *sum += share * value;
+        }
+    }
+}
+
+/// bf16 to f32: the bits are the upper half.
+#[inline(always)]
+pub(super) fn widen_bf16(bits: &[u16], out: &mut [f32]) {
+    assert_eq!(bits.len(), out.len(), "as many results as values");
+    for (value, &half) in out.iter_mut().zip(bits) {
+        *value = f32::from_bits(u32::from(half) << 16);
+    }
+}
+
+/// Defines, for one set of target features, the float entries of a table as safe functions.
+///
+/// Each is reached only through a table, and a table only through its constructor, which has seen
+/// the features on this processor.
+macro_rules! stamp_floats {
+    ($features:literal) => {
+        mod floats {
+            use crate::kernels::programs;
+            use crate::numerics;
+            crate::kernels::programs::stamp_floats!(@fn $features,
+                dot(a: &[f32], b: &[f32]) -> f32 { numerics::dot16(a, b) }
+                dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) -> () {
+                    programs::dot_rows(x, rows, out)
+                }
+                weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) -> () {
+                    programs::weighted_sum(shares, rows, out)
+                }
+                rms_norm(x: &[f32], g: &[f32], eps: f32, y: &mut [f32]) -> () {
+                    numerics::rms_norm_row(x, g, eps, y)
+                }
+                absmax(x: &[f32]) -> f32 { numerics::absmax(x) }
+                codes(x: &[f32], t: f32, codes: &mut [i8]) -> i32 {
+                    numerics::codes_of(x, t, codes)
+                }
+                softmax(scores: &mut [f32]) -> () { numerics::softmax_row(scores) }
+                relu2_gate(g: &[f32], u: &[f32], y: &mut [f32]) -> () {
+                    numerics::gate_row(g, u, y, numerics::relu2)
+                }
+                silu_gate(g: &[f32], u: &[f32], y: &mut [f32]) -> () {
+                    numerics::gate_row(g, u, y, numerics::silu)
+                }
+                widen_bf16(bits: &[u16], out: &mut [f32]) -> () {
+                    programs::widen_bf16(bits, out)
+                }
+            );
+        }
+    };
+    (@fn $features:literal, $($name:ident($($arg:ident: $type:ty),*) -> $out:ty $body:block)*) => {
+        $(
+            pub(super) fn $name($($arg: $type),*) -> $out {
+                #[target_feature(enable = $features)]
+                fn stamped($($arg: $type),*) -> $out $body
+                // SAFETY: this function is private to a table, and the table's constructor returned
+                // it only after it detected every feature named here.
+                unsafe { stamped($($arg),*) }
+            }
+        )*
+    };
+}
+pub(super) use stamp_floats;
+
+/// A table from its two integer kernels and its module of float entries.
+macro_rules! table {
+    ($name:literal, $ternary:expr, $spread:expr, $floats:path) => {{
+        use $floats as floats;
+        $crate::kernels::Kernels {
+            name: $name,
+            ternary: $ternary,
+            spread: $spread,
+            dot: floats::dot,
+            dot_rows: floats::dot_rows,
+            weighted_sum: floats::weighted_sum,
+            rms_norm: floats::rms_norm,
+            absmax: floats::absmax,
+            codes: floats::codes,
+            softmax: floats::softmax,
+            relu2_gate: floats::relu2_gate,
+            silu_gate: floats::silu_gate,
+            widen_bf16: floats::widen_bf16,
+        }
+    }};
+}
+pub(super) use table;

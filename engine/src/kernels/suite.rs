@@ -1,0 +1,136 @@
+//! One suite, stamped on every table: each must give the bits of the portable one.
+//!
+//! Inputs are painted with period 251, so that swapped blocks cannot cancel out; shapes lie on both
+//! sides of every boundary; extreme codes (the unused one, -128, widths of 255) are among them.
+//! `BITNET_REQUIRE_KERNELS=scalar,avx2` makes a missing table a failure instead of a silent pass.
+
+use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, available, scalar};
+
+fn paint(index: usize, salt: usize) -> u8 {
+    (((index + salt) % 251) * 37 % 256) as u8
+}
+
+const GUARD: i32 = 0x5a5a_5a5a;
+
+/// Runs a kernel with guard words around its results.
+fn guarded(len: usize, run: impl FnOnce(&mut [i32])) -> Vec<i32> {
+    let mut all = vec![GUARD; len + 2 * GROUP_ROWS];
+    run(&mut all[GROUP_ROWS..GROUP_ROWS + len]);
+    assert!(all[..GROUP_ROWS].iter().chain(&all[GROUP_ROWS + len..]).all(|&word| word == GUARD));
+    all[GROUP_ROWS..GROUP_ROWS + len].to_vec()
+}
+
+fn ternary_of(table: &Kernels, group: &[u8], codes: &[i8], tokens: usize) -> Vec<i32> {
+    guarded(tokens * GROUP_ROWS, |out| (table.ternary)(group, codes, out))
+}
+
+fn spread_of(table: &Kernels, group: &[u8], widths: &[u8], tokens: usize) -> Vec<i32> {
+    let mut plus = vec![0; tokens * GROUP_ROWS];
+    let minus = guarded(plus.len(), |minus| (table.spread)(group, widths, &mut plus, minus));
+    plus.into_iter().chain(minus).collect()
+}
+
+const BLOCK_COUNTS: [usize; 12] = [1, 2, 3, 7, 8, 9, 10, 11, 16, 21, 40, 432];
+
+fn integer_kernels_agree(table: &Kernels) {
+    for blocks in BLOCK_COUNTS {
+        for tokens in [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17] {
+            let group: Vec<u8> = (0..blocks * BLOCK_BYTES).map(|i| paint(i, blocks)).collect();
+            let width = blocks * BLOCK_COLUMNS;
+            let bytes: Vec<u8> = (0..tokens * width).map(|i| paint(i, tokens + 7)).collect();
+            let codes: Vec<i8> = bytes.iter().map(|&b| b as i8).collect();
+            let name = format!("{} blocks={blocks} tokens={tokens}", table.name);
+            assert_eq!(
+                ternary_of(table, &group, &codes, tokens),
+                ternary_of(scalar(), &group, &codes, tokens),
+                "{name}"
+            );
+            assert_eq!(
+                spread_of(table, &group, &bytes, tokens),
+                spread_of(scalar(), &group, &bytes, tokens),
+                "{name}"
+            );
+        }
+    }
+}
+
+fn extreme_codes_do_not_wrap(table: &Kernels) {
+    let blocks = 2000;
+    let width = blocks * BLOCK_COLUMNS;
+    for (byte, weight) in [(0xffu8, 2), (0x00, -1), (0xaa, 1), (0x55, 0)] {
+        let group = vec![byte; blocks * BLOCK_BYTES];
+        for q in [-128i8, 127] {
+            let sums = ternary_of(table, &group, &vec![q; width], 1);
+            let expected = weight * i32::from(q) * width as i32;
+            assert!(sums.iter().all(|&sum| sum == expected), "{} {byte:#x} {q}", table.name);
+        }
+        let sums = spread_of(table, &group, &vec![255; width], 1);
+        let full = 255 * width as i32;
+        let expected = [weight.max(0) * full, (-weight).max(0) * full];
+        assert!(sums[..16].iter().all(|&sum| sum == expected[0]), "{} {byte:#x}", table.name);
+        assert!(sums[16..].iter().all(|&sum| sum == expected[1]), "{} {byte:#x}", table.name);
+    }
+}
+
+fn floats(n: usize, salt: usize) -> Vec<f32> {
+    (0..n).map(|i| (f32::from(paint(i, salt)) - 127.0) / 17.0).collect()
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|value| value.to_bits()).collect()
+}
+
+/// All row-shaped float results of a table for rows of `n` values, as bits.
+fn float_results(table: &Kernels, n: usize) -> Vec<u32> {
+    let (x, y) = (floats(n, 3), floats(n, 101));
+    let mut out = vec![0.0; n];
+    let mut all = bits(&[(table.dot)(&x, &y), (table.absmax)(&x)]);
+    (table.rms_norm)(&x, &y, 1e-5, &mut out);
+    all.extend(bits(&out));
+    for gate in [table.relu2_gate, table.silu_gate] {
+        gate(&x, &y, &mut out);
+        all.extend(bits(&out));
+    }
+    let mut shares = x.clone();
+    (table.softmax)(&mut shares);
+    all.extend(bits(&shares));
+    let mut codes = vec![0i8; n];
+    all.push((table.codes)(&x, 13.37, &mut codes) as u32);
+    all.extend(codes.iter().map(|&q| q as u32));
+    let halves: Vec<u16> = (0..n).map(|i| u16::from(paint(i, 5)) << 7).collect();
+    (table.widen_bf16)(&halves, &mut out);
+    all.extend(bits(&out));
+    for count in [1, 3, 4, 9] {
+        let rows = floats(n * count, 57);
+        let mut dots = vec![0.0; count];
+        (table.dot_rows)(&x, &rows, &mut dots);
+        all.extend(bits(&dots));
+        let mut sum = y.clone();
+        (table.weighted_sum)(&floats(count, 9), &rows, &mut sum);
+        all.extend(bits(&sum));
+    }
+    all
+}
+
+fn float_kernels_agree(table: &Kernels) {
+    for n in [1, 2, 15, 16, 17, 31, 32, 33, 64, 100, 127, 257, 1000] {
+        assert_eq!(float_results(table, n), float_results(scalar(), n), "{} n={n}", table.name);
+    }
+}
+
+#[test]
+fn every_table_gives_the_bits_of_the_portable_one() {
+    for table in available() {
+        integer_kernels_agree(table);
+        extreme_codes_do_not_wrap(table);
+        float_kernels_agree(table);
+    }
+}
+
+#[test]
+fn required_tables_are_there() {
+    let required = std::env::var("BITNET_REQUIRE_KERNELS").unwrap_or_default();
+    for name in required.split(',').filter(|name| !name.is_empty()) {
+        assert!(super::named(name).is_some(), "this processor lacks the required table {name}");
+    }
+}

@@ -1,0 +1,145 @@
+//! The shape of a model, checked as a whole before any weight is read.
+
+/// What happens to the input of a linear layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activations {
+    /// Absmax int8 codes per token (BitNet).
+    PerTokenInt8,
+    /// Nothing: float products.
+    None,
+}
+
+impl Activations {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PerTokenInt8 => "per_token_int8",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The gate of the feed-forward block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gate {
+    /// `relu(g)^2 u`.
+    Relu2,
+    /// `silu(g) u`.
+    Silu,
+}
+
+impl Gate {
+    /// The name in configurations and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relu2 => "relu2",
+            Self::Silu => "silu",
+        }
+    }
+}
+
+/// The shape of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `bitnet`, `llama`, ...
+    pub architecture: String,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width of the feed-forward block.
+    pub ffn: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of a head; even.
+    pub head_dim: usize,
+    /// Number of tokens.
+    pub vocabulary: usize,
+    /// Positions that the model was made for.
+    pub max_positions: usize,
+    /// Epsilon of the norms.
+    pub eps: f32,
+    /// Base of the rotary frequencies.
+    pub theta: f64,
+    /// The gate of the feed-forward block.
+    pub gate: Gate,
+    /// What happens to the input of a converted linear layer.
+    pub activations: Activations,
+    /// Whether head and embedding are one tensor.
+    pub tied: bool,
+    /// Tokens that end a text.
+    pub end_tokens: Vec<u32>,
+}
+
+/// A shape that no model has.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("the configuration says {field} = {got}, expected {expected}")]
+pub struct ConfigError {
+    /// The field of the configuration.
+    pub field: &'static str,
+    /// What it says.
+    pub got: String,
+    /// What would do.
+    pub expected: String,
+}
+
+/// No field of a shape may exceed this; it keeps every product of three far from overflow.
+const LARGEST: usize = 1 << 24;
+
+impl Config {
+    /// Checks that the fields fit one another.
+    ///
+    /// # Errors
+    /// The first field that does not, with what would do.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let fields = [
+            ("hidden_size", self.hidden),
+            ("intermediate_size", self.ffn),
+            ("num_hidden_layers", self.layers),
+            ("num_attention_heads", self.heads),
+            ("num_key_value_heads", self.kv_heads),
+            ("head_dim", self.head_dim),
+            ("vocab_size", self.vocabulary),
+            ("max_position_embeddings", self.max_positions),
+        ];
+        for (field, value) in fields {
+            if value == 0 || value > LARGEST {
+                return Err(error(field, value, format!("1 to {LARGEST}")));
+            }
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            let expected = format!("a divisor of num_attention_heads = {}", self.heads);
+            return Err(error("num_key_value_heads", self.kv_heads, expected));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(error("head_dim", self.head_dim, "an even number".into()));
+        }
+        if !(self.eps >= 0.0 && self.eps < 1.0) {
+            return Err(error("rms_norm_eps", self.eps, "0 to 1".into()));
+        }
+        if !(self.theta >= 1.0 && self.theta <= 1e12) {
+            return Err(error("rope_theta", self.theta, "1 to 1e12".into()));
+        }
+        Ok(())
+    }
+
+    /// Width of all query heads together.
+    #[must_use]
+    pub fn query_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Width of all key heads together.
+    #[must_use]
+    pub fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+}
+
+fn error(field: &'static str, got: impl ToString, expected: String) -> ConfigError {
+    ConfigError { field, got: got.to_string(), expected }
+}

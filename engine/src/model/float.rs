@@ -1,0 +1,153 @@
+//! A float matrix in the type that its file stores, so that a flipped bit is one of those bits.
+//!
+//! Rows are widened to f32, exactly, when they are read.
+
+use half::f16;
+use ndarray::ArrayView2;
+
+use crate::kernels::Kernels;
+
+/// The type of a stored float; every value of it is an f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FloatType {
+    /// IEEE binary32.
+    F32,
+    /// IEEE binary16.
+    F16,
+    /// The upper half of a binary32.
+    Bf16,
+}
+
+impl FloatType {
+    /// Bits of a stored value.
+    #[must_use]
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::F32 => 32,
+            Self::F16 | Self::Bf16 => 16,
+        }
+    }
+
+    /// The name in checkpoints.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+        }
+    }
+
+    /// The value that results when one stored bit of a value of this type is flipped.
+    ///
+    /// # Panics
+    /// If the type has no such bit.
+    #[must_use]
+    pub fn flip(self, value: f32, bit: u8) -> f32 {
+        assert!(bit < self.bits(), "bit {bit} of a {}-bit value", self.bits());
+        match self {
+            Self::F32 => f32::from_bits(value.to_bits() ^ (1 << bit)),
+            Self::F16 => f16::from_bits(f16::from_f32(value).to_bits() ^ (1 << bit)).to_f32(),
+            Self::Bf16 => f32::from_bits(value.to_bits() ^ (1 << (bit + 16))),
+        }
+    }
+}
+
+/// A `[rows, columns]` matrix of f32, f16 or bf16.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Float {
+    /// f32 values.
+    F32 {
+        /// Row-major values.
+        data: Vec<f32>,
+        /// Width of a row.
+        columns: usize,
+    },
+    /// f16 bits.
+    F16 {
+        /// Row-major bits.
+        data: Vec<u16>,
+        /// Width of a row.
+        columns: usize,
+    },
+    /// bf16 bits.
+    Bf16 {
+        /// Row-major bits.
+        data: Vec<u16>,
+        /// Width of a row.
+        columns: usize,
+    },
+}
+
+impl Float {
+    /// The number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::F32 { data, columns } => data.len() / columns,
+            Self::F16 { data, columns } | Self::Bf16 { data, columns } => data.len() / columns,
+        }
+    }
+
+    /// The width of a row.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        match self {
+            Self::F32 { columns, .. } | Self::F16 { columns, .. } | Self::Bf16 { columns, .. } => {
+                *columns
+            }
+        }
+    }
+
+    /// The type of the stored values.
+    #[must_use]
+    pub fn stored(&self) -> FloatType {
+        match self {
+            Self::F32 { .. } => FloatType::F32,
+            Self::F16 { .. } => FloatType::F16,
+            Self::Bf16 { .. } => FloatType::Bf16,
+        }
+    }
+
+    /// Widens one row.
+    ///
+    /// # Panics
+    /// If there is no such row or `out` is not as wide.
+    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+        let span = row * self.columns()..(row + 1) * self.columns();
+        match self {
+            Self::F32 { data, .. } => out.copy_from_slice(&data[span]),
+            Self::F16 { data, .. } => {
+                assert_eq!(out.len(), self.columns(), "a row of this width");
+                for (value, &bits) in out.iter_mut().zip(&data[span]) {
+                    *value = f16::from_bits(bits).to_f32();
+                }
+            }
+            Self::Bf16 { data, .. } => {
+                assert_eq!(out.len(), self.columns(), "a row of this width");
+                for (value, &bits) in out.iter_mut().zip(&data[span]) {
+                    *value = f32::from_bits(u32::from(bits) << 16);
+                }
+            }
+        }
+    }
+
+    /// `dot16` of each row of `x` `[tokens, columns]` with rows `first..` of the matrix.
+    ///
+    /// `out` is `[row][token]`, as many rows as it has room for.
+    pub fn dots(&self, kernels: &Kernels, x: ArrayView2<f32>, first: usize, out: &mut [f32]) {
+        let tokens = x.nrows();
+        let mut row = vec![0.0; self.columns()];
+        for (index, dots) in out.chunks_exact_mut(tokens).enumerate() {
+            match self {
+                Self::Bf16 { data, columns } => {
+                    let at = (first + index) * columns;
+                    (kernels.widen_bf16)(&data[at..at + columns], &mut row);
+                }
+                _ => self.read_row(first + index, &mut row),
+            }
+            let tokens = x.as_slice().expect("standard rows");
+            (kernels.dot_rows)(&row, tokens, dots);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The float programs of the engine: the specification `bca-1`.
+//!
+//! Each program has one documented order of IEEE-754 operations, rounded to nearest even, without
+//! contraction, and uses nothing of a platform's mathematical library. Faster code (see
+//! [`crate::kernels`]) follows this order; it never defines it.
+//!
+//! | step | program (`fl` = one f32 rounding) |
+//! |---|---|
+//! | `sum16` | 16 lanes start at +0; lane `k % 16` adds `x_k` in rising `k`; then a tree of strides 8, 4, 2, 1 |
+//! | `dot16` | `sum16` of `fl(a_k b_k)` |
+//! | RMSNorm | `S` = `sum16` in f64 of exact squares; `v = fl(S / n)`; `r = fl(1 / fl(sqrt(fl(v + eps))))`; `y_k = fl(g_k fl(x_k r))` |
+//! | int8 codes | `a = max(max abs x, 1e-5)`; `t = fl(fl(1/a) 127)`; `q = rne(clamp(fl(x t), -128, 127))` |
+//! | ternary product | exact in i32, then `fl(i / fl(ws t))` (divide) or `fl(fl(i / t) ws)` (multiply) |
+//! | float product | `dot16`, then the scale, if any |
+//! | RoPE | half-split; `fl(fl(a c) - fl(b s))`, `fl(fl(b c) + fl(a s))`; tables in f64, rounded once |
+//! | attention | `s_j = fl(dot16(q, k_j) d^-1/2)`; `e_j = exp(fl(s_j - max s))`; `p_j = fl(e_j / sum16(e))`; `o` adds `fl(p_j v_j)` in rising `j` |
+//! | relu2 gate | `fl(fl(max(g, 0)^2) u)` |
+//! | silu gate | `fl(fl(g / fl(1 + exp(-g))) u)` |
+//! | logits | `dot16` of the normed row and the row of the head |
+//!
+//! Invariant: no function here depends on threads, vector width, or the platform.
+
+mod elementary;
+mod quantize;
+mod reduce;
+mod rows;
+
+pub use elementary::{cos_sin, exp, pow};
+pub use quantize::{ABSMAX_FLOOR, absmax, codes_of, quantize_scale};
+pub use reduce::{dot16, sum_squares, sum16};
+pub use rows::{gate_row, inverse_rms, relu2, rms_norm_row, silu, softmax_row};
+
+/// The larger of two numbers; NaN if either is NaN; +0 over -0.
+#[must_use]
+#[inline(always)]
+pub fn max(a: f32, b: f32) -> f32 {
+    if a > b || a.is_nan() {
+        a
+    } else if b > a || b.is_nan() {
+        b
+    } else if a.is_sign_positive() {
+        a
+    } else {
+        b
+    }
+}
+
+/// The smaller of two numbers; NaN if either is NaN; -0 under +0.
+#[must_use]
+#[inline(always)]
+pub fn min(a: f32, b: f32) -> f32 {
+    if a < b || a.is_nan() {
+        a
+    } else if b < a || b.is_nan() {
+        b
+    } else if a.is_sign_negative() {
+        a
+    } else {
+        b
+    }
+}
+
+/// The index of the largest value; the lowest index on ties; `None` if a value is NaN or there is none.
+#[must_use]
+pub fn argmax(values: &[f32]) -> Option<usize> {
+    let mut best = 0;
+    for (index, &value) in values.iter().enumerate() {
+        if value.is_nan() {
+            return None;
+        }
+        if value > values[best] {
+            best = index;
+        }
+    }
+    (!values.is_empty()).then_some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_and_min_keep_nan_and_order_the_zeros() {
+        assert!(max(f32::NAN, 1.0).is_nan() && max(1.0, f32::NAN).is_nan());
+        assert!(min(f32::NAN, 1.0).is_nan() && min(1.0, f32::NAN).is_nan());
+        assert_eq!(max(-0.0, 0.0).to_bits(), 0.0f32.to_bits());
+        assert_eq!(max(0.0, -0.0).to_bits(), 0.0f32.to_bits());
+        assert_eq!(min(-0.0, 0.0).to_bits(), (-0.0f32).to_bits());
+        assert_eq!(min(0.0, -0.0).to_bits(), (-0.0f32).to_bits());
+        assert_eq!((max(1.0, 2.0), min(1.0, 2.0)), (2.0, 1.0));
+    }
+
+    #[test]
+    fn argmax_takes_the_lowest_index_on_ties_and_refuses_nan() {
+        assert_eq!(argmax(&[1.0, 3.0, 3.0]), Some(1));
+        assert_eq!(argmax(&[1.0, f32::NAN]), None);
+        assert_eq!(argmax(&[]), None);
+    }
+}

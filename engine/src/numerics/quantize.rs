@@ -1,0 +1,80 @@
+//! Per-token absmax int8 codes of activations, as transformers computes them in f32.
+//!
+//! `127 / tensor` is a reciprocal and a multiplication there, which differs from one division in an
+//! ulp for a quarter of all rows; the order below is that one.
+
+use super::max;
+
+/// The floor under a row's absolute maximum.
+pub const ABSMAX_FLOOR: f32 = 1e-5;
+
+/// The largest magnitude of a row (0 for an empty one, NaN if a value is NaN).
+#[must_use]
+#[inline(always)]
+pub fn absmax(x: &[f32]) -> f32 {
+    // Magnitudes order like their bits, and every NaN lies above infinity: an integer maximum is
+    // free of order and loses no NaN.
+    let bits = x.iter().fold(0u32, |bits, &value| bits.max(value.abs().to_bits()));
+    f32::from_bits(bits)
+}
+
+/// The quantisation scale `t` of a row of absolute maximum `a`: codes are `rne(x t)`.
+#[must_use]
+#[inline(always)]
+pub fn quantize_scale(a: f32) -> f32 {
+    (1.0 / max(a, ABSMAX_FLOOR)) * 127.0
+}
+
+/// Rounds half to even without a library call, exact for magnitudes below 2^22.
+#[inline(always)]
+fn round_even(x: f32) -> f32 {
+    // 1.5 * 2^23: the sum has no fraction bits left, so the addition itself rounds half to even.
+    const MAGIC: f32 = 12_582_912.0;
+    (x + MAGIC) - MAGIC
+}
+
+/// Writes the int8 codes of a row at scale `t` and returns their sum.
+///
+/// NaN becomes 0 here; the caller refuses rows whose `absmax` is not finite.
+#[inline(always)]
+pub fn codes_of(x: &[f32], t: f32, codes: &mut [i8]) -> i32 {
+    let mut sum = 0i32;
+    for (code, &value) in codes.iter_mut().zip(x) {
+        let scaled = value * t;
+        let clamped = if scaled > 127.0 { 127.0 } else { scaled };
+        let clamped = if clamped < -128.0 { -128.0 } else { clamped };
+        *code = round_even(clamped) as i8;
+        sum += i32::from(*code);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_round_half_to_even_and_clamp() {
+        let x =
+            [0.5, 1.5, 2.5, -0.5, -1.5, 126.5, 127.5, 300.0, -127.5, -128.5, -300.0, 0.49999997];
+        let mut codes = [0i8; 12];
+        let sum = codes_of(&x, 1.0, &mut codes);
+        assert_eq!(codes, [0, 2, 2, 0, -2, 126, 127, 127, -128, -128, -128, 0]);
+        assert_eq!(sum, codes.iter().map(|&c| i32::from(c)).sum::<i32>());
+    }
+
+    #[test]
+    fn rounding_equals_the_ieee_operation_on_a_dense_grid() {
+        for step in -1_100_000..1_100_000i32 {
+            let x = step as f32 / 8192.0;
+            assert_eq!(round_even(x), x.round_ties_even(), "{x}");
+        }
+    }
+
+    #[test]
+    fn absmax_sees_nan_and_signs() {
+        assert_eq!(absmax(&[1.0, -3.0, 2.0]), 3.0);
+        assert!(absmax(&[1.0, f32::NAN]).is_nan());
+        assert_eq!(absmax(&[]), 0.0);
+    }
+}

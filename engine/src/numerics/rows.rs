@@ -1,0 +1,56 @@
+//! The float programs that work on one row: RMSNorm, softmax, gates.
+
+use super::{exp, max, sum_squares, sum16};
+
+/// `1 / sqrt(mean x^2 + eps)` from a sum of squares over `n` values.
+#[must_use]
+#[inline(always)]
+pub fn inverse_rms(sum: f64, n: usize, eps: f32) -> f32 {
+    let mean = (sum / n as f64) as f32;
+    1.0 / (mean + eps).sqrt()
+}
+
+/// RMSNorm of one row with gains `g` (Zhang and Sennrich 2019; the cast before the gain as in Llama).
+#[inline(always)]
+pub fn rms_norm_row(x: &[f32], g: &[f32], eps: f32, y: &mut [f32]) {
+    let r = inverse_rms(sum_squares(x), x.len(), eps);
+    for ((out, &value), &gain) in y.iter_mut().zip(x).zip(g) {
+        *out = gain * (value * r);
+    }
+}
+
+/// Turns scores into softmax shares in place.
+#[inline(always)]
+pub fn softmax_row(scores: &mut [f32]) {
+    let top = scores.iter().fold(f32::NEG_INFINITY, |top, &s| max(top, s));
+    for s in scores.iter_mut() {
+        *s = exp(*s - top);
+    }
+    let total = sum16(scores);
+    for s in scores.iter_mut() {
+        *s /= total;
+    }
+}
+
+/// `max(g, 0)^2`.
+#[must_use]
+#[inline(always)]
+pub fn relu2(g: f32) -> f32 {
+    let positive = if g > 0.0 || g.is_nan() { g } else { 0.0 };
+    positive * positive
+}
+
+/// `g / (1 + e^-g)`.
+#[must_use]
+#[inline(always)]
+pub fn silu(g: f32) -> f32 {
+    g / (1.0 + exp(-g))
+}
+
+/// `act(g) * u` over one row.
+#[inline(always)]
+pub fn gate_row(g: &[f32], u: &[f32], y: &mut [f32], act: impl Fn(f32) -> f32) {
+    for ((out, &gate), &up) in y.iter_mut().zip(g).zip(u) {
+        *out = act(gate) * up;
+    }
+}

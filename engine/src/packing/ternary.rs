@@ -1,0 +1,255 @@
+//! The engine's own layout of ternary weights: groups of 16 rows, blocks of 16 columns.
+//!
+//! | bits | hold |
+//! |---|---|
+//! | byte `64 b + 4 r + j` of group `g`, bits `2 q + 1 : 2 q` | the code of row `16 g + r`, column `16 b + 4 q + j` |
+//!
+//! A block is one 64-byte register: lane `r` holds four columns of row `r` in each quarter `q`, which
+//! is the shape that an int8 dot-product instruction takes. Rows and columns are padded with code 1
+//! (weight 0). Invariant: padding never changes a sum.
+
+use rayon::prelude::*;
+
+use super::ZERO_CODE;
+use crate::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels};
+
+/// A byte of four zero weights.
+const ZERO_BYTE: u8 = 0x55;
+
+/// Below this many multiplications a product runs on the calling thread.
+const PARALLEL_WORK: usize = 1 << 21;
+
+/// A ternary matrix `[rows, columns]` in the kernels' layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TernaryRows {
+    rows: usize,
+    columns: usize,
+    data: Vec<u8>,
+}
+
+impl TernaryRows {
+    /// Packs the codes (`weight + 1`, two bits) that `code_row(row, buffer)` writes.
+    ///
+    /// # Panics
+    /// If there are no rows or no columns.
+    #[must_use]
+    pub fn pack(rows: usize, columns: usize, code_row: impl Fn(usize, &mut [u8]) + Sync) -> Self {
+        assert!(rows > 0 && columns > 0, "a matrix has rows and columns");
+        let group_bytes = columns.div_ceil(BLOCK_COLUMNS) * BLOCK_BYTES;
+        let mut data = vec![ZERO_BYTE; rows.div_ceil(GROUP_ROWS) * group_bytes];
+        data.par_chunks_exact_mut(group_bytes).enumerate().for_each(|(index, group)| {
+            let first = index * GROUP_ROWS;
+            let mut codes = vec![0u8; columns];
+            for lane in 0..GROUP_ROWS.min(rows - first) {
+                code_row(first + lane, &mut codes);
+                write_lane(group, lane, &codes);
+            }
+        });
+        Self { rows, columns, data }
+    }
+
+    /// One row from its codes.
+    #[must_use]
+    pub fn single(codes: &[u8]) -> Self {
+        let group_bytes = codes.len().div_ceil(BLOCK_COLUMNS) * BLOCK_BYTES;
+        let mut data = vec![ZERO_BYTE; group_bytes];
+        write_lane(&mut data, 0, codes);
+        Self { rows: 1, columns: codes.len(), data }
+    }
+
+    /// The number of output rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The number of input columns.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The width of an operand row: the columns padded to whole blocks.
+    #[must_use]
+    pub fn padded_columns(&self) -> usize {
+        self.columns.div_ceil(BLOCK_COLUMNS) * BLOCK_COLUMNS
+    }
+
+    /// The packed bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    fn group_bytes(&self) -> usize {
+        self.padded_columns() / BLOCK_COLUMNS * BLOCK_BYTES
+    }
+
+    /// The code of one weight.
+    ///
+    /// # Panics
+    /// If the place lies outside the matrix.
+    #[must_use]
+    pub fn code(&self, row: usize, column: usize) -> u8 {
+        assert!(row < self.rows && column < self.columns, "({row}, {column}) is outside");
+        let (at, shift) = place(row % GROUP_ROWS, column);
+        (self.data[row / GROUP_ROWS * self.group_bytes() + at] >> shift) & 3
+    }
+
+    /// The codes of one row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> Vec<u8> {
+        (0..self.columns).map(|column| self.code(row, column)).collect()
+    }
+
+    /// How many weights have each of the four codes.
+    #[must_use]
+    pub fn census(&self) -> [u64; 4] {
+        let count = |row: usize| {
+            let mut counts = [0u64; 4];
+            for column in 0..self.columns {
+                counts[usize::from(self.code(row, column))] += 1;
+            }
+            counts
+        };
+        let add = |a: [u64; 4], b: [u64; 4]| [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]];
+        (0..self.rows).into_par_iter().map(count).reduce(|| [0; 4], add)
+    }
+
+    /// The exact sums `sum w q` for int8 token rows, each padded to `padded_columns`.
+    ///
+    /// The result is `[groups][tokens][16]`: [`Self::at`] finds an entry.
+    #[must_use]
+    pub fn product(&self, kernels: &Kernels, codes: &[i8]) -> Vec<i32> {
+        let tokens = codes.len() / self.padded_columns();
+        let mut out = vec![0i32; self.data.len() / self.group_bytes() * tokens * GROUP_ROWS];
+        let group_bytes = self.group_bytes();
+        let groups = self.data.chunks_exact(group_bytes);
+        if self.rows * codes.len() < PARALLEL_WORK {
+            for (group, out) in groups.zip(out.chunks_exact_mut(tokens * GROUP_ROWS)) {
+                (kernels.ternary)(group, codes, out);
+            }
+        } else {
+            let groups = self.data.par_chunks_exact(group_bytes);
+            groups
+                .zip(out.par_chunks_exact_mut(tokens * GROUP_ROWS))
+                .for_each(|(group, out)| (kernels.ternary)(group, codes, out));
+        }
+        out
+    }
+
+    /// The sums of widths over the positive weights, and over the negative ones (as magnitudes).
+    ///
+    /// Widths are `upper - lower` of integer boxes, 0..=255, padded like codes; the layout of the
+    /// results is that of [`Self::product`].
+    #[must_use]
+    pub fn spread(&self, kernels: &Kernels, widths: &[u8]) -> (Vec<i32>, Vec<i32>) {
+        let tokens = widths.len() / self.padded_columns();
+        let group_bytes = self.group_bytes();
+        let size = self.data.len() / group_bytes * tokens * GROUP_ROWS;
+        let (mut plus, mut minus) = (vec![0i32; size], vec![0i32; size]);
+        if self.rows * widths.len() < PARALLEL_WORK {
+            let outs = plus.chunks_exact_mut(tokens * GROUP_ROWS);
+            let outs = outs.zip(minus.chunks_exact_mut(tokens * GROUP_ROWS));
+            for (group, (plus, minus)) in self.data.chunks_exact(group_bytes).zip(outs) {
+                (kernels.spread)(group, widths, plus, minus);
+            }
+        } else {
+            let outs = plus.par_chunks_exact_mut(tokens * GROUP_ROWS);
+            let outs = outs.zip(minus.par_chunks_exact_mut(tokens * GROUP_ROWS));
+            let groups = self.data.par_chunks_exact(group_bytes);
+            groups
+                .zip(outs)
+                .for_each(|(group, (plus, minus))| (kernels.spread)(group, widths, plus, minus));
+        }
+        (plus, minus)
+    }
+
+    /// The index of the result for `token` and `row` among the results for `tokens` token rows.
+    #[must_use]
+    #[inline(always)]
+    pub fn at(tokens: usize, token: usize, row: usize) -> usize {
+        (row / GROUP_ROWS * tokens + token) * GROUP_ROWS + row % GROUP_ROWS
+    }
+}
+
+/// The byte within a group and the shift within the byte of (row of the group, column).
+#[inline(always)]
+fn place(lane: usize, column: usize) -> (usize, usize) {
+    let within = column % BLOCK_COLUMNS;
+    (column / BLOCK_COLUMNS * BLOCK_BYTES + lane * 4 + within % 4, 2 * (within / 4))
+}
+
+fn write_lane(group: &mut [u8], lane: usize, codes: &[u8]) {
+    let mut padded = [ZERO_CODE; BLOCK_COLUMNS];
+    for (block, chunk) in group.chunks_exact_mut(BLOCK_BYTES).zip(codes.chunks(BLOCK_COLUMNS)) {
+        padded.fill(ZERO_CODE);
+        padded[..chunk.len()].copy_from_slice(chunk);
+        for j in 0..4 {
+            block[lane * 4 + j] = (padded[j] & 3)
+                | (padded[4 + j] & 3) << 2
+                | (padded[8 + j] & 3) << 4
+                | (padded[12 + j] & 3) << 6;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels;
+    use crate::packing::weight_of;
+    use proptest::prelude::*;
+
+    fn matrix(rows: usize, columns: usize, codes: &[u8]) -> TernaryRows {
+        TernaryRows::pack(rows, columns, |row, out| {
+            out.copy_from_slice(&codes[row * columns..(row + 1) * columns]);
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn packing_keeps_every_code_and_products_are_exact(
+            rows in 1usize..40, columns in 1usize..70, tokens in 1usize..5, seed in any::<u64>(),
+        ) {
+            let mut state = seed | 1;
+            let mut next = move || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 33) as usize
+            };
+            let codes: Vec<u8> = (0..rows * columns).map(|_| (next() % 4) as u8).collect();
+            let packed = matrix(rows, columns, &codes);
+            let width = packed.padded_columns();
+            let mut q = vec![0i8; tokens * width];
+            let mut d = vec![0u8; tokens * width];
+            for token in 0..tokens {
+                for column in 0..columns {
+                    q[token * width + column] = next() as i8;
+                    d[token * width + column] = next() as u8;
+                }
+            }
+            for row in 0..rows {
+                prop_assert_eq!(&packed.row(row), &codes[row * columns..(row + 1) * columns]);
+                prop_assert_eq!(packed.row(row), TernaryRows::single(&packed.row(row)).row(0));
+            }
+            for table in kernels::available() {
+                let sums = packed.product(table, &q);
+                let (plus, minus) = packed.spread(table, &d);
+                for token in 0..tokens {
+                    for row in 0..rows {
+                        let mut expected = [0i32; 3];
+                        for column in 0..columns {
+                            let w = weight_of(codes[row * columns + column]);
+                            expected[0] += w * i32::from(q[token * width + column]);
+                            let width = i32::from(d[token * width + column]);
+                            expected[1] += w.max(0) * width;
+                            expected[2] += (-w).max(0) * width;
+                        }
+                        let at = TernaryRows::at(tokens, token, row);
+                        prop_assert_eq!([sums[at], plus[at], minus[at]], expected);
+                    }
+                }
+            }
+        }
+    }
+}
