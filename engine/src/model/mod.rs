@@ -6,6 +6,7 @@
 mod config;
 mod float;
 mod kv;
+pub mod random;
 mod rope;
 
 use std::sync::Arc;

@@ -25,7 +25,7 @@ mod quantize;
 mod reduce;
 mod rows;
 
-pub use elementary::{cos_sin, exp, pow};
+pub use elementary::{cos_sin, exp, exp_f64, pow};
 pub use quantize::{ABSMAX_FLOOR, absmax, codes_of, quantize_scale};
 pub use reduce::{dot16, sum_squares, sum16};
 pub use rows::{gate_row, inverse_rms, relu2, rms_norm_row, silu, softmax_row};

@@ -1,0 +1,172 @@
+//! Attention over boxes: end points, and the exact range of `softmax(s) . v` (CERTIFY part A, hull 5).
+//!
+//! For `f = sum p_j v_j`, `df/ds_j = p_j (v_j - f)`: at a maximum every score of a `v_j` above `f` is at
+//! its upper end and every other at its lower end. So the maximum is attained at a threshold in the
+//! order of `v`, and trying all thresholds finds it.
+//!
+//! The engine against the real value, for scores that lie in the box: `s_j - m` is rounded once
+//! (at most 105 units absolute where the exponential is not zero), the exponential once; sum and
+//! quotient add `n / 16 + 6`; numerator and denominator share these. The weighted sum adds `n + 1`
+//! units of `sum p |v|`. Exponentials below the normal range are off by at most 2^-149 each.
+
+use engine::numerics::{exp, exp_f64, max, min, sum16};
+use engine::walk::score_scale;
+use ndarray::Array2;
+use rayon::prelude::*;
+
+use super::gate::product;
+use super::kv::Ends;
+use super::round::{UNIT, down, up};
+use super::{Boxes, Interval};
+
+impl Interval {
+    pub(super) fn attention(&self, layer: usize, queries: &Boxes, first: usize) -> Boxes {
+        let (d, group) = (self.head_dim, self.heads / self.kv_heads);
+        let cache = &self.caches[layer];
+        let rows = queries.lo.nrows();
+        let one = |head: usize| {
+            let (keys, values) = (&cache.keys[head / group], &cache.values[head / group]);
+            let order = Order::new(values, d, first + rows);
+            (0..rows)
+                .flat_map(|row| {
+                    let at = head * d..(head + 1) * d;
+                    let query = (&queries.lo_row(row)[at.clone()], &queries.hi_row(row)[at]);
+                    let scores = scores(query, keys, first + row + 1);
+                    mix(&scores, values, &order)
+                })
+                .collect::<Vec<(f32, f32)>>()
+        };
+        let by_head: Vec<Vec<(f32, f32)>> = if rows * (first + rows) * d < 4096 {
+            (0..self.heads).map(one).collect()
+        } else {
+            (0..self.heads).into_par_iter().map(one).collect()
+        };
+        let shape = (rows, self.heads * d);
+        let end = |pick: fn((f32, f32)) -> f32| {
+            Array2::from_shape_fn(shape, |(row, c)| pick(by_head[c / d][row * d + c % d]))
+        };
+        Boxes::new(end(|ends| ends.0), end(|ends| ends.1))
+    }
+}
+
+/// The boxes of the scores of one query against the first `tokens` keys.
+fn scores((lo, hi): (&[f32], &[f32]), keys: &Ends, tokens: usize) -> Vec<(f32, f32)> {
+    let d = lo.len();
+    let scale = score_scale(d);
+    let (mut low, mut high) = (vec![0.0; d], vec![0.0; d]);
+    (0..tokens)
+        .map(|token| {
+            for j in 0..d {
+                let key = (keys.lo[token * d + j], keys.hi[token * d + j]);
+                (low[j], high[j]) = product((lo[j], hi[j]), key);
+            }
+            // The engine rounds each product, then adds in the order of sum16: monotone in each.
+            (sum16(&low) * scale, sum16(&high) * scale)
+        })
+        .collect()
+}
+
+/// For each dimension the tokens in falling order of the upper, and rising order of the lower end.
+struct Order {
+    d: usize,
+    falling: Vec<Vec<u32>>,
+    rising: Vec<Vec<u32>>,
+}
+
+impl Order {
+    fn new(values: &Ends, d: usize, tokens: usize) -> Self {
+        let sorted = |key: &dyn Fn(usize) -> f32| {
+            let mut order: Vec<u32> = (0..tokens as u32).collect();
+            order.sort_by(|&a, &b| key(a as usize).total_cmp(&key(b as usize)));
+            order
+        };
+        let falling = (0..d).map(|i| sorted(&|j| -values.hi[j * d + i])).collect();
+        let rising = (0..d).map(|i| sorted(&|j| values.lo[j * d + i])).collect();
+        Self { d, falling, rising }
+    }
+}
+
+/// The boxes of one attention row of one head.
+fn mix(scores: &[(f32, f32)], values: &Ends, order: &Order) -> Vec<(f32, f32)> {
+    let shares = shares(scores);
+    let weights = Weights::new(scores);
+    (0..order.d)
+        .map(|dim| {
+            let (mut low, mut high, mut most) = (0f32, 0f32, 0f64);
+            for (token, &share) in shares.iter().enumerate() {
+                let at = token * order.d + dim;
+                let (l, u) = product(share, (values.lo[at], values.hi[at]));
+                low += l;
+                high += u;
+                for end in [values.lo[at], values.hi[at]] {
+                    let magnitude = f64::from(end.abs());
+                    most = if magnitude > most { magnitude } else { most };
+                }
+            }
+            let margin = most * weights.error + 1e-40;
+            let value = |ends: &[f32], token: usize| f64::from(ends[token * order.d + dim]);
+            let top = weights.extreme(&order.falling[dim], |t| value(&values.hi, t), true);
+            let bottom = weights.extreme(&order.rising[dim], |t| value(&values.lo, t), false);
+            (max(low, down(bottom - margin)), min(high, up(top + margin)))
+        })
+        .collect()
+}
+
+/// The boxes of the softmax shares by the engine's own program at the corners.
+fn shares(scores: &[(f32, f32)]) -> Vec<(f32, f32)> {
+    let top = |pick: fn(&(f32, f32)) -> f32| scores.iter().map(pick).fold(f32::NEG_INFINITY, max);
+    let (top_lo, top_hi) = (top(|s| s.0), top(|s| s.1));
+    // No score is above the largest of them.
+    let e_lo: Vec<f32> = scores.iter().map(|s| exp(min(s.0 - top_hi, 0.0))).collect();
+    let e_hi: Vec<f32> = scores.iter().map(|s| exp(min(s.1 - top_lo, 0.0))).collect();
+    // The largest score contributes exactly 1, and every sum is monotone.
+    let (z_lo, z_hi) = (max(sum16(&e_lo), 1.0), sum16(&e_hi));
+    e_lo.into_iter().zip(e_hi).map(|(lo, hi)| (lo / z_hi, hi / z_lo)).collect()
+}
+
+/// The exponentials of both ends of every score, against one reference, in f64.
+struct Weights {
+    lo: Vec<f64>,
+    hi: Vec<f64>,
+    error: f64,
+}
+
+impl Weights {
+    fn new(scores: &[(f32, f32)]) -> Self {
+        let top = scores.iter().map(|s| s.1).fold(f32::NEG_INFINITY, max);
+        let e = |s: f32| {
+            let d = f64::from(s) - f64::from(top);
+            // Below -690 the true weight is under 1e-299 of the largest upper one.
+            exp_f64(if d < -690.0 { -690.0 } else { d })
+        };
+        let n = scores.len() as f64;
+        Self {
+            lo: scores.iter().map(|s| e(s.0)).collect(),
+            hi: scores.iter().map(|s| e(s.1)).collect(),
+            error: (2.0 * 106.0 + n / 16.0 + 8.0 + n + 2.0) * UNIT * 1.01 + n * 3e-45,
+        }
+    }
+
+    /// The extreme of `sum p v` over the score box, `v` taken in `order`: falling for the upper one.
+    ///
+    /// All sums of positive weights are within `n 2^-52` of the truth, which the margin covers.
+    fn extreme(&self, order: &[u32], value: impl Fn(usize) -> f64, upper: bool) -> f64 {
+        let tokens = self.lo.len();
+        let seen = || order.iter().map(|&token| token as usize).filter(|&token| token < tokens);
+        let mut weight: f64 = self.lo.iter().sum();
+        let mut sum: f64 = seen().map(|token| self.lo[token] * value(token)).sum();
+        let mut ratio = sum / weight;
+        for token in seen() {
+            // One more of the leading values gets its upper weight; stop when that helps no more.
+            let more = self.hi[token] - self.lo[token];
+            let (next_weight, next_sum) = (weight + more, sum + more * value(token));
+            let next = next_sum / next_weight;
+            let better = if upper { next >= ratio } else { next <= ratio };
+            if !better {
+                break;
+            }
+            (weight, sum, ratio) = (next_weight, next_sum, next);
+        }
+        ratio
+    }
+}

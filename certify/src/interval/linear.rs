@@ -1,0 +1,168 @@
+//! Linear steps over boxes: ternary products, float products, rotations, the head.
+//!
+//! Integer sums over a box of codes are exact: the lower end takes lower codes under positive weights
+//! and upper codes under negative ones. What follows is rounded but monotone in each operand, so the
+//! corners bound it (hull 7). A float product in the engine's order is monotone in each activation:
+//! running it at the corner that the signs of the weights name gives the exact range.
+
+use std::sync::Arc;
+
+use engine::kernels::Kernels;
+use engine::model::{Float, Linear, Rope, Scale, Weights};
+use engine::numerics::{max, min};
+use engine::packing::{TernaryRows, weight_of};
+use engine::walk::scaled;
+use ndarray::Array2;
+use rayon::prelude::*;
+
+use super::quantize::BoxCodes;
+use super::round::UNIT;
+use super::{BoxPrepared, Boxes, Origin};
+
+/// Integer sums under one positive factor a row: `value = factor * sum`.
+#[derive(Clone, Debug)]
+pub(super) struct Projected {
+    /// Lower sums.
+    pub(super) lo: Array2<i32>,
+    /// Upper sums.
+    pub(super) hi: Array2<i32>,
+    /// The range of the factor of each row.
+    pub(super) factors: Vec<(f64, f64)>,
+    /// The quantised rows that the sums were made of: the same mark means the same scale `t`.
+    pub(super) mark: Arc<()>,
+}
+
+/// The error of one value against `factor * sum`: at most three roundings.
+pub(super) const PROJECTED_ERROR: f64 = 3.5 * UNIT;
+
+pub(super) fn linear(kernels: &Kernels, x: &BoxPrepared, linear: &Linear) -> Boxes {
+    match (&linear.weights, &x.codes) {
+        (Weights::Ternary { rows, scale, .. }, Some(codes)) => {
+            ternary(kernels, codes, rows, *scale)
+        }
+        (Weights::Ternary { rows, scale, .. }, None) => {
+            by_output(&x.values, rows.rows(), |output, corner| {
+                let weights = rows.row(output).iter().map(|&c| weight_of(c) as f32).collect();
+                corner_dots(kernels, weights, &x.values, corner);
+                for (lo, hi) in corner {
+                    (*lo, *hi) = (rescale(*lo, *scale), rescale(*hi, *scale));
+                    if *lo > *hi {
+                        std::mem::swap(lo, hi);
+                    }
+                }
+            })
+        }
+        (Weights::Dense(float), _) => head(kernels, &x.values, float),
+    }
+}
+
+fn rescale(dot: f32, scale: Scale) -> f32 {
+    match scale {
+        Scale::Divide(ws) => dot / ws,
+        Scale::Multiply(ws) => dot * ws,
+    }
+}
+
+fn ternary(kernels: &Kernels, codes: &BoxCodes, rows: &TernaryRows, scale: Scale) -> Boxes {
+    let tokens = codes.scales.len();
+    let base = rows.product(kernels, &codes.lo);
+    let (plus, minus) = if codes.width.iter().any(|&width| width > 0) {
+        rows.spread(kernels, &codes.width)
+    } else {
+        (vec![0; base.len()], vec![0; base.len()])
+    };
+    let shape = (tokens, rows.rows());
+    let at = |token, row| TernaryRows::at(tokens, token, row);
+    let lo = Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] - minus[at(t, r)]);
+    let hi = Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] + plus[at(t, r)]);
+    let mut boxes = Boxes::new(Array2::zeros(shape), Array2::zeros(shape));
+    for ((token, row), &low) in lo.indexed_iter() {
+        let (t_lo, t_hi) = codes.scales[token];
+        let corner = |sum: i32| (scaled(sum, t_lo, scale), scaled(sum, t_hi, scale));
+        let ((a, b), (c, d)) = (corner(low), corner(hi[[token, row]]));
+        boxes.lo[[token, row]] = min(min(a, b), min(c, d));
+        boxes.hi[[token, row]] = max(max(a, b), max(c, d));
+    }
+    if scale.stored() > 0.0 {
+        let factors = codes.scales.iter().map(|&t| factor_range(t, scale)).collect();
+        let mark = codes.mark.clone();
+        boxes.origin = Origin::Projected(Arc::new(Projected { lo, hi, factors, mark }));
+    }
+    boxes
+}
+
+/// The range of `1 / (ws t)` or `ws / t` for a scale `t` in a range, over the reals.
+fn factor_range((t_lo, t_hi): (f32, f32), scale: Scale) -> (f64, f64) {
+    let factor = |t: f32| match scale {
+        Scale::Divide(ws) => 1.0 / (f64::from(ws) * f64::from(t)),
+        Scale::Multiply(ws) => f64::from(ws) / f64::from(t),
+    };
+    (factor(t_hi) * (1.0 - 1e-14), factor(t_lo) * (1.0 + 1e-14))
+}
+
+/// Float rows on boxes: the head, and layers that are not converted.
+pub(super) fn head(kernels: &Kernels, x: &Boxes, float: &Float) -> Boxes {
+    by_output(x, float.rows(), |output, corner| {
+        let mut weights = vec![0.0; float.columns()];
+        float.read_row(output, &mut weights);
+        corner_dots(kernels, weights, x, corner);
+    })
+}
+
+/// The ends of `dot16(weights, x)` for each token, at the corners that the signs name.
+fn corner_dots(kernels: &Kernels, weights: Vec<f32>, x: &Boxes, out: &mut [(f32, f32)]) {
+    let mut corner = vec![0.0; weights.len()];
+    for (token, ends) in out.iter_mut().enumerate() {
+        let (lo, hi) = (x.lo_row(token), x.hi_row(token));
+        for (k, &w) in weights.iter().enumerate() {
+            corner[k] = if w >= 0.0 { lo[k] } else { hi[k] };
+        }
+        ends.0 = (kernels.dot)(&weights, &corner);
+        for (k, &w) in weights.iter().enumerate() {
+            corner[k] = if w >= 0.0 { hi[k] } else { lo[k] };
+        }
+        ends.1 = (kernels.dot)(&weights, &corner);
+    }
+}
+
+/// Boxes computed output by output: `f(output, [token])`.
+fn by_output(x: &Boxes, outputs: usize, f: impl Fn(usize, &mut [(f32, f32)]) + Sync) -> Boxes {
+    let tokens = x.lo.nrows();
+    let mut columns = vec![(0f32, 0f32); outputs * tokens];
+    if outputs * x.lo.len() < 1 << 18 {
+        columns.chunks_exact_mut(tokens).enumerate().for_each(|(i, column)| f(i, column));
+    } else {
+        columns.par_chunks_exact_mut(tokens).enumerate().for_each(|(i, column)| f(i, column));
+    }
+    let end = |pick: fn(&(f32, f32)) -> f32| {
+        Array2::from_shape_fn((tokens, outputs), |(token, output)| {
+            pick(&columns[output * tokens + token])
+        })
+    };
+    Boxes::new(end(|ends| ends.0), end(|ends| ends.1))
+}
+
+/// Rotation: each product is monotone in its operand, the sum in both.
+pub(super) fn rope(x: Boxes, rope: &Rope, first: usize) -> Boxes {
+    let half = rope.frequencies().len();
+    let Boxes { mut lo, mut hi, .. } = x;
+    for (index, (mut lo, mut hi)) in lo.rows_mut().into_iter().zip(hi.rows_mut()).enumerate() {
+        let table = rope.at(first + index);
+        for start in (0..lo.len()).step_by(2 * half) {
+            for (j, &(c, s)) in table.iter().enumerate() {
+                let (a, b) = (start + j, start + half + j);
+                let (ac, bs) = (ends(lo[a], hi[a], c), ends(lo[b], hi[b], s));
+                let (bc, a_s) = (ends(lo[b], hi[b], c), ends(lo[a], hi[a], s));
+                (lo[a], hi[a]) = (ac.0 - bs.1, ac.1 - bs.0);
+                (lo[b], hi[b]) = (bc.0 + a_s.0, bc.1 + a_s.1);
+            }
+        }
+    }
+    Boxes::new(lo, hi)
+}
+
+/// The ends of a rounded product of a box and a number.
+fn ends(lo: f32, hi: f32, factor: f32) -> (f32, f32) {
+    let (a, b) = (lo * factor, hi * factor);
+    (min(a, b), max(a, b))
+}

@@ -1,0 +1,140 @@
+//! Lower bounds of margins between two logits, better than the difference of their boxes.
+//!
+//! Three bounds, each sound, the best counts:
+//! 1. the lower end of one logit less the upper end of the other;
+//! 2. the projected row: the least of `sum (w_y - w_k) x` over the box, over the reals, less the
+//!    engine's errors of both dot products, `(n / 16 + 5) u sum |w| |x|` each;
+//! 3. the same through the final norm: `x = g z / r` with `r > 0`, so the least of
+//!    `sum (w_y - w_k) g z` over the box of `z`, divided by the extreme `r`, keeps what the norm's hull
+//!    loses (CERTIFY part B, point 7).
+
+use engine::model::Float;
+use ndarray::Array2;
+use rayon::prelude::*;
+
+use super::norm::{Normed, SMALLEST_MEAN};
+use super::round::{UNIT, least64, most64};
+use super::{Boxes, Origin};
+
+/// A margin to bound: at `row`, the logit of `winner` over those of all rivals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Margin {
+    /// The row of the logits.
+    pub row: usize,
+    /// The class that must win.
+    pub winner: usize,
+    /// The classes that it must beat; empty = all others.
+    pub rivals: Vec<usize>,
+}
+
+/// Lower bounds of the claimed margins: the least over all rivals.
+#[derive(Clone, Debug, Default)]
+pub struct Margins {
+    /// One bound a claim, in its order.
+    pub lower: Vec<f64>,
+}
+
+pub(super) fn margins(claims: &[Margin], x: &Boxes, logits: &Boxes, head: &Float) -> Margins {
+    let lower = claims.iter().map(|claim| margin(claim, x, logits, head)).collect();
+    Margins { lower }
+}
+
+fn margin(claim: &Margin, x: &Boxes, logits: &Boxes, head: &Float) -> f64 {
+    let winner = Winner::new(claim, x, head);
+    let one = |rival: usize| {
+        let ends = (logits.lo[[claim.row, claim.winner]], logits.hi[[claim.row, rival]]);
+        let plain = f64::from(ends.0) - f64::from(ends.1);
+        let projected = winner.over(rival, head);
+        if projected > plain { projected } else { plain }
+    };
+    let least = |a: f64, b: f64| if b < a { b } else { a };
+    if claim.rivals.is_empty() {
+        let rivals = (0..head.rows()).into_par_iter().filter(|&rival| rival != claim.winner);
+        rivals.map(one).reduce(|| f64::INFINITY, least)
+    } else {
+        let rivals = claim.rivals.iter().filter(|&&rival| rival != claim.winner);
+        rivals.map(|&rival| one(rival)).fold(f64::INFINITY, least)
+    }
+}
+
+/// The row at which a margin is bounded, with the winner's weights.
+struct Winner<'a> {
+    lo: Vec<f64>,
+    hi: Vec<f64>,
+    weights: Vec<f32>,
+    normed: Option<Projection<'a>>,
+}
+
+/// The row before the final norm.
+struct Projection<'a> {
+    source: &'a Normed,
+    row: usize,
+    /// The range of `1 / r`.
+    inverse: (f64, f64),
+}
+
+impl<'a> Winner<'a> {
+    fn new(claim: &Margin, x: &'a Boxes, head: &Float) -> Self {
+        let mut weights = vec![0.0; head.columns()];
+        head.read_row(claim.winner, &mut weights);
+        let wide = |ends: &Array2<f32>| ends.row(claim.row).mapv(f64::from).to_vec();
+        let normed = match &x.origin {
+            Origin::Normed(source) => Projection::new(source, claim.row),
+            _ => None,
+        };
+        Self { lo: wide(&x.lo), hi: wide(&x.hi), weights, normed }
+    }
+
+    /// A lower bound of the engine's logit of the winner less that of a rival.
+    fn over(&self, rival: usize, head: &Float) -> f64 {
+        let mut other = vec![0.0; head.columns()];
+        head.read_row(rival, &mut other);
+        let n = other.len() as f64;
+        let (mut least, mut magnitudes) = (0f64, 0f64);
+        for (k, (&a, &b)) in self.weights.iter().zip(&other).enumerate() {
+            let (lo, hi) = (self.lo[k], self.hi[k]);
+            let w = f64::from(a) - f64::from(b);
+            least += w * if w >= 0.0 { lo } else { hi };
+            magnitudes += (f64::from(a).abs() + f64::from(b).abs()) * most64(lo, hi);
+        }
+        // Engine: one unit a product, n / 16 + 4 additions a lane and tree; here: n f64 additions.
+        let error = magnitudes * ((n / 16.0 + 6.0) * UNIT + n * 4.0 * f64::EPSILON) + 1e-37;
+        let direct = least - error;
+        let through = self.normed.as_ref().map_or(f64::NEG_INFINITY, |projection| {
+            let difference = |k: usize| f64::from(self.weights[k]) - f64::from(other[k]);
+            projection.least(difference) - error
+        });
+        if through > direct { through } else { direct }
+    }
+}
+
+impl<'a> Projection<'a> {
+    fn new(source: &'a Normed, row: usize) -> Option<Self> {
+        let (lo, hi) = (source.lo.row(row), source.hi.row(row));
+        let n = lo.len() as f64;
+        let sum = |pick: fn(f64, f64) -> f64| -> f64 {
+            lo.iter().zip(hi).map(|(&lo, &hi)| pick(lo, hi) * pick(lo, hi)).sum()
+        };
+        let slack = (n + 8.0) * f64::EPSILON;
+        let least = sum(least64) * (1.0 - slack) / n + source.eps[row].0;
+        let most = sum(most64) * (1.0 + slack) / n + source.eps[row].1;
+        let inverse = (1.0 / most.sqrt(), 1.0 / least.sqrt());
+        (least > SMALLEST_MEAN && inverse.1.is_finite()).then_some(Self { source, row, inverse })
+    }
+
+    /// A lower bound of `sum difference(k) y_k` for the engine's normed values `y`.
+    fn least(&self, difference: impl Fn(usize) -> f64) -> f64 {
+        let (lo, hi) = (self.source.lo.row(self.row), self.source.hi.row(self.row));
+        let (mut least, mut magnitudes) = (0f64, 0f64);
+        for (k, &gain) in self.source.gains.iter().enumerate() {
+            let w = difference(k) * f64::from(gain);
+            least += w * if w >= 0.0 { lo[k] } else { hi[k] };
+            magnitudes += w.abs() * most64(lo[k], hi[k]);
+        }
+        let n = lo.len() as f64;
+        let bound = least - magnitudes * n * 4.0 * f64::EPSILON;
+        let scaled = bound * if bound >= 0.0 { self.inverse.0 } else { self.inverse.1 };
+        // Each normed value is within the norm's error of g z / r.
+        scaled - magnitudes * self.inverse.1 * (self.source.error + 1e-12) - 1e-37
+    }
+}

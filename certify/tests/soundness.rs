@@ -1,0 +1,161 @@
+//! Attempts to break the interval domain: points in boxes, at every step, without slack.
+//!
+//! The default run takes a seeded share; `BITNET_SOUNDNESS=20` multiplies the number of points.
+
+use std::env;
+
+use certify::checked::{Checked, Pair};
+use certify::claim::{Deployed, prove};
+use certify::interval::{Boxes, Interval, Margin};
+use engine::kernels;
+use engine::model::random::{SplitMix, Style, random_model, random_rows, small_config};
+use engine::model::{Activations, FloatType, Gate, KvKind, Model};
+use engine::walk::{self, Exact, Read};
+use ndarray::Array2;
+
+/// The nets: 1, 2, 3 and 6 layers, grouped heads, both gates, with and without sub-norms.
+fn nets() -> Vec<(&'static str, Model)> {
+    let bitnet = Style { stored: FloatType::F32, ..Style::BITNET };
+    let llama = Style { sub_norms: false, divide: true, ..bitnet };
+    let inner = Style { inner_norms: true, ..llama };
+    let silu = |layers, hidden, heads, kv_heads| {
+        let mut config = small_config(layers, hidden, heads, kv_heads);
+        config.gate = Gate::Silu;
+        config
+    };
+    let mut float = silu(2, 16, 2, 2);
+    float.activations = Activations::None;
+    let mut tied = small_config(2, 16, 4, 1);
+    tied.tied = true;
+    vec![
+        ("1 layer", random_model(&small_config(1, 16, 4, 2), bitnet, 1)),
+        ("2 layers, grouped heads", random_model(&small_config(2, 32, 4, 2), bitnet, 2)),
+        ("3 layers, silu, no sub-norms", random_model(&silu(3, 16, 4, 2), llama, 3)),
+        ("6 layers", random_model(&small_config(6, 16, 4, 4), bitnet, 4)),
+        ("2 layers, inner norms", random_model(&silu(2, 16, 4, 2), inner, 5)),
+        ("2 layers, float activations", random_model(&float, llama, 6)),
+        ("2 layers, tied, one kv head", random_model(&tied, bitnet, 7)),
+        ("2 layers, relu2, no sub-norms", random_model(&small_config(2, 16, 2, 1), llama, 8)),
+    ]
+}
+
+const KINDS: [KvKind; 4] = [KvKind::F32, KvKind::F16, KvKind::Int8, KvKind::OneBit];
+
+fn share() -> usize {
+    env::var("BITNET_SOUNDNESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// A point of a box: random, a corner, sparse, or one ulp inside an end.
+fn point_in(boxes: &Boxes, clean: &Array2<f32>, how: usize, rng: &mut SplitMix) -> Array2<f32> {
+    Array2::from_shape_fn(clean.raw_dim(), |at| {
+        let (lo, hi, x) = (boxes.lo[at], boxes.hi[at], clean[at]);
+        let inside = |value: f32| value.clamp(lo, hi);
+        match how % 4 {
+            0 => inside(lo + (hi - lo) * ((rng.below(1025)) as f32 / 1024.0)),
+            1 => [lo, hi][rng.below(2)],
+            2 => [x, x, x, lo, hi][rng.below(5)],
+            _ => inside([lo.next_up(), hi.next_down(), x.next_up()][rng.below(3)]),
+        }
+    })
+}
+
+#[test]
+fn a_point_never_leaves_its_box_at_any_step() {
+    let mut rng = SplitMix(99);
+    let mut checks = 0u64;
+    let mut points = 0u64;
+    for (name, model) in nets() {
+        let x = random_rows(5, model.config.hidden, rng.next_u64());
+        for kind in KINDS {
+            for epsilon in [0.0, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0] {
+                let boxes = Boxes::ball(&x, epsilon, &(0..5));
+                for how in 0..8 * share() {
+                    let set = Interval::new(kernels::best(), &model, kind, Vec::new());
+                    let exact = Exact::new(kernels::best(), &model, kind);
+                    let mut domain = Checked::new(set, exact);
+                    let point = point_in(&boxes, &x, how, &mut rng);
+                    assert!(boxes.contains(&point), "{name}");
+                    let start = Pair { boxes: boxes.clone(), point };
+                    walk::run(&mut domain, &model, &start, 0, 0, Read::All);
+                    checks += domain.checks;
+                    points += 1;
+                }
+            }
+        }
+    }
+    println!("{points} points, {checks} checks, 0 violations");
+    assert!(checks > 1_000_000, "only {checks} checks were made");
+}
+
+#[test]
+fn with_epsilon_zero_the_interval_walk_is_inference_bit_for_bit() {
+    for (name, model) in nets() {
+        for kind in KINDS {
+            let x = random_rows(6, model.config.hidden, 17);
+            let mut exact = Exact::new(kernels::best(), &model, kind);
+            let expected = walk::run(&mut exact, &model, &x, 0, 0, Read::All);
+            let mut domain = Interval::new(kernels::best(), &model, kind, Vec::new());
+            let boxes = Boxes::ball(&x, 0.0, &(0..6));
+            let found = walk::run(&mut domain, &model, &boxes, 0, 0, Read::All);
+            let bits = |x: &Array2<f32>| x.mapv(f32::to_bits);
+            assert_eq!(bits(&found.lo), bits(&expected), "{name} {kind:?}");
+            assert_eq!(bits(&found.hi), bits(&expected), "{name} {kind:?}");
+            assert!(domain.diverged().is_none());
+        }
+    }
+}
+
+#[test]
+fn every_kernel_table_gives_the_same_bounds() {
+    for (name, model) in nets() {
+        let x = random_rows(5, model.config.hidden, 3);
+        let boxes = Boxes::ball(&x, 1e-4, &(0..5));
+        let run = |table| {
+            let mut domain = Interval::new(table, &model, KvKind::F16, Vec::new());
+            let out = walk::run(&mut domain, &model, &boxes, 0, 0, Read::All);
+            (out.lo.mapv(f32::to_bits), out.hi.mapv(f32::to_bits))
+        };
+        let expected = run(kernels::scalar());
+        for table in kernels::available() {
+            assert_eq!(run(table), expected, "{name} {}", table.name);
+        }
+    }
+}
+
+#[test]
+fn margins_never_exceed_the_margin_of_a_sampled_point() {
+    let mut rng = SplitMix(5);
+    let mut certified = 0;
+    for (name, model) in nets() {
+        let deployed = Deployed { model: &model, kernels: kernels::best(), kv: KvKind::F32 };
+        for _ in 0..4 {
+            let x = random_rows(4, model.config.hidden, rng.next_u64());
+            let streams = deployed.streams(&x);
+            let clean = deployed.logits(&x, 0, Read::Last);
+            let winner = engine::numerics::argmax(clean.as_slice().expect("one row"));
+            let winner = winner.expect("finite logits");
+            let claim = Margin { row: 0, winner, rivals: Vec::new() };
+            for (from, stream) in streams.iter().enumerate() {
+                for epsilon in [1e-7, 1e-5, 1e-3, 1e-2, 0.1] {
+                    let boxes = Boxes::ball(stream, epsilon, &(0..4));
+                    let proof = prove(&deployed, &boxes, from, Read::Last, &[claim.clone()]);
+                    certified += usize::from(proof.certifies());
+                    for how in 0..4 * share() {
+                        let point = point_in(&boxes, stream, how, &mut rng);
+                        let logits = deployed.logits(&point, from, Read::Last);
+                        let row = logits.as_slice().expect("one row");
+                        let decision = certify::claim::Decision { winner, classes: Vec::new() };
+                        let margin = certify::claim::clean_margin(row, &decision);
+                        for &bound in &proof.margins {
+                            assert!(bound <= margin, "{name} from {from} eps {epsilon}");
+                        }
+                        if proof.certifies() {
+                            assert_eq!(engine::numerics::argmax(row), Some(winner), "{name}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(certified > 50, "only {certified} boxes were certified: the test would be empty");
+}
