@@ -4,6 +4,11 @@
 //! every other face is a pure function of it. So whatever a page shows can be read in the JSON, and
 //! the same report always gives the same bytes.
 
+mod escape;
+pub mod json;
+pub mod metrics;
 pub mod model;
+mod number;
+pub mod schema;
 
 pub use model::Report;
