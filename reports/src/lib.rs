@@ -5,10 +5,17 @@
 //! the same report always gives the same bytes.
 
 mod escape;
+mod face;
+pub mod html;
 pub mod json;
+pub mod junit;
+pub mod markdown;
 pub mod metrics;
 pub mod model;
 mod number;
 pub mod schema;
+mod story;
+pub mod text;
 
+pub use face::{Format, RenderError, UnknownFormat, render};
 pub use model::Report;

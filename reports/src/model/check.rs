@@ -125,6 +125,8 @@ fn check_certification(check: &mut Check, found: &Certification) {
     let samples = found.samples.len() as u64;
     check.sum(&path("labelled"), &[found.labelled, found.unlabelled], samples);
     check.sum(&path("certified"), &[found.certified, found.falsified, found.unknown], samples);
+    let labels = found.samples.iter().filter(|sample| sample.label.is_some()).count() as u64;
+    check.sum(&path("labelled"), &[labels], found.labelled);
     for (verdict, count, key) in [
         (Verdict::Certified, found.certified, "certified"),
         (Verdict::Falsified, found.falsified, "falsified"),
