@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         limit: "time-limit".to_owned(),
         what: "the attack was cut short after 48 of 60 samples".to_owned(),
     });
-    for violation in report.validate() {
+    if let Some(violation) = report.validate().into_iter().next() {
         return Err(violation.into());
     }
     std::fs::create_dir_all(&folder)?;

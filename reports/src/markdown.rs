@@ -73,7 +73,7 @@ fn gates(page: &mut String, results: &[GateResult]) {
     if results.is_empty() {
         return;
     }
-    line(page, format_args!("### Gates {}\n", story::gates(results)));
+    line(page, format_args!("### {}\n", story::gates(results)));
     heading(page, &["Gate", "Wanted", "Value", "Result"]);
     for result in results.iter().take(MOST_ROWS) {
         row(

@@ -71,12 +71,8 @@ pub(crate) fn compared(result: &crate::metrics::GateResult) -> String {
 /// "1 of 3 gates failed", or that all passed.
 pub(crate) fn gates(results: &[crate::metrics::GateResult]) -> String {
     let failed = results.iter().filter(|result| !result.passed).count() as u64;
-    let all = results.len() as u64;
-    if failed == 0 {
-        format!("passed: {}", plural(all, "gate"))
-    } else {
-        format!("failed: {failed} of {}", plural(all, "gate"))
-    }
+    let all = plural(results.len() as u64, "gate");
+    if failed == 0 { format!("{all} passed") } else { format!("{failed} of {all} failed") }
 }
 
 /// The norm.

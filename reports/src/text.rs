@@ -191,7 +191,7 @@ fn gates(report: &Report) -> Vec<String> {
         return Vec::new();
     }
     let failed: Vec<_> = results.iter().filter(|result| !result.passed).collect();
-    let mut lines = vec![format!("Gates {}", story::gates(&results))];
+    let mut lines = vec![story::gates(&results)];
     lines.extend(failed.iter().take(MOST_GATES).map(|result| {
         let name = shown(&result.gate.metric);
         let wanted = story::threshold(&result.gate);

@@ -57,7 +57,7 @@ impl Axis {
     /// Shares from 0 up to at least `most`, named in percent.
     pub(super) fn percent(title: &'static str, most: f64) -> Self {
         let most = if most > 0.0 { (most * 100.0).clamp(1e-9, 100.0) } else { 1.0 };
-        let step = nice_step(most, 4);
+        let step = nice_step(most, 5);
         let count = (most / step).ceil() as i32;
         let high = step * f64::from(count);
         let places = (-log10(step).floor()).clamp(0.0, 9.0) as usize;
@@ -95,7 +95,7 @@ impl Axis {
     /// Whole numbers from 0 to `count - 1`, half a step of room on both sides.
     pub(super) fn index(title: &'static str, count: u32) -> Self {
         let count = count.clamp(1, u32::MAX);
-        let stride = (nice_step(f64::from(count), 10).ceil() as u32).clamp(1, count);
+        let stride = (nice_step(f64::from(count), 8).ceil() as u32).clamp(1, count);
         let ticks = (0..count)
             .step_by(stride as usize)
             .map(|index| (f64::from(index), index.to_string()))

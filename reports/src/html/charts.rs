@@ -11,8 +11,9 @@ use super::plot::{Ink, Mark, Plot, PlotError};
 use super::tables::{self, Table};
 use crate::model::{Certification, FaultTarget, Faults, Growth, Sample, Verdict};
 
-const HEIGHT: u32 = 600;
-const LOW_HEIGHT: u32 = 380;
+/// Sizes in the units of the drawing, shown at about half of it.
+const WIDE: (u32, u32) = (900, 540);
+const SMALL: (u32, u32) = (640, 360);
 const BINS: usize = 24;
 
 /// A key of the legend: its style-sheet class and its words.
@@ -76,9 +77,9 @@ pub(super) fn layer_radii(found: &Certification) -> Result<Markup, PlotError> {
     marks.push(Mark::Line(least.clone(), Ink::Certified));
     marks.extend(least.iter().map(|at| Mark::Dot(*at, Ink::Certified)));
     let label = "Certified radius of the residual stream by layer".to_owned();
-    let plot = Plot { x, y, marks, height: HEIGHT, label };
+    let plot = Plot { x, y, marks, size: WIDE, label };
     let figure = Figure {
-        title: "How far may the stream move before a layer?",
+        title: "How far may the stream move?",
         how: "Certified radius around the residual stream that enters each layer, for the samples \
               that are right. Logarithmic; what stands on 0 was not certified at all.",
         keys: &[
@@ -120,7 +121,7 @@ pub(super) fn growth(found: &Certification) -> Result<Markup, PlotError> {
         series(|step| step.width_max).into_iter().map(|run| Mark::Line(run, Ink::Certified)),
     );
     let label = "Width of the bounds after each step of the walk".to_owned();
-    let plot = Plot { x, y, marks, height: HEIGHT, label };
+    let plot = Plot { x, y, marks, size: WIDE, label };
     let figure = Figure {
         title: "Where do the bounds grow?",
         how: "Width of the bounds at epsilon after each step of the walk, in its order. \
@@ -186,7 +187,7 @@ pub(super) fn margins(found: &Certification) -> Result<Markup, PlotError> {
     }
     let label = "Histogram of clean margins by verdict".to_owned();
     let table = tables::margins(&bins, x.low, width);
-    let plot = Plot { x, y, marks, height: HEIGHT, label };
+    let plot = Plot { x, y, marks, size: WIDE, label };
     let figure = Figure {
         title: "Do wide margins get certified?",
         how: "Number of samples by the clean margin of the decision, stacked by verdict, certified \
@@ -245,7 +246,7 @@ pub(super) fn accuracy(found: &Certification) -> Result<Markup, PlotError> {
     }
     marks.push(Mark::Line(proven, Ink::Certified));
     let label = "Accuracy against epsilon, certified and attacked".to_owned();
-    let plot = Plot { x, y, marks, height: HEIGHT, label };
+    let plot = Plot { x, y, marks, size: WIDE, label };
     let figure = Figure {
         title: "How much accuracy is left at each epsilon?",
         how: "The truth lies between the lines: below the solid one is proven, above the dashed one \
@@ -372,5 +373,5 @@ fn rate_plot(axis: &'static str, target: FaultTarget, rows: &[Rate]) -> Plot {
         }
     }
     let label = format!("SDC rate of {} by {axis}", target.name());
-    Plot { x, y, marks, height: LOW_HEIGHT, label }
+    Plot { x, y, marks, size: SMALL, label }
 }

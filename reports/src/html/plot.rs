@@ -51,12 +51,11 @@ pub(super) struct Plot {
     pub(super) x: Axis,
     pub(super) y: Axis,
     pub(super) marks: Vec<Mark>,
-    pub(super) height: u32,
+    pub(super) size: (u32, u32),
     pub(super) label: String,
 }
 
-const WIDTH: u32 = 1040;
-const FONT: i32 = 30;
+const FONT: i32 = 33;
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
@@ -110,13 +109,14 @@ impl Plot {
         self.draw(&mut text).map_err(|error| PlotError(error.to_string()))?;
         let start = text.find('>').map_or(0, |end| end + 1);
         let body = text[start..].replace("font-family=\"sans-serif\" ", "");
-        let size = format!("0 0 {WIDTH} {}", self.height);
+        let (width, height) = self.size;
+        let size = format!("0 0 {width} {height}");
         let label = maud::html! { (self.label) }.into_string();
         Ok(format!("<svg viewBox=\"{size}\" role=\"img\" aria-label=\"{label}\">{body}"))
     }
 
     fn draw(&self, text: &mut String) -> Result<(), Fault> {
-        let root = SVGBackend::with_string(text, (WIDTH, self.height)).into_drawing_area();
+        let root = SVGBackend::with_string(text, self.size).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
             .margin_top(FONT / 2)
             .margin_right(FONT)

@@ -56,7 +56,7 @@ pub(super) fn gates(report: &Report) -> Markup {
     }
     html! {
         section aria-labelledby="gates" {
-            h2 #gates { "Gates " (story::gates(&results)) }
+            h2 #gates { (story::gates(&results)) }
             ul.gates {
                 @for result in &results {
                     li.failed[!result.passed] {
@@ -232,8 +232,9 @@ fn known(report: &Report, found: &Certification) -> Markup {
             }
             @if !reasons.is_empty() {
                 div { dt { "Unknown because" } dd {
-                    @for (why, samples) in reasons.iter().take(MOST_NOTES) {
-                        (why) " (" (plural(*samples, "sample")) ") "
+                    @for (i, (why, samples)) in reasons.iter().take(MOST_NOTES).enumerate() {
+                        @if i > 0 { "; " }
+                        (why) " (" (plural(*samples, "sample")) ")"
                     }
                 } }
             }

@@ -33,23 +33,33 @@ impl Table {
         Self { name, columns: columns.to_vec(), rows, all: items.len() }
     }
 
+    /// Whether each column has anything to say: those that never do are not shown.
+    fn telling(&self) -> Vec<bool> {
+        let silent = |cell: &Markup| cell.0.is_empty() || cell.0 == "–";
+        (0..self.columns.len()).map(|i| self.rows.iter().any(|row| !silent(&row[i]))).collect()
+    }
+
     /// The table as it stands in the page.
     pub(super) fn render(&self) -> Markup {
+        let telling = self.telling();
+        let columns = self.columns.iter().zip(&telling).filter(|(_, tells)| **tells);
         let numeric: Vec<bool> = self.columns.iter().map(|title| title.starts_with('#')).collect();
         html! {
             div.scroll role="region" aria-label=(self.name) tabindex="0" {
                 table {
                     caption.aside { (self.name) }
                     thead { tr {
-                        @for (title, number) in self.columns.iter().zip(&numeric) {
-                            th.n[*number] scope="col" { (title.trim_start_matches('#')) }
+                        @for (title, _) in columns {
+                            th.n[title.starts_with('#')] scope="col" {
+                                (title.trim_start_matches('#'))
+                            }
                         }
                     } }
                     tbody {
                         @for row in &self.rows {
                             tr {
-                                @for (cell, number) in row.iter().zip(&numeric) {
-                                    td.n[*number] { (cell) }
+                                @for (i, cell) in row.iter().enumerate().filter(|(i, _)| telling[*i]) {
+                                    td.n[numeric[i]] { (cell) }
                                 }
                             }
                         }
@@ -115,7 +125,6 @@ pub(super) fn samples(samples: &[Sample]) -> Table {
         "#margin at least",
         "#runtime slack",
         "#positions",
-        "witness",
         "why",
     ];
     Table::of("Samples", &columns, samples, |sample| {
@@ -130,13 +139,19 @@ pub(super) fn samples(samples: &[Sample]) -> Table {
             html! { (optional(sample.margin_lower_bound, Side::Down)) },
             html! { (optional(sample.runtime_slack, Side::Down)) },
             maybe(sample.positions.map(|seen| format!("{} of {}", seen.certified, seen.total))),
-            maybe(sample.witness.as_ref().map(|witness| {
-                let radius = number(witness.epsilon, Side::Up);
-                format!("{} at {radius} gives {}", story::witness(witness.kind), witness.prediction)
-            })),
-            text(sample.why.as_deref().unwrap_or("")),
+            why(sample),
         ]
     })
+}
+
+fn why(sample: &Sample) -> Markup {
+    html! {
+        (shown(sample.why.as_deref().unwrap_or("")))
+        @if let Some(witness) = &sample.witness {
+            " (" (story::witness(witness.kind)) " at " (number(witness.epsilon, Side::Up))
+            " gives " (witness.prediction) ")"
+        }
+    }
 }
 
 /// Every layer.
