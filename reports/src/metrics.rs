@@ -82,13 +82,16 @@ pub fn metric(report: &Report, name: &str) -> Option<Metric> {
     report.certification.as_ref().and_then(|found| certification_metric(found, name))
 }
 
-/// Share of the pairs (bit, sample) that are proven masked, over all bounds for single flips; `None`
-/// where there is no pair.
+/// Share of the pairs (bit, sample) that are proven masked, over the bounds with the fewest flips;
+/// `None` where there is no pair.
 #[must_use]
 pub fn proven_masked_share(faults: &Faults) -> Option<f64> {
-    let pairs: f64 = faults.bounds.iter().map(|bound| bound.pairs as f64).sum();
-    let proven: f64 =
-        faults.bounds.iter().map(|bound| bound.pairs as f64 * bound.proven_masked_share).sum();
+    let fewest = faults.bounds.iter().map(|bound| bound.flips).min()?;
+    let (mut pairs, mut proven) = (0.0, 0.0);
+    for bound in faults.bounds.iter().filter(|bound| bound.flips == fewest) {
+        pairs += bound.pairs as f64;
+        proven += bound.pairs as f64 * bound.proven_masked_share;
+    }
     (pairs > 0.0).then(|| (proven / pairs).clamp(0.0, 1.0))
 }
 

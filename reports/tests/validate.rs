@@ -23,7 +23,7 @@ fn examples_of_every_size_are_sound() {
 #[test]
 fn every_broken_invariant_is_named_by_its_path() {
     type Break = (&'static str, fn(&mut Report));
-    let breaks: [Break; 22] = [
+    let breaks: [Break; 23] = [
         ("schema_version", |report| report.schema_version = "0.9".to_owned()),
         ("data.labelled", |report| report.data.labelled = 61),
         ("request.epsilon_value", |report| report.request.epsilon_value = f64::INFINITY),
@@ -43,6 +43,9 @@ fn every_broken_invariant_is_named_by_its_path() {
         }),
         ("certification.samples[5].witness", |report| {
             certification(report).samples[5].witness = None;
+        }),
+        ("certification.samples[5].verdict", |report| {
+            certification(report).samples[5].certified_radius = 0.1;
         }),
         ("certification.samples[1].correct", |report| {
             certification(report).samples[1].correct = None;

@@ -54,7 +54,7 @@ impl Axis {
         Some(Self { low, high: f64::from(last), ticks, title, scale: Scale::Log { floor } })
     }
 
-    /// Shares from 0 up to at least `most`, named in percent.
+    /// Shares from 0 up to at least `most`, named in percent; a dot on 0 stands clear of the axis.
     pub(super) fn percent(title: &'static str, most: f64) -> Self {
         let most = if most > 0.0 { (most * 100.0).clamp(1e-9, 100.0) } else { 1.0 };
         let step = nice_step(most, 5);
@@ -64,7 +64,7 @@ impl Axis {
         let ticks = (0..=count)
             .map(|i| (step * f64::from(i), format!("{:.places$} %", step * f64::from(i))))
             .collect();
-        Self { low: 0.0, high: high * 1.02, ticks, title, scale: Scale::Percent }
+        Self { low: -0.04 * high, high: high * 1.02, ticks, title, scale: Scale::Percent }
     }
 
     /// Counts from 0 up to at least `most`.

@@ -7,7 +7,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::axis::Axis;
-use super::plot::{Ink, Mark, Plot, PlotError};
+use super::plot::{Ink, Mark, Plot, PlotError, RADIUS};
 use super::tables::{self, Table};
 use crate::model::{Certification, FaultTarget, Faults, Growth, Sample, Verdict};
 
@@ -75,7 +75,7 @@ pub(super) fn layer_radii(found: &Certification) -> Result<Markup, PlotError> {
         .collect();
     marks.extend(median.iter().map(|at| Mark::Ring(*at, Ink::Certified)));
     marks.push(Mark::Line(least.clone(), Ink::Certified));
-    marks.extend(least.iter().map(|at| Mark::Dot(*at, Ink::Certified)));
+    marks.extend(least.iter().map(|at| Mark::Dot(*at, Ink::Certified, RADIUS)));
     let label = "Certified radius of the residual stream by layer".to_owned();
     let plot = Plot { x, y, marks, size: WIDE, label };
     let figure = Figure {
@@ -139,7 +139,7 @@ pub(super) fn growth(found: &Certification) -> Result<Markup, PlotError> {
 
 /// A run of one point is a dot: a line of one point would not show.
 fn dashed(run: Vec<(f64, f64)>, ink: Ink) -> Mark {
-    if run.len() == 1 { Mark::Dot(run[0], ink) } else { Mark::Dashed(run, ink) }
+    if run.len() == 1 { Mark::Dot(run[0], ink, RADIUS) } else { Mark::Dashed(run, ink) }
 }
 
 fn layer_starts(steps: &[Growth]) -> Vec<(u32, String)> {
@@ -237,7 +237,7 @@ pub(super) fn accuracy(found: &Certification) -> Result<Markup, PlotError> {
     // smaller one: the honest sides.
     let proven = stairs(&proven, true);
     let attacked = stairs(&attacked, false);
-    let mut marks = vec![area_under(&proven, y.low, Ink::Certified)];
+    let mut marks = vec![area_under(&proven, 0.0, Ink::Certified)];
     if let Some(epsilon) = x.place(found.epsilon_value).filter(|_| found.epsilon_value > 0.0) {
         marks.push(Mark::Dashed(vec![(epsilon, y.low), (epsilon, y.high)], Ink::Unknown));
     }
@@ -362,6 +362,7 @@ fn rate_plot(axis: &'static str, target: FaultTarget, rows: &[Rate]) -> Plot {
     let x = Axis::index(axis, count);
     let most = rows.iter().map(|row| row.high).max_by(f64::total_cmp).unwrap_or(1.0);
     let y = Axis::percent("", most);
+    let radius = if count > 16 { RADIUS / 2 } else { RADIUS };
     let mut marks = Vec::new();
     for row in rows {
         let at = f64::from(row.at);
@@ -369,7 +370,7 @@ fn rate_plot(axis: &'static str, target: FaultTarget, rows: &[Rate]) -> Plot {
             marks.push(Mark::Whisker(at, low, high, Ink::Harm));
         }
         if let Some(rate) = row.rate.and_then(|rate| y.place(rate)) {
-            marks.push(Mark::Dot((at, rate), Ink::Harm));
+            marks.push(Mark::Dot((at, rate), Ink::Harm, radius));
         }
     }
     let label = format!("SDC rate of {} by {axis}", target.name());

@@ -39,7 +39,7 @@ pub(super) enum Mark {
     Line(Vec<(f64, f64)>, Ink),
     Dashed(Vec<(f64, f64)>, Ink),
     Area(Vec<(f64, f64)>, Ink),
-    Dot((f64, f64), Ink),
+    Dot((f64, f64), Ink, i32),
     Ring((f64, f64), Ink),
     Bar([(f64, f64); 2], Ink),
     Whisker(f64, f64, f64, Ink),
@@ -56,6 +56,9 @@ pub(super) struct Plot {
 }
 
 const FONT: i32 = 33;
+
+/// Radius of a dot.
+pub(super) const RADIUS: i32 = 9;
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
@@ -158,11 +161,11 @@ fn draw_mark(chart: &mut Chart<'_>, mark: &Mark) -> Result<(), Fault> {
         Mark::Area(points, ink) => {
             chart.draw_series([Polygon::new(points.clone(), ink.rgb().mix(0.16))])?;
         }
-        Mark::Dot(at, ink) => {
-            chart.draw_series([Circle::new(*at, 9, ink.rgb().filled())])?;
+        Mark::Dot(at, ink, radius) => {
+            chart.draw_series([Circle::new(*at, *radius, ink.rgb().filled())])?;
         }
         Mark::Ring(at, ink) => {
-            chart.draw_series([Circle::new(*at, 9, ink.rgb().stroke_width(4))])?;
+            chart.draw_series([Circle::new(*at, RADIUS, ink.rgb().stroke_width(4))])?;
         }
         Mark::Bar(corners, ink) => {
             chart.draw_series([Rectangle::new(*corners, ink.rgb().filled())])?;

@@ -267,7 +267,7 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
                 (tables::worst(&faults.worst).render())
             }
             @if !faults.bounds.is_empty() {
-                h3 { "What is proven about every single flip" }
+                h3 { "What is proven about weight faults" }
                 (tables::bounds(&faults.bounds).render())
             }
         }
@@ -277,7 +277,6 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
 /// What was asked.
 pub(super) fn request(report: &Report) -> Markup {
     let request = &report.request;
-    let all = || "all".to_owned();
     let none = || "none".to_owned();
     let classes = request.classes.as_ref().map(|classes| {
         classes.iter().take(MOST_NOTES).map(u32::to_string).collect::<Vec<_>>().join(", ")
@@ -302,7 +301,6 @@ pub(super) fn request(report: &Report) -> Markup {
         ("memory limit", request.max_memory_bytes.map_or_else(none, bytes)),
         ("activations", story::activation(report.model.activation_policy).to_owned()),
         ("gate of the feed-forward", story::gate_function(report.model.gate).to_owned()),
-        ("samples analysed", report.request.limit.map_or_else(all, |_| count(report.data.samples))),
     ];
     html! {
         section aria-labelledby="request" {

@@ -173,6 +173,10 @@ fn check_sample(check: &mut Check, path: &str, sample: &Sample, epsilon: f64) {
     if sample.label.is_some() != sample.correct.is_some() {
         check.add(key("correct"), "is known exactly where a label is");
     }
+    let falsified = sample.verdict == Verdict::Falsified && sample.certified_radius == 0.0;
+    if sample.correct == Some(false) && !falsified {
+        check.add(key("verdict"), "is not falsified with radius 0, but the clean input is wrong");
+    }
     if let Some(positions) = sample.positions
         && positions.certified > positions.total
     {
