@@ -1,9 +1,9 @@
 //! Text that came from a file, made safe to show.
 //!
 //! Names, reasons and addresses may hold anything. Before any face sees one, characters that a
-//! terminal or a page would obey instead of show (controls, line separators, bidirectional marks) are
-//! written as `\u{..}`, and what is longer than anyone reads is cut. Markup is escaped later, by the
-//! face that knows its own.
+//! terminal or a page would obey instead of show (controls, line separators, bidirectional marks)
+//! are written as `\u{..}`, and what is longer than anyone reads is cut. Markup is escaped later,
+//! by the face that knows its own.
 
 const LONGEST: usize = 300;
 
@@ -32,8 +32,8 @@ fn obeyed(c: char) -> bool {
             | '\u{fffe}' | '\u{ffff}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The same for GitHub flavoured Markdown, also inside a table cell: every character that could begin
-/// markup is written as an entity, so that it shows and does nothing.
+/// The same for GitHub flavoured Markdown, also inside a table cell: every character that could
+/// begin markup is written as an entity, so that it shows and does nothing.
 pub(crate) fn markdown(text: &str) -> String {
     let mut safe = String::new();
     for c in shown(text).chars() {

@@ -43,8 +43,8 @@ pub fn to_string(report: &Report) -> Result<String, JsonError> {
     Ok(text)
 }
 
-/// The report that a JSON text holds. The version is read first, so that a report of another version
-/// is named as such and not as malformed.
+/// The report that a JSON text holds. The version is read first, so that a report of another
+/// version is named as such and not as malformed.
 ///
 /// # Errors
 /// Says where the text departs from the contract.

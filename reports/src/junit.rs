@@ -1,10 +1,11 @@
 //! JUnit XML, for CI servers that draw it.
 //!
-//! Three suites. `gates`: one case per gate, a failure where it did not pass. `samples`: certified is
-//! a success; unknown and falsified are *skipped* with their reason, because `analyze` without gates
-//! judges nothing; once a gate on a certification metric has failed, falsified samples are failures,
-//! since they are what to look at. `faults`: one case per target with its rates; a failure where that
-//! very target breaks a failed gate. So the file is red exactly when a gate failed.
+//! Three suites. `gates`: one case per gate, a failure where it did not pass. `samples`: certified
+//! is a success; unknown and falsified are *skipped* with their reason, because `analyze` without
+//! gates judges nothing; once a gate on a certification metric has failed, falsified samples are
+//! failures, since they are what to look at. `faults`: one case per target with its rates; a
+//! failure where that very target breaks a failed gate. So the file is red exactly when a gate
+//! failed.
 
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
 

@@ -1,8 +1,8 @@
 //! How it is told: the report contract and its faces.
 //!
-//! `model` is plain serde data that knows no other room of the house; the JSON text is the source and
-//! every other face is a pure function of it. So whatever a page shows can be read in the JSON, and
-//! the same report always gives the same bytes.
+//! `model` is plain serde data that knows no other room of the house; the JSON text is the source
+//! and every other face is a pure function of it. So whatever a page shows can be read in the JSON,
+//! and the same report always gives the same bytes.
 
 mod escape;
 mod face;

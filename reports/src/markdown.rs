@@ -1,7 +1,8 @@
 //! GitHub flavoured Markdown for a CI job summary.
 //!
-//! GitHub drops a summary above 1 MiB, so the long tables are cut to a budget and say how much more is
-//! in the HTML report. Everything that came from a file is written in entities and cannot be markup.
+//! GitHub drops a summary above 1 MiB, so the long tables are cut to a budget and say how much more
+//! is in the HTML report. Everything that came from a file is written in entities and cannot be
+//! markup.
 
 use std::fmt::Write;
 

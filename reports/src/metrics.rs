@@ -1,10 +1,10 @@
 //! Named metrics, and the gates that decide whether a run passes.
 //!
-//! A gate compares the pessimistic end: `fail-over` looks at the upper end of a metric's interval and
-//! `fail-under` at the lower, so that few trials never pass a gate by luck. What has no value (nothing
-//! was checked) does not pass. Fault metrics without a target speak of the worst target; with one,
-//! `weight_code.sdc_rate_high`, of that target. A name that is not known is an error when the gate is
-//! read, long before the work starts: a misspelt gate must not pass in silence.
+//! A gate compares the pessimistic end: `fail-over` looks at the upper end of a metric's interval
+//! and `fail-under` at the lower, so that few trials never pass a gate by luck. What has no value
+//! (nothing was checked) does not pass. Fault metrics without a target speak of the worst target;
+//! with one, `weight_code.sdc_rate_high`, of that target. A name that is not known is an error when
+//! the gate is read, long before the work starts: a misspelt gate must not pass in silence.
 
 use crate::model::{Certification, FaultTarget, Faults, Gate, GateKind, Report, Target, Threshold};
 

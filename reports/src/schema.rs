@@ -1,7 +1,7 @@
 //! The JSON schema of the contract, generated from its types.
 //!
-//! It describes what is written: a key that is always there is required, even where its value may be
-//! null. The copy in `schema/` is for readers without the program; a test keeps it equal.
+//! It describes what is written: a key that is always there is required, even where its value may
+//! be null. The copy in `schema/` is for readers without the program; a test keeps it equal.
 
 use schemars::generate::SchemaSettings;
 

@@ -1,4 +1,5 @@
-//! The sentences and groupings that several faces share, so that they cannot tell different stories.
+//! The sentences and groupings that several faces share, so that they cannot tell different
+//! stories.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
 //! Axes: where a value stands and which ticks are named.
 //!
-//! A logarithmic axis is linear in its decades, with an own `log10`: the drawing library's would take
-//! the platform's logarithm, and a page must be the same bytes everywhere. Zero has no logarithm, so
-//! where zeros occur they stand one step below the lowest decade, and the tick there says 0.
+//! A logarithmic axis is linear in its decades, with an own `log10`: the drawing library's would
+//! take the platform's logarithm, and a page must be the same bytes everywhere. Zero has no
+//! logarithm, so where zeros occur they stand one step below the lowest decade, and the tick there
+//! says 0.
 
 /// One axis of a plot. Values are placed by [`Axis::place`]; `low < high` always.
 #[derive(Clone, Debug)]
@@ -164,8 +165,9 @@ fn decade_name(decade: i32) -> String {
     }
 }
 
-/// log10 of a positive finite number, good to about 1e-13, from `+ - * /` alone: the binary exponent,
-/// and the series of artanh on the mantissa. Powers of ten are exact, so that decades fall on ticks.
+/// log10 of a positive finite number, good to about 1e-13, from `+ - * /` alone: the binary
+/// exponent, and the series of artanh on the mantissa. Powers of ten are exact, so that decades
+/// fall on ticks.
 fn log10(value: f64) -> f64 {
     const LOG10_2: f64 = std::f64::consts::LOG10_2;
     let scaled = if value < f64::MIN_POSITIVE { value * ten_to(30) } else { value };

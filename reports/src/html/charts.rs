@@ -1,8 +1,9 @@
 //! The plots: what each shows, how to read it, and the table behind it.
 //!
-//! A plot without data is left out rather than drawn empty. Each plot asks one question in its title;
-//! the colours mean the same in all of them (proven, attacked, unknown, harm) and never carry the
-//! meaning alone: lines differ in dashes, dots in filling, and the table has every number.
+//! A plot without data is left out rather than drawn empty. Each plot asks one question in its
+//! title; the colours mean the same in all of them (proven, attacked, unknown, harm) and never
+//! carry the meaning alone: lines differ in dashes, dots in filling, and the table has every
+//! number.
 
 use maud::{Markup, PreEscaped, html};
 
@@ -249,8 +250,8 @@ pub(super) fn accuracy(found: &Certification) -> Result<Markup, PlotError> {
     let plot = Plot { x, y, marks, size: WIDE, label };
     let figure = Figure {
         title: "How much accuracy is left at each epsilon?",
-        how: "The truth lies between the lines: below the solid one is proven, above the dashed one \
-              is disproven by an attack. Logarithmic in epsilon.",
+        how: "The truth lies between the lines: below the solid one is proven, above the dashed \
+              one is disproven by an attack. Logarithmic in epsilon.",
         keys: &[
             ("line certified", "certified"),
             ("dash attack", "left by the attack"),

@@ -1,9 +1,10 @@
 //! A plot as a list of marks, and its drawing as inline SVG.
 //!
-//! Only finite coordinates get here ([`Axis::place`] lets no other pass), because the drawing library
-//! would draw a wrong picture without a word. Colours are written as fixed light-scheme values; the
-//! page's style sheet maps each of them to the scheme in use, so one drawing serves light, dark and
-//! print. Drawn at twice the size it is shown at, since the library places marks on whole pixels.
+//! Only finite coordinates get here ([`Axis::place`] lets no other pass), because the drawing
+//! library would draw a wrong picture without a word. Colours are written as fixed light-scheme
+//! values; the page's style sheet maps each of them to the scheme in use, so one drawing serves
+//! light, dark and print. Drawn at twice the size it is shown at, since the library places marks on
+//! whole pixels.
 
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::coord::types::RangedCoordf64;

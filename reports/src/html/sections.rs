@@ -21,7 +21,8 @@ pub(super) fn head(report: &Report) -> Markup {
             p.lead {
                 @if model.embedded { "The model that comes with the program: " }
                 (shown(&model.architecture)) ", " (plural(u64::from(model.layers), "layer"))
-                ", hidden " (model.hidden) ", " (count(model.weights.ternary)) " ternary weights in "
+                ", hidden " (model.hidden) ", "
+                (count(model.weights.ternary)) " ternary weights in "
                 (bytes(model.weights.bytes_packed)) "; "
                 (plural(report.data.samples, "sample")) ", " (count(report.data.labelled))
                 " labelled."

@@ -58,8 +58,8 @@ impl Table {
                     tbody {
                         @for row in &self.rows {
                             tr {
-                                @for (i, cell) in row.iter().enumerate().filter(|(i, _)| telling[*i]) {
-                                    td.n[numeric[i]] { (cell) }
+                                @for (i, cell) in row.iter().enumerate() {
+                                    @if telling[i] { td.n[numeric[i]] { (cell) } }
                                 }
                             }
                         }

@@ -43,8 +43,8 @@ pub struct Certification {
     pub median_certified_radius: f64,
     /// Median attack radius over the samples that have one.
     pub median_attack_radius: Option<f64>,
-    /// How many of the last layers hold at `epsilon` when the residual stream that enters them moves;
-    /// null where layers were not analysed.
+    /// How many of the last layers hold at `epsilon` when the residual stream that enters them
+    /// moves; null where layers were not analysed.
     pub deepest_certified_suffix: Option<u32>,
     /// The first step at which the bound at `epsilon` is lost; null where it is not.
     pub first_lost_layer: Option<FirstLost>,
@@ -189,7 +189,8 @@ pub struct Layer {
     pub reason: Option<String>,
 }
 
-/// Accuracy at one epsilon: of labelled samples, or where none has a label, of clean decisions kept.
+/// Accuracy at one epsilon: of labelled samples, or where none has a label, of clean decisions
+/// kept.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CurvePoint {

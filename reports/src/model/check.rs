@@ -1,8 +1,9 @@
 //! The invariants of the contract that types cannot carry.
 //!
-//! A report that violates one is a bug of whoever filled it, so the list names the place by its JSON
-//! path and says what is wrong; nothing is repaired here. Two rules are about soundness rather than
-//! form: no attack may succeed inside a certified radius, and nothing is falsified without a witness.
+//! A report that violates one is a bug of whoever filled it, so the list names the place by its
+//! JSON path and says what is wrong; nothing is repaired here. Two rules are about soundness rather
+//! than form: no attack may succeed inside a certified radius, and nothing is falsified without a
+//! witness.
 
 use super::{Certification, Faults, Report, Run, Sample, Verdict};
 

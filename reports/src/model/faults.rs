@@ -1,7 +1,7 @@
 //! What does happen: outcomes of bit flips, with exact intervals, and what bounds prove about them.
 //!
-//! `trials = masked + sdc + due` in every row; `identical` is the part of `masked` whose logits kept
-//! every bit. Rates are null where nothing was tried, and their interval is then [0, 1].
+//! `trials = masked + sdc + due` in every row; `identical` is the part of `masked` whose logits
+//! kept every bit. Rates are null where nothing was tried, and their interval is then [0, 1].
 
 use std::str::FromStr;
 

@@ -1,11 +1,11 @@
 //! The contract: every key of `report.json`, with its unit and meaning.
 //!
-//! Plain data without behaviour, so that a reader in another language can mirror it key by key. Each
-//! type refuses unknown keys and each enum is closed: a change of meaning needs a new
-//! `schema_version`, never a silent new word. Invariants (checked by [`Report::validate`]): no number
-//! is NaN or infinite, shares lie in [0, 1], an interval holds its estimate, counts add up, a
-//! certified radius is never negative. Nothing that may not change a result (time, threads, kernel
-//! table) is outside [`Run`].
+//! Plain data without behaviour, so that a reader in another language can mirror it key by key.
+//! Each type refuses unknown keys and each enum is closed: a change of meaning needs a new
+//! `schema_version`, never a silent new word. Invariants (checked by [`Report::validate`]): no
+//! number is NaN or infinite, shares lie in [0, 1], an interval holds its estimate, counts add up,
+//! a certified radius is never negative. Nothing that may not change a result (time, threads,
+//! kernel table) is outside [`Run`].
 
 mod certification;
 mod check;

@@ -1,7 +1,7 @@
 //! What was analysed: the model and the samples, identified by their digests.
 //!
-//! Names and shapes are for people; only the digests identify. No path is kept, so the same files in
-//! another folder give the same report.
+//! Names and shapes are for people; only the digests identify. No path is kept, so the same files
+//! in another folder give the same report.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
