@@ -136,6 +136,17 @@ fn a_page_of_a_big_model_and_many_samples_stays_under_two_megabytes() {
 }
 
 #[test]
+fn a_job_summary_of_endless_hostile_text_stays_under_a_mebibyte() {
+    let mut report = poisoned(&"|".repeat(10_000));
+    report.assumptions = vec!["<".repeat(10_000); 1_000];
+    report.limits_hit = vec![report.limits_hit[0].clone(); 1_000];
+    let gate = metrics::parse_gate(GateKind::FailUnder, "cert_acc=2").unwrap();
+    report.request.gates = vec![gate; 1_000];
+    let markdown = render(&report, Format::Markdown).unwrap();
+    assert!(markdown.len() < 1 << 20, "{} bytes", markdown.len());
+}
+
+#[test]
 fn partial_reports_render_in_every_face() {
     let mut reports = vec![example::sized(1, 1)];
     let mut nothing = example::report();

@@ -13,7 +13,7 @@ use super::tables::{self, Table};
 use crate::model::{Certification, FaultTarget, Faults, Growth, Sample, Verdict};
 
 /// Sizes in the units of the drawing, shown at about half of it.
-const WIDE: (u32, u32) = (900, 540);
+const WIDE: (u32, u32) = (820, 500);
 const SMALL: (u32, u32) = (640, 360);
 const BINS: usize = 24;
 
