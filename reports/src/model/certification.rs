@@ -1,0 +1,220 @@
+//! What cannot happen: verdicts and radii, sample by sample and layer by layer.
+//!
+//! A radius that was certified is 0 rather than null where nothing was (0 is what was proven); a
+//! radius that was found by attack is null where none was found. A bound that diverged is null and
+//! has its reason beside it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Method, Norm};
+
+/// Everything that certification and attack found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certification {
+    /// The radius that verdicts speak of, as typed.
+    pub epsilon: String,
+    /// Its value as the engine used it.
+    pub epsilon_value: f64,
+    /// The norm that measures it.
+    pub norm: Norm,
+    /// Which embeddings move: `all`, `each`, or a 0-based position.
+    pub scope: String,
+    /// How bounds were computed.
+    pub method: Method,
+    /// Number of samples with a label.
+    pub labelled: u64,
+    /// Number of samples without one.
+    pub unlabelled: u64,
+    /// Share of labelled samples that are right on the clean input; null without labels.
+    pub clean_acc: Option<f64>,
+    /// Share of labelled samples that are right on the whole ball; null without labels.
+    pub cert_acc: Option<f64>,
+    /// Number of samples certified at `epsilon`.
+    pub certified: u64,
+    /// Number of samples with a counter-example, the clean input included.
+    pub falsified: u64,
+    /// Number of samples with neither.
+    pub unknown: u64,
+    /// Largest certified radius of any sample.
+    pub largest_certified_epsilon: f64,
+    /// Median certified radius over all samples.
+    pub median_certified_radius: f64,
+    /// Median attack radius over the samples that have one.
+    pub median_attack_radius: Option<f64>,
+    /// How many of the last layers hold at `epsilon` when the residual stream that enters them
+    /// moves; null where layers were not analysed.
+    pub deepest_certified_suffix: Option<u32>,
+    /// The first step at which the bound at `epsilon` is lost; null where it is not.
+    pub first_lost_layer: Option<FirstLost>,
+    /// Next-token positions that hold; null unless every position was asked for.
+    pub next_token: Option<NextToken>,
+    /// One entry for each sample, in the order of the data.
+    pub samples: Vec<Sample>,
+    /// One entry for each layer.
+    pub layers: Vec<Layer>,
+    /// Accuracy against epsilon, in increasing epsilon.
+    pub curve: Vec<CurvePoint>,
+    /// Width of the bounds at `epsilon` after each step of the walk, in the order of the walk.
+    pub growth: Vec<Growth>,
+}
+
+/// The first step at which a bound is lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FirstLost {
+    /// 0-based layer; null for the read-out after the last layer.
+    pub layer: Option<u32>,
+    /// Step of the walk, such as `attention`.
+    pub step: String,
+    /// What happened there.
+    pub why: String,
+}
+
+/// Next-token positions over all samples.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NextToken {
+    /// Number of positions.
+    pub positions: u64,
+    /// Share of them whose decision holds at epsilon.
+    pub certified_share: f64,
+}
+
+/// One sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// 0-based index in the data.
+    pub index: u64,
+    /// The right decision, where known.
+    pub label: Option<u32>,
+    /// The decision on the clean input.
+    pub prediction: u32,
+    /// Whether they agree; null without a label.
+    pub correct: Option<bool>,
+    /// The verdict at epsilon.
+    pub verdict: Verdict,
+    /// Why it is not certified; null when it is.
+    pub why: Option<String>,
+    /// Clean margin of the decision over the next class, in logits; null where it is not finite.
+    pub margin: Option<f64>,
+    /// Lower bound of the margin on the whole ball; null where the bound diverged.
+    pub margin_lower_bound: Option<f64>,
+    /// Largest epsilon that was certified, 0 where none was.
+    pub certified_radius: f64,
+    /// Smallest epsilon at which the attack changed the decision; null where it did not.
+    pub attack_radius: Option<f64>,
+    /// Half the certified margin: the verdict holds for every runtime whose logits stay that close.
+    pub runtime_slack: Option<f64>,
+    /// Positions that hold; null unless every position was asked for.
+    pub positions: Option<PositionCount>,
+    /// The counter-example, where there is one.
+    pub witness: Option<Witness>,
+}
+
+/// The verdict on one sample. Only `certified` is a proof that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The decision holds on the whole ball.
+    Certified,
+    /// There is a counter-example in the ball.
+    Falsified,
+    /// Neither was shown.
+    Unknown,
+}
+
+/// How many positions of a sample hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PositionCount {
+    /// Positions whose decision holds.
+    pub certified: u64,
+    /// Positions read.
+    pub total: u64,
+}
+
+/// A counter-example that re-runs bit for bit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// How it was found.
+    pub kind: WitnessKind,
+    /// Its distance from the clean input.
+    pub epsilon: f64,
+    /// The decision there.
+    pub prediction: u32,
+}
+
+/// How a counter-example was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WitnessKind {
+    /// The clean input is wrong already.
+    Clean,
+    /// A random point of the ball.
+    Random,
+    /// A corner of the ball.
+    Corner,
+    /// A descent along a gradient or its estimate.
+    Gradient,
+}
+
+/// One layer, seen from the residual stream that enters it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// 0-based layer.
+    pub index: u32,
+    /// Radius around the stream that enters the layer, all positions at once: the minimum over the
+    /// samples that are right.
+    pub certified_radius: f64,
+    /// The median over the same samples.
+    pub certified_radius_median: f64,
+    /// `certified_radius` relative to `stream_rms`.
+    pub certified_radius_rel: f64,
+    /// Root mean square of the stream that enters the layer.
+    pub stream_rms: f64,
+    /// Local Lipschitz bound of the layer, linf to linf, on the box that epsilon reaches.
+    pub lipschitz_bound: Option<f64>,
+    /// Additive slack of that bound, from rounding steps that are not Lipschitz.
+    pub lipschitz_slack: Option<f64>,
+    /// Largest width of the bounds that enter the layer at epsilon.
+    pub width_in: Option<f64>,
+    /// Largest width of the bounds that leave it.
+    pub width_out: Option<f64>,
+    /// Why one of the above is null.
+    pub reason: Option<String>,
+}
+
+/// Accuracy at one epsilon: of labelled samples, or where none has a label, of clean decisions
+/// kept.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CurvePoint {
+    /// The radius.
+    pub epsilon: f64,
+    /// Share certified there: accuracy cannot be lower.
+    pub certified_acc: f64,
+    /// Share that the attack did not change there: accuracy cannot be higher; null without attack.
+    pub attacked_acc: Option<f64>,
+}
+
+/// Width of the bounds after one step of the walk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Growth {
+    /// 0-based layer; null for steps before the first and after the last layer.
+    pub layer: Option<u32>,
+    /// Step of the walk: `input_norm`, `qkv`, `attention`, `attn_out`, `ffn_norm`, `gate`, `down`,
+    /// `logits`, and so on.
+    pub step: String,
+    /// Median width over the components; null where not finite.
+    pub width_median: Option<f64>,
+    /// Largest width; null where not finite.
+    pub width_max: Option<f64>,
+    /// Whether any sample's bound diverged here or before.
+    pub diverged: bool,
+}

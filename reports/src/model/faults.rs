@@ -1,0 +1,256 @@
+//! What does happen: outcomes of bit flips, with exact intervals, and what bounds prove about them.
+//!
+//! `trials = masked + sdc + due` in every row; `identical` is the part of `masked` whose logits
+//! kept every bit. Rates are null where nothing was tried, and their interval is then [0, 1].
+
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{KvStorage, UnusedCode};
+
+/// Everything that the fault campaign and its bounds found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Faults {
+    /// Seed of the campaign: trial i is a pure function of it, the model, the inputs and i.
+    pub seed: u64,
+    /// Number of trials over all targets.
+    pub trials: u64,
+    /// Number of bits flipped together in one trial.
+    pub flips: u32,
+    /// Confidence of the intervals, such as 0.99.
+    pub confidence: f64,
+    /// What the unused code of a 2-bit packing means.
+    pub unused_code: UnusedCode,
+    /// How the KV cache is stored.
+    pub kv: KvStorage,
+    /// Outcomes by target.
+    pub targets: Vec<Target>,
+    /// Outcomes by layer.
+    pub layers: Vec<LayerRate>,
+    /// Outcomes by bit position.
+    pub bits: Vec<BitRate>,
+    /// The worst faults seen, worst first.
+    pub worst: Vec<Worst>,
+    /// What is proven about every single fault, layer by layer.
+    pub bounds: Vec<Bound>,
+}
+
+/// What a fault strikes.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultTarget {
+    /// A packed 2-bit weight code.
+    WeightCode,
+    /// A scale of a packed weight.
+    WeightScale,
+    /// A gain of a norm.
+    Norm,
+    /// An embedding.
+    Embedding,
+    /// A weight of the read-out.
+    LmHead,
+    /// An entry of a 32-bit float KV cache.
+    KvF32,
+    /// An entry of a 16-bit float KV cache.
+    KvF16,
+    /// An entry of an 8-bit KV cache.
+    KvInt8,
+    /// An entry of a 1-bit KV cache.
+    #[serde(rename = "kv_1bit")]
+    Kv1bit,
+}
+
+impl FaultTarget {
+    /// Every target, in the order of reports.
+    pub const ALL: [Self; 9] = [
+        Self::WeightCode,
+        Self::WeightScale,
+        Self::Norm,
+        Self::Embedding,
+        Self::LmHead,
+        Self::KvF32,
+        Self::KvF16,
+        Self::KvInt8,
+        Self::Kv1bit,
+    ];
+
+    /// The word in the JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WeightCode => "weight_code",
+            Self::WeightScale => "weight_scale",
+            Self::Norm => "norm",
+            Self::Embedding => "embedding",
+            Self::LmHead => "lm_head",
+            Self::KvF32 => "kv_f32",
+            Self::KvF16 => "kv_f16",
+            Self::KvInt8 => "kv_int8",
+            Self::Kv1bit => "kv_1bit",
+        }
+    }
+}
+
+/// A word that names no fault target.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown fault target {0:?}")]
+pub struct ParseTargetError(pub String);
+
+impl FromStr for FaultTarget {
+    type Err = ParseTargetError;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|target| target.name() == word);
+        found.ok_or_else(|| ParseTargetError(word.to_owned()))
+    }
+}
+
+/// What became of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The decision is the same.
+    Masked,
+    /// Silent data corruption: the decision changed and nothing noticed.
+    Sdc,
+    /// Detected: NaN or infinity at the read-out, or a detector that was asked for.
+    Due,
+}
+
+/// Outcomes of one target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// What was struck.
+    pub target: FaultTarget,
+    /// Number of trials.
+    pub trials: u64,
+    /// Trials with the same decision.
+    pub masked: u64,
+    /// Those of `masked` whose logits kept every bit.
+    pub identical: u64,
+    /// Trials with another decision.
+    pub sdc: u64,
+    /// Trials that were detected.
+    pub due: u64,
+    /// `sdc / trials`; null without trials.
+    pub sdc_rate: Option<f64>,
+    /// Lower end of its exact interval.
+    pub sdc_rate_low: f64,
+    /// Upper end of its exact interval.
+    pub sdc_rate_high: f64,
+    /// `due / trials`; null without trials.
+    pub due_rate: Option<f64>,
+    /// Lower end of its exact interval.
+    pub due_rate_low: f64,
+    /// Upper end of its exact interval.
+    pub due_rate_high: f64,
+    /// Trials in which the most likely token changed at any position.
+    pub any_token_changes: u64,
+    /// Mean Kullback-Leibler divergence from the clean distribution, in nats; over the trials that
+    /// are not `due`, as are the three below. Null where there is none.
+    pub mean_kl: Option<f64>,
+    /// The largest.
+    pub max_kl: Option<f64>,
+    /// Mean change of the negative log-likelihood of the right decision, in nats.
+    pub mean_nll_change: Option<f64>,
+    /// Mean loss of margin, in logits.
+    pub mean_margin_loss: Option<f64>,
+}
+
+/// Outcomes of one target in one layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LayerRate {
+    /// 0-based layer; null for what belongs to none.
+    pub layer: Option<u32>,
+    /// What was struck.
+    pub target: FaultTarget,
+    /// Number of trials.
+    pub trials: u64,
+    /// Trials with the same decision.
+    pub masked: u64,
+    /// Trials with another decision.
+    pub sdc: u64,
+    /// Trials that were detected.
+    pub due: u64,
+    /// `sdc / trials`; null without trials.
+    pub sdc_rate: Option<f64>,
+    /// Lower end of its exact interval.
+    pub sdc_rate_low: f64,
+    /// Upper end of its exact interval.
+    pub sdc_rate_high: f64,
+}
+
+/// Outcomes of one target at one bit position.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BitRate {
+    /// What was struck.
+    pub target: FaultTarget,
+    /// Bit of the stored value; 0 is the lowest.
+    pub bit: u32,
+    /// Number of trials.
+    pub trials: u64,
+    /// Trials with the same decision.
+    pub masked: u64,
+    /// Trials with another decision.
+    pub sdc: u64,
+    /// Trials that were detected.
+    pub due: u64,
+    /// `sdc / trials`; null without trials.
+    pub sdc_rate: Option<f64>,
+    /// Lower end of its exact interval.
+    pub sdc_rate_low: f64,
+    /// Upper end of its exact interval.
+    pub sdc_rate_high: f64,
+}
+
+/// One of the worst faults seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Worst {
+    /// 1 is the worst.
+    pub rank: u32,
+    /// Logical address of the bit, or of the first where several were flipped.
+    pub address: String,
+    /// What was struck.
+    pub target: FaultTarget,
+    /// Index of the sample.
+    pub sample: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Largest change of any logit; null where not finite.
+    pub max_logit_change: Option<f64>,
+    /// Loss of margin, in logits; null where not finite.
+    pub margin_loss: Option<f64>,
+    /// Kullback-Leibler divergence, in nats; null where not finite.
+    pub kl: Option<f64>,
+    /// The clean decision.
+    pub prediction_before: u32,
+    /// The decision under the fault; null where there is none.
+    pub prediction_after: Option<u32>,
+}
+
+/// What is proven about every fault in one layer, on these inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bound {
+    /// 0-based layer.
+    pub layer: u32,
+    /// Number of weight bits flipped together.
+    pub flips: u32,
+    /// No such flip changes any logit by more than this; null where the bound diverged.
+    pub logit_change_bound: Option<f64>,
+    /// Share of the pairs (bit, sample) that are proven masked.
+    pub proven_masked_share: f64,
+    /// Number of those pairs.
+    pub pairs: u64,
+    /// Why the bound is null.
+    pub reason: Option<String>,
+}

@@ -1,0 +1,139 @@
+//! What was asked: every option after defaults were resolved.
+//!
+//! A run can be repeated from this object and the two digests alone. What a user typed as an exact
+//! decimal (epsilon) is kept as text beside its value, because the text is the claim. Options that
+//! cannot change a result (threads, kernels, output files) are not here.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Every resolved option.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The radius of the perturbation, as typed.
+    pub epsilon: String,
+    /// Its value as the engine used it.
+    pub epsilon_value: f64,
+    /// The norm that measures the perturbation.
+    pub norm: Norm,
+    /// Which embeddings move: `all`, `each`, or a 0-based position.
+    pub scope: String,
+    /// Where decisions are read.
+    pub positions: Positions,
+    /// How bounds were computed.
+    pub method: Method,
+    /// The classes among which decisions are taken; null for the whole vocabulary.
+    pub classes: Option<Vec<u32>>,
+    /// Number of fault trials for each target.
+    pub faults: u64,
+    /// Number of bits flipped together in one trial.
+    pub flips: u32,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Confidence of the intervals, such as 0.99.
+    pub confidence: f64,
+    /// What the unused code of a 2-bit packing means.
+    pub unused_code: UnusedCode,
+    /// How the KV cache is stored.
+    pub kv: KvStorage,
+    /// At most this many samples; null for all.
+    pub limit: Option<u64>,
+    /// Certification was switched off.
+    pub no_certify: bool,
+    /// Faults were switched off.
+    pub no_faults: bool,
+    /// Budget of the attack, in steps for each sample.
+    pub attack_steps: u32,
+    /// At most this much wall-clock time, in seconds; null for no limit.
+    pub time_limit_seconds: Option<f64>,
+    /// At most this much memory, in bytes; null for no limit.
+    pub max_memory_bytes: Option<u64>,
+    /// The thresholds that decide whether the run passes, in the order typed.
+    pub gates: Vec<Gate>,
+}
+
+/// The norm that measures a perturbation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norm {
+    /// Largest absolute change of any component.
+    Linf,
+}
+
+/// Where decisions are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// At the last position of a sample.
+    Last,
+    /// At every next-token position.
+    All,
+}
+
+/// How bounds were computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Intervals carried through every step of the walk.
+    IntervalBoundPropagation,
+}
+
+/// What the unused code of a 2-bit packing means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnusedCode {
+    /// The value that today's readers compute, +2.
+    Deployed,
+    /// Zero.
+    Zero,
+    /// A detector stops the run: the outcome is `due`.
+    Detect,
+}
+
+/// How the KV cache is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KvStorage {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// 8-bit integers, one scale for each token and head.
+    Int8,
+    /// Signs, one scale for each token and head.
+    #[serde(rename = "1bit")]
+    OneBit,
+}
+
+/// A threshold on a named metric; its outcome is computed from the report, never stored in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// Name of the metric, one of those that `reports::metrics` knows.
+    pub metric: String,
+    /// On which side of the threshold the gate fails.
+    pub kind: GateKind,
+    /// The threshold.
+    pub threshold: Threshold,
+}
+
+/// The value of a threshold and the text that was typed for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Threshold {
+    /// As typed.
+    pub text: String,
+    /// Its value.
+    pub value: f64,
+}
+
+/// On which side of its threshold a gate fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateKind {
+    /// The metric may not be below the threshold.
+    FailUnder,
+    /// The metric may not be above the threshold.
+    FailOver,
+}

@@ -1,0 +1,162 @@
+//! The sentences and groupings that several faces share, so that they cannot tell different
+//! stories.
+
+use std::collections::BTreeMap;
+
+use crate::escape::shown;
+use crate::model::{
+    ActivationPolicy, Certification, FirstLost, GateFunction, GateKind, KvStorage, Method, Norm,
+    Outcome, Positions, Report, UnusedCode, Verdict, WitnessKind,
+};
+use crate::number::{Side, number, plural};
+
+/// The suffix of layers that holds, as a sentence without a full stop.
+pub(crate) fn suffix(report: &Report, found: &Certification) -> Option<String> {
+    let depth = found.deepest_certified_suffix?;
+    let epsilon = shown(&found.epsilon);
+    Some(match depth {
+        0 => format!("not even the last layer holds at {epsilon}"),
+        _ if depth >= report.model.layers => {
+            format!("all {} hold at {epsilon}", plural(u64::from(depth), "layer"))
+        }
+        1 => format!("the last layer holds at {epsilon}"),
+        _ => format!("the last {depth} layers hold at {epsilon}"),
+    })
+}
+
+/// Where the bound is first lost.
+pub(crate) fn lost(place: &FirstLost) -> String {
+    let layer = place.layer.map_or_else(|| "read-out".to_owned(), |layer| format!("layer {layer}"));
+    format!("{layer}, {}: {}", shown(&place.step), shown(&place.why))
+}
+
+/// The reasons given for a verdict and how many samples give each, most frequent first.
+pub(crate) fn reasons(found: &Certification, verdict: Verdict) -> Vec<(String, u64)> {
+    let mut tally: BTreeMap<&str, u64> = BTreeMap::new();
+    for sample in found.samples.iter().filter(|sample| sample.verdict == verdict) {
+        *tally.entry(sample.why.as_deref().unwrap_or("no reason given")).or_default() += 1;
+    }
+    let mut tally: Vec<(String, u64)> =
+        tally.into_iter().map(|(why, count)| (shown(why), count)).collect();
+    tally.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    tally
+}
+
+/// Which embeddings move.
+pub(crate) fn scope(scope: &str) -> String {
+    match scope {
+        "all" => "every embedding moving at once".to_owned(),
+        "each" => "every embedding moving alone".to_owned(),
+        position => format!("the embedding at position {} moving", shown(position)),
+    }
+}
+
+/// A threshold, as in "at least 0.8".
+pub(crate) fn threshold(gate: &crate::model::Gate) -> String {
+    let words = match gate.kind {
+        GateKind::FailUnder => "at least",
+        GateKind::FailOver => "at most",
+    };
+    format!("{words} {}", shown(&gate.threshold.text))
+}
+
+/// The value that a gate compared.
+pub(crate) fn compared(result: &crate::metrics::GateResult) -> String {
+    let side = match result.gate.kind {
+        GateKind::FailUnder => Side::Down,
+        GateKind::FailOver => Side::Up,
+    };
+    result.value.map_or_else(|| "no value".to_owned(), |value| number(value, side))
+}
+
+/// "1 of 3 gates failed", or that all passed.
+pub(crate) fn gates(results: &[crate::metrics::GateResult]) -> String {
+    let failed = results.iter().filter(|result| !result.passed).count() as u64;
+    let all = plural(results.len() as u64, "gate");
+    if failed == 0 { format!("{all} passed") } else { format!("{failed} of {all} failed") }
+}
+
+/// The norm.
+pub(crate) fn norm(norm: Norm) -> &'static str {
+    match norm {
+        Norm::Linf => "linf",
+    }
+}
+
+/// The method.
+pub(crate) fn method(method: Method) -> &'static str {
+    match method {
+        Method::IntervalBoundPropagation => "interval bound propagation",
+    }
+}
+
+/// Where decisions are read.
+pub(crate) fn positions(positions: Positions) -> &'static str {
+    match positions {
+        Positions::Last => "the last",
+        Positions::All => "all",
+    }
+}
+
+/// The verdict.
+pub(crate) fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Certified => "certified",
+        Verdict::Falsified => "falsified",
+        Verdict::Unknown => "unknown",
+    }
+}
+
+/// How a witness was found.
+pub(crate) fn witness(kind: WitnessKind) -> &'static str {
+    match kind {
+        WitnessKind::Clean => "clean input",
+        WitnessKind::Random => "random point",
+        WitnessKind::Corner => "corner",
+        WitnessKind::Gradient => "gradient",
+    }
+}
+
+/// What became of a fault.
+pub(crate) fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Masked => "masked",
+        Outcome::Sdc => "sdc",
+        Outcome::Due => "due",
+    }
+}
+
+/// What the unused code means.
+pub(crate) fn unused_code(code: UnusedCode) -> &'static str {
+    match code {
+        UnusedCode::Deployed => "deployed",
+        UnusedCode::Zero => "zero",
+        UnusedCode::Detect => "detect",
+    }
+}
+
+/// How the KV cache is stored.
+pub(crate) fn kv(storage: KvStorage) -> &'static str {
+    match storage {
+        KvStorage::F32 => "f32",
+        KvStorage::F16 => "f16",
+        KvStorage::Int8 => "int8",
+        KvStorage::OneBit => "1bit",
+    }
+}
+
+/// How activations are quantised.
+pub(crate) fn activation(policy: ActivationPolicy) -> &'static str {
+    match policy {
+        ActivationPolicy::PerTokenInt8 => "int8 per token",
+        ActivationPolicy::None => "not quantised",
+    }
+}
+
+/// The gate of the feed-forward block.
+pub(crate) fn gate_function(gate: GateFunction) -> &'static str {
+    match gate {
+        GateFunction::Relu2 => "relu2",
+        GateFunction::Silu => "silu",
+    }
+}

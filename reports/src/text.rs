@@ -1,0 +1,205 @@
+//! The summary at the terminal: at most 25 lines, what is known first, what is not after it.
+//!
+//! Every block has a budget of lines that together stay within the 25; what does not fit is counted
+//! ("and 3 more in the report"), never dropped in silence.
+
+use crate::escape::shown;
+use crate::metrics::{evaluate_all, metric, proven_masked_share};
+use crate::model::{Certification, Faults, Report, Target, Verdict};
+use crate::number::{Side, count, number, percent, plural};
+use crate::story;
+
+/// No summary has more lines.
+pub const MOST_LINES: usize = 25;
+
+const MOST_TARGETS: usize = 5;
+const MOST_LIMITS: usize = 2;
+const MOST_GATES: usize = 2;
+const WIDTH: usize = 96;
+
+/// The summary, with a newline after each line.
+#[must_use]
+pub fn summary(report: &Report) -> String {
+    let mut lines = head(report);
+    if let Some(found) = &report.certification {
+        lines.extend(certification(report, found));
+    }
+    if let Some(faults) = &report.faults {
+        lines.extend(fault_rates(report, faults));
+    }
+    if let Some(found) = &report.certification {
+        lines.extend(unknown(found));
+    }
+    lines.extend(limits(report));
+    lines.extend(gates(report));
+    debug_assert!(lines.len() <= MOST_LINES, "{} lines", lines.len());
+    lines.iter().map(|line| clipped(line) + "\n").collect()
+}
+
+fn clipped(line: &str) -> String {
+    if line.chars().count() <= WIDTH {
+        return line.to_owned();
+    }
+    line.chars().take(WIDTH - 1).chain(['…']).collect()
+}
+
+fn fact(name: &str, value: &str) -> String {
+    format!("  {name:<26} {value}")
+}
+
+fn head(report: &Report) -> Vec<String> {
+    let model = &report.model;
+    let embedded = if model.embedded { " (embedded)" } else { "" };
+    let digest: String = shown(&model.digest).chars().take(12).collect();
+    vec![
+        format!(
+            "{}{embedded}: {}, hidden {}, {} ternary weights, digest {digest}",
+            shown(&model.name),
+            plural(u64::from(model.layers), "layer"),
+            model.hidden,
+            count(model.weights.ternary),
+        ),
+        format!(
+            "{} ({} labelled), arithmetic {}",
+            plural(report.data.samples, "sample"),
+            count(report.data.labelled),
+            shown(&report.engine.arithmetic)
+        ),
+    ]
+}
+
+fn certification(report: &Report, found: &Certification) -> Vec<String> {
+    let epsilon = shown(&found.epsilon);
+    let samples = found.samples.len() as u64;
+    let mut lines = vec![format!(
+        "What can't happen ({}, {} {epsilon}, {})",
+        story::method(found.method),
+        story::norm(found.norm),
+        story::scope(&found.scope),
+    )];
+    if let (Some(clean), Some(certified)) = (found.clean_acc, found.cert_acc) {
+        let labelled = plural(found.labelled, "labelled sample");
+        lines
+            .push(fact("clean accuracy", &format!("{} of {labelled}", percent(clean, Side::Down))));
+        lines.push(fact("certified accuracy", &percent(certified, Side::Down)));
+    }
+    let counts = format!(
+        "{} certified, {} falsified, {} unknown, of {}",
+        count(found.certified),
+        count(found.falsified),
+        count(found.unknown),
+        count(samples)
+    );
+    lines.push(fact("verdicts", &counts));
+    if let Some(next) = found.next_token {
+        let share = percent(next.certified_share, Side::Down);
+        let value = format!("{share} of {} certified", plural(next.positions, "position"));
+        lines.push(fact("next-token decisions", &value));
+    }
+    let radius = format!(
+        "{} (median {})",
+        number(found.largest_certified_epsilon, Side::Down),
+        number(found.median_certified_radius, Side::Down)
+    );
+    lines.push(fact("largest certified epsilon", &radius));
+    lines.push(fact("attack radius", &attack(found)));
+    let lost = found.first_lost_layer.as_ref();
+    let lost = lost.map_or_else(|| format!("nowhere at {epsilon}"), story::lost);
+    lines.push(fact("bound first lost", &lost));
+    if let Some(suffix) = story::suffix(report, found) {
+        lines.push(fact("deepest certified suffix", &suffix));
+    }
+    lines
+}
+
+fn attack(found: &Certification) -> String {
+    let reached = found.samples.iter().filter(|sample| sample.attack_radius.is_some()).count();
+    let reached = format!("{} of {}", count(reached as u64), count(found.samples.len() as u64));
+    found.median_attack_radius.map_or_else(
+        || "no attack succeeded".to_owned(),
+        |radius| format!("median {} ({reached} samples)", number(radius, Side::Up)),
+    )
+}
+
+fn fault_rates(report: &Report, faults: &Faults) -> Vec<String> {
+    let mut lines = vec![format!(
+        "What does happen ({}, {} each, {} intervals)",
+        plural(faults.trials, "fault trial"),
+        plural(u64::from(faults.flips), "bit flip"),
+        percent(faults.confidence, Side::Down),
+    )];
+    let fits = faults.targets.len() <= MOST_TARGETS + 1;
+    let shown_targets = if fits { faults.targets.len() } else { MOST_TARGETS };
+    lines.extend(faults.targets.iter().take(shown_targets).map(rates));
+    if !fits {
+        let rest = faults.targets.len() - shown_targets;
+        let worst = metric(report, "sdc_rate_high").map_or(1.0, |metric| metric.high);
+        let value = format!("{rest} more in the report; sdc of any target");
+        lines.push(format!("  {value} <= {}", percent(worst, Side::Up)));
+    }
+    if let Some(share) = proven_masked_share(faults) {
+        let value = format!("{} of (bit, sample) pairs", percent(share, Side::Down));
+        lines.push(fact("proven masked", &value));
+    }
+    lines
+}
+
+fn rates(row: &Target) -> String {
+    let rate = row.sdc_rate.map_or_else(|| "–".to_owned(), |rate| percent(rate, Side::Nearest));
+    let interval = format!(
+        "[{}, {}]",
+        percent(row.sdc_rate_low, Side::Down),
+        percent(row.sdc_rate_high, Side::Up)
+    );
+    let counts = format!("{} of {}", count(row.sdc), count(row.trials));
+    let due = row.due_rate.map_or_else(|| "–".to_owned(), |rate| percent(rate, Side::Nearest));
+    fact(row.target.name(), &format!("sdc {rate} {interval} ({counts}), due {due}"))
+}
+
+fn unknown(found: &Certification) -> Vec<String> {
+    if found.unknown == 0 {
+        return Vec::new();
+    }
+    let reasons = story::reasons(found, Verdict::Unknown);
+    let why = reasons.first().map_or("", |(why, _)| why.as_str());
+    let others = reasons.len().saturating_sub(1) as u64;
+    let more =
+        if others == 0 { String::new() } else { format!(" (+ {})", plural(others, "reason")) };
+    let epsilon = shown(&found.epsilon);
+    let what = plural(found.unknown, "sample");
+    vec![format!("Unknown at {epsilon}: {what}, because {why}{more}")]
+}
+
+fn limits(report: &Report) -> Vec<String> {
+    let hit = &report.limits_hit;
+    let mut lines: Vec<String> = hit
+        .iter()
+        .take(MOST_LIMITS)
+        .map(|hit| format!("Limit hit: {}: {}", shown(&hit.limit), shown(&hit.what)))
+        .collect();
+    if hit.len() > MOST_LIMITS {
+        lines.truncate(MOST_LIMITS - 1);
+        let rest = (hit.len() - lines.len()) as u64;
+        lines.push(format!("Limit hit: {} more, see the report", count(rest)));
+    }
+    lines
+}
+
+fn gates(report: &Report) -> Vec<String> {
+    let results = evaluate_all(report);
+    if results.is_empty() {
+        return Vec::new();
+    }
+    let failed: Vec<_> = results.iter().filter(|result| !result.passed).collect();
+    let mut lines = vec![story::gates(&results)];
+    lines.extend(failed.iter().take(MOST_GATES).map(|result| {
+        let name = shown(&result.gate.metric);
+        let wanted = story::threshold(&result.gate);
+        format!("  {name}: {}, wanted {wanted}", story::compared(result))
+    }));
+    if failed.len() > MOST_GATES {
+        lines.truncate(MOST_GATES);
+        lines.push(format!("  {} more, see the report", failed.len() + 1 - lines.len()));
+    }
+    lines
+}

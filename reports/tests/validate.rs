@@ -1,0 +1,101 @@
+//! Each invariant of the contract, broken once.
+
+mod example;
+
+use reports::Report;
+use reports::model::{Verdict, finite};
+
+fn certification(report: &mut Report) -> &mut reports::model::Certification {
+    report.certification.as_mut().unwrap()
+}
+
+fn faults(report: &mut Report) -> &mut reports::model::Faults {
+    report.faults.as_mut().unwrap()
+}
+
+#[test]
+fn examples_of_every_size_are_sound() {
+    for (samples, layers) in [(1, 1), (60, 4), (500, 30)] {
+        assert_eq!(example::sized(samples, layers).validate(), []);
+    }
+}
+
+#[test]
+fn every_broken_invariant_is_named_by_its_path() {
+    type Break = (&'static str, fn(&mut Report));
+    let breaks: [Break; 23] = [
+        ("schema_version", |report| report.schema_version = "0.9".to_owned()),
+        ("data.labelled", |report| report.data.labelled = 61),
+        ("request.epsilon_value", |report| report.request.epsilon_value = f64::INFINITY),
+        ("certification.clean_acc", |report| certification(report).clean_acc = Some(1.01)),
+        ("certification.cert_acc", |report| certification(report).cert_acc = Some(0.99)),
+        ("certification.labelled", |report| certification(report).labelled = 59),
+        ("certification.certified", |report| certification(report).certified += 1),
+        ("certification.samples[0].margin", |report| {
+            certification(report).samples[0].margin = Some(f64::NAN);
+        }),
+        ("certification.samples[0].certified_radius", |report| {
+            certification(report).samples[0].certified_radius = -0.1;
+        }),
+        ("certification.samples[2].attack_radius", |report| {
+            let sample = &mut certification(report).samples[2];
+            sample.attack_radius = Some(sample.certified_radius);
+        }),
+        ("certification.samples[5].witness", |report| {
+            certification(report).samples[5].witness = None;
+        }),
+        ("certification.samples[5].verdict", |report| {
+            certification(report).samples[5].certified_radius = 0.1;
+        }),
+        ("certification.samples[1].correct", |report| {
+            certification(report).samples[1].correct = None;
+        }),
+        ("certification.layers[3].reason", |report| certification(report).layers[3].reason = None),
+        ("certification.layers[1].certified_radius_median", |report| {
+            certification(report).layers[1].certified_radius_median = 0.0;
+        }),
+        ("certification.curve", |report| certification(report).curve.swap(1, 2)),
+        ("certification.growth[0].width_max", |report| {
+            certification(report).growth[0].width_max = Some(f64::INFINITY);
+        }),
+        ("faults.trials", |report| faults(report).trials += 1),
+        ("faults.targets[0].trials", |report| faults(report).targets[0].masked -= 1),
+        ("faults.targets[0].sdc_rate", |report| faults(report).targets[0].sdc_rate_high = 0.0),
+        ("faults.bits[3].sdc_rate_low", |report| faults(report).bits[3].sdc_rate_low = -0.5),
+        ("faults.bounds[0].reason", |report| faults(report).bounds[0].reason = None),
+        ("run.seconds_total", |report| {
+            report.run.as_mut().unwrap().seconds_total = f64::NAN;
+        }),
+    ];
+    for (path, spoil) in breaks {
+        let mut report = example::report();
+        spoil(&mut report);
+        let found = report.validate();
+        assert!(found.iter().any(|violation| violation.path == path), "{path}: {found:?}");
+    }
+}
+
+#[test]
+fn counts_that_overflow_are_a_violation_and_no_panic() {
+    let mut report = example::report();
+    certification(&mut report).certified = u64::MAX;
+    faults(&mut report).targets[0].sdc = u64::MAX;
+    assert!(report.validate().len() >= 2);
+}
+
+#[test]
+fn certified_below_epsilon_is_a_contradiction() {
+    let mut report = example::report();
+    let samples = &mut certification(&mut report).samples;
+    let sample = samples.iter_mut().find(|sample| sample.verdict == Verdict::Certified).unwrap();
+    sample.certified_radius = 0.009_999;
+    let path = format!("certification.samples[{}].certified_radius", sample.index);
+    assert!(report.validate().iter().any(|violation| violation.path == path));
+}
+
+#[test]
+fn only_finite_numbers_pass_the_door() {
+    assert_eq!(finite(1.5), Some(1.5));
+    assert_eq!(finite(f64::NAN), None);
+    assert_eq!(finite(f64::NEG_INFINITY), None);
+}
