@@ -7,4 +7,5 @@
 pub mod checked;
 pub mod claim;
 pub mod interval;
+pub mod lipschitz;
 pub mod radius;

@@ -138,7 +138,8 @@ fn margins_never_exceed_the_margin_of_a_sampled_point() {
             for (from, stream) in streams.iter().enumerate() {
                 for epsilon in [1e-7, 1e-5, 1e-3, 1e-2, 0.1] {
                     let boxes = Boxes::ball(stream, epsilon, &(0..4));
-                    let proof = prove(&deployed, &boxes, from, Read::Last, &[claim.clone()]);
+                    let proof =
+                        prove(&deployed, &boxes, from, Read::Last, std::slice::from_ref(&claim));
                     certified += usize::from(proof.certifies());
                     for how in 0..4 * share() {
                         let point = point_in(&boxes, stream, how, &mut rng);
