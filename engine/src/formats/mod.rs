@@ -1,1 +1,94 @@
-//! Being built.
+//! Checkpoints: from the files of a model to a [`Model`], or a clear refusal.
+//!
+//! Files come from anywhere, so everything in them is hostile until checked: sizes before
+//! allocations, names before paths, values before arithmetic. Invariants: a file that can be read in
+//! two ways is refused; no input makes this code panic; what is loaded is what the file says, or an
+//! error that names file, tensor and place.
+
+mod config;
+mod error;
+mod hugging_face;
+mod json;
+mod manifest;
+mod map;
+mod quantization;
+mod safetensors_header;
+mod shards;
+mod source;
+mod ternary;
+mod tokenizer;
+mod values;
+
+pub use error::FormatError;
+pub use hugging_face::{EMBEDDING, HEAD, linear_name, norm_name};
+pub use manifest::{Manifest, TensorEntry, TensorKind};
+pub use source::Source;
+pub use tokenizer::Tokenizer;
+
+use crate::model::Model;
+
+/// The longest `config.json` that is read.
+const LONGEST_CONFIG: u64 = 16 << 20;
+
+/// What the unused 2-bit code 3 of packed weights means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum UnusedCode {
+    /// Nothing: a checkpoint that holds it is refused.
+    #[default]
+    Refuse,
+    /// +2, as today's readers compute.
+    Deployed,
+    /// 0.
+    Zero,
+    /// A detected fault: a checkpoint that holds it is refused, since a detector would fire at once.
+    Detect,
+}
+
+/// How a checkpoint is loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions {
+    /// Map tensor files instead of reading them. Faster to start; but a file that another program
+    /// cuts short meanwhile ends this one.
+    pub mmap: bool,
+    /// What the unused code means.
+    pub unused: UnusedCode,
+}
+
+/// A loaded checkpoint.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model.
+    pub model: Model,
+    /// Its tokenizer, if the checkpoint has one.
+    pub tokenizer: Option<Tokenizer>,
+    /// What the checkpoint holds.
+    pub manifest: Manifest,
+}
+
+/// Loads a checkpoint.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatError> {
+    source.check()?;
+    let config_bytes = source.need("config.json", LONGEST_CONFIG, false)?;
+    let plan = config::parse(&source.label("config.json"), &config_bytes)?;
+    let (shards, mut warnings) = shards::open(source, options.mmap)?;
+    let tensors = shards::tensors(source, &shards)?;
+    let assembled = hugging_face::assemble(&source.place(), &plan, &tensors, options)?;
+    warnings.extend(assembled.warnings);
+    let mut entries = assembled.entries;
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let manifest = Manifest {
+        name: source.name(),
+        digest: manifest::digest(&tensors, &config_bytes),
+        tensors: entries,
+        warnings,
+        config_text: String::from_utf8_lossy(&config_bytes).into_owned(),
+    };
+    let tokenizer = source
+        .read("tokenizer.json", tokenizer::LONGEST_FILE, false)?
+        .map(|bytes| Tokenizer::from_bytes(&source.label("tokenizer.json"), &bytes))
+        .transpose()?;
+    Ok(Loaded { model: assembled.model, tokenizer, manifest })
+}

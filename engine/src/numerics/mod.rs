@@ -11,6 +11,7 @@
 //! | RMSNorm | `S` = `sum16` in f64 of exact squares; `v = fl(S / n)`; `r = fl(1 / fl(sqrt(fl(v + eps))))`; `y_k = fl(g_k fl(x_k r))` |
 //! | int8 codes | `a = max(max abs x, 1e-5)`; `t = fl(fl(1/a) 127)`; `q = rne(clamp(fl(x t), -128, 127))` |
 //! | ternary product | exact in i32, then `fl(i / fl(ws t))` (divide) or `fl(fl(i / t) ws)` (multiply) |
+//! | master weights | `m = max(fl(S / n), 1e-5)`, `S` = `sum16` in f64 of magnitudes; `s = fl(1/m)`; `w = clamp(rne(fl(W s)), -1, 1)`; `ws = fl(1/s)` |
 //! | float product | `dot16`, then the scale, if any |
 //! | RoPE | half-split; `fl(fl(a c) - fl(b s))`, `fl(fl(b c) + fl(a s))`; tables in f64, rounded once |
 //! | attention | `s_j = fl(dot16(q, k_j) d^-1/2)`; `e_j = exp(fl(s_j - max s))`; `p_j = fl(e_j / sum16(e))`; `o` adds `fl(p_j v_j)` in rising `j` |
@@ -27,7 +28,7 @@ mod rows;
 
 pub use elementary::{cos_sin, exp, exp_f64, pow};
 pub use quantize::{ABSMAX_FLOOR, absmax, codes_of, quantize_scale};
-pub use reduce::{dot16, sum_squares, sum16};
+pub use reduce::{dot16, sum_abs, sum_squares, sum16};
 pub use rows::{gate_row, inverse_rms, relu2, rms_norm_row, silu, softmax_row};
 
 /// The larger of two numbers; NaN if either is NaN; +0 over -0.

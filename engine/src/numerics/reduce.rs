@@ -75,6 +75,22 @@ pub fn sum_squares(x: &[f32]) -> f64 {
     tree(lanes)
 }
 
+/// The sum of magnitudes in f64 in the order of the specification.
+#[must_use]
+pub fn sum_abs(x: &[f32]) -> f64 {
+    let mut lanes = [0f64; LANES];
+    let mut chunks = x.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for j in 0..LANES {
+            lanes[j] += f64::from(chunk[j].abs());
+        }
+    }
+    for (lane, &value) in lanes.iter_mut().zip(chunks.remainder()) {
+        *lane += f64::from(value.abs());
+    }
+    tree(lanes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

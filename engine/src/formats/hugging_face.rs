@@ -1,0 +1,253 @@
+//! A Hugging Face checkpoint: from named tensors to a [`Model`].
+//!
+//! Invariant: a tensor is read once, as the configuration says it must be, or the model is refused;
+//! what no one reads is named in a warning.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::config::Plan;
+use super::error::FormatError;
+use super::manifest::{TensorEntry, TensorKind};
+use super::quantization::Form;
+use super::shards::Tensor;
+use super::values::{FLOATS, count_zeros};
+use super::{LoadOptions, ternary};
+use crate::model::{
+    Activations, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot, Rope, Scale, Slot,
+    Weights,
+};
+
+/// The token embeddings.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
+/// The head, where it is not tied to the embeddings.
+pub const HEAD: &str = "lm_head.weight";
+
+/// The dotted name of a linear layer; its weights are `<name>.weight`, its scale
+/// `<name>.weight_scale`.
+#[must_use]
+pub fn linear_name(layer: usize, slot: Slot) -> String {
+    format!("model.layers.{layer}.{}", slot.name())
+}
+
+/// The name of the gains of a norm; the layer means nothing to the final one.
+#[must_use]
+pub fn norm_name(layer: usize, slot: NormSlot) -> String {
+    let within = match slot {
+        NormSlot::Final => return "model.norm.weight".into(),
+        NormSlot::Inside(slot) => return format!("{}.rms_norm.weight", linear_name(layer, slot)),
+        NormSlot::Input => "input_layernorm",
+        NormSlot::AttentionSub => "self_attn.attn_sub_norm",
+        NormSlot::Post => "post_attention_layernorm",
+        NormSlot::FfnSub => "mlp.ffn_sub_norm",
+    };
+    format!("model.layers.{layer}.{within}.weight")
+}
+
+/// What was assembled from the tensors.
+pub(super) struct Assembled {
+    /// The model.
+    pub(super) model: Model,
+    /// An entry for every tensor, in no order.
+    pub(super) entries: Vec<TensorEntry>,
+    /// What is odd.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Assembles the model that `plan` describes.
+pub(super) fn assemble(
+    place: &str,
+    plan: &Plan,
+    tensors: &BTreeMap<&str, Tensor>,
+    options: &LoadOptions,
+) -> Result<Assembled, FormatError> {
+    let entries = BTreeMap::new();
+    let mut builder = Builder { place, plan, tensors, options, entries, warnings: Vec::new() };
+    let config = &plan.config;
+    let embedding = Arc::new(builder.matrix(EMBEDDING, config.vocabulary, config.hidden)?);
+    let mut layers = Vec::new();
+    for index in 0..config.layers {
+        layers.push(builder.layer(index)?);
+    }
+    let final_norm = builder.norm(&norm_name(0, NormSlot::Final), config.hidden, config.eps)?;
+    let head = builder.head(&embedding)?;
+    builder.finish_warnings();
+    let rope = Arc::new(Rope::new(config.head_dim, config.theta, config.max_positions));
+    let model = Model { config: config.clone(), embedding, layers, final_norm, head, rope };
+    let entries = builder.entries.into_values().collect();
+    Ok(Assembled { model, entries, warnings: builder.warnings })
+}
+
+struct Builder<'a> {
+    place: &'a str,
+    plan: &'a Plan,
+    tensors: &'a BTreeMap<&'a str, Tensor<'a>>,
+    options: &'a LoadOptions,
+    entries: BTreeMap<String, TensorEntry>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Builder<'a> {
+    fn tensor(&self, name: &str, expected: &str) -> Result<&'a Tensor<'a>, FormatError> {
+        self.tensors.get(name).ok_or_else(|| FormatError::MissingTensor {
+            tensor: name.into(),
+            expected: expected.into(),
+            place: self.place.into(),
+        })
+    }
+
+    fn record(&mut self, entry: TensorEntry) {
+        if entry.constant && entry.kind != TensorKind::Norm {
+            let name = &entry.name;
+            self.warnings.push(format!("tensor {name}: all values are the same"));
+        }
+        self.entries.insert(entry.name.clone(), entry);
+    }
+
+    fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Float, FormatError> {
+        let tensor = self.tensor(name, &format!("{FLOATS} {:?}", [rows, columns]))?;
+        let (float, entry) = tensor.matrix(rows, columns)?;
+        self.record(entry);
+        Ok(float)
+    }
+
+    fn norm(&mut self, name: &str, width: usize, eps: f32) -> Result<Norm, FormatError> {
+        let tensor = self.tensor(name, &format!("{FLOATS} [{width}]"))?;
+        let (gains, stored) = tensor.values(&[width])?;
+        self.record(tensor.entry(TensorKind::Norm, count_zeros(&gains)));
+        Ok(Norm { gains: gains.into(), eps, stored })
+    }
+
+    fn head(&mut self, embedding: &Arc<Float>) -> Result<Arc<Float>, FormatError> {
+        let config = &self.plan.config;
+        if !config.tied {
+            return Ok(Arc::new(self.matrix(HEAD, config.vocabulary, config.hidden)?));
+        }
+        if let (Some(head), Some(tied)) = (self.tensors.get(HEAD), self.tensors.get(EMBEDDING)) {
+            if head.data != tied.data || head.dtype != tied.dtype || head.shape != tied.shape {
+                self.warnings.push(format!(
+                    "tensor {HEAD} differs from {EMBEDDING} and is ignored: config.json ties them"
+                ));
+            }
+            self.entries.insert(HEAD.into(), TensorEntry::of(head, TensorKind::Ignored));
+        }
+        Ok(Arc::clone(embedding))
+    }
+
+    fn layer(&mut self, index: usize) -> Result<Layer, FormatError> {
+        let Config { hidden, ffn, eps, .. } = self.plan.config;
+        let sub = self.plan.sub_norms;
+        let name = |slot| norm_name(index, slot);
+        let input_norm = self.norm(&name(NormSlot::Input), hidden, eps)?;
+        let post_norm = self.norm(&name(NormSlot::Post), hidden, eps)?;
+        let (mut attention_sub_norm, mut ffn_sub_norm) = (None, None);
+        if sub {
+            attention_sub_norm = Some(self.norm(&name(NormSlot::AttentionSub), hidden, eps)?);
+            ffn_sub_norm = Some(self.norm(&name(NormSlot::FfnSub), ffn, eps)?);
+        }
+        let linears = [
+            self.linear(index, Slot::Q)?,
+            self.linear(index, Slot::K)?,
+            self.linear(index, Slot::V)?,
+            self.linear(index, Slot::O)?,
+            self.linear(index, Slot::Gate)?,
+            self.linear(index, Slot::Up)?,
+            self.linear(index, Slot::Down)?,
+        ];
+        Ok(Layer { input_norm, attention_sub_norm, post_norm, ffn_sub_norm, linears })
+    }
+
+    fn linear(&mut self, layer: usize, slot: Slot) -> Result<Linear, FormatError> {
+        let name = linear_name(layer, slot);
+        let (rows, columns) = linear_shape(&self.plan.config, slot);
+        let quantization = self.plan.quantization.as_ref();
+        let Some(quantization) = quantization.filter(|found| found.converts(&name)) else {
+            let dense = Arc::new(self.matrix(&format!("{name}.weight"), rows, columns)?);
+            let weights = Weights::Dense(dense);
+            return Ok(Linear { weights, norm: None, activations: Activations::None });
+        };
+        let weights = self.ternary(&name, (rows, columns), quantization.form)?;
+        let norm = match quantization.inner_eps {
+            Some(eps) => {
+                Some(self.norm(&norm_name(layer, NormSlot::Inside(slot)), columns, eps)?)
+            }
+            None => None,
+        };
+        Ok(Linear { weights, norm, activations: self.plan.config.activations })
+    }
+
+    fn ternary(
+        &mut self,
+        name: &str,
+        shape: (usize, usize),
+        form: Form,
+    ) -> Result<Weights, FormatError> {
+        let (rows, columns) = shape;
+        let expected = match form {
+            Form::Master => format!("{FLOATS} {:?}", [rows, columns]),
+            _ => format!("U8 {:?}", [rows / 4, columns]),
+        };
+        let tensor = self.tensor(&format!("{name}.weight"), &expected)?;
+        if !rows.is_multiple_of(4) {
+            return Err(tensor.refused(format!("outputs in whole quarters, not {rows} of them")));
+        }
+        if form == Form::Master {
+            let (rows, scale, entry) = ternary::quantized(tensor, shape)?;
+            self.record(entry);
+            let (rows, scale) = (Arc::new(rows), Scale::Multiply(scale));
+            return Ok(Weights::Ternary { rows, scale, stored: FloatType::F32 });
+        }
+        // Transformers packs in place, so a packed tensor is known by its height alone.
+        let packed = form == Form::Divide || tensor.shape.first() == Some(&(rows / 4));
+        let (rows, entry) = if packed {
+            ternary::packed(tensor, shape, self.options.unused)?
+        } else {
+            ternary::unpacked(tensor, shape)?
+        };
+        self.record(entry);
+        let (scale, stored) = self.scale(&format!("{name}.weight_scale"))?;
+        let scale =
+            if form == Form::Divide { Scale::Divide(scale) } else { Scale::Multiply(scale) };
+        Ok(Weights::Ternary { rows: Arc::new(rows), scale, stored })
+    }
+
+    fn scale(&mut self, name: &str) -> Result<(f32, FloatType), FormatError> {
+        let expected = format!("{FLOATS} [1]");
+        let tensor = self.tensor(name, &expected)?;
+        if tensor.shape != [1] && !tensor.shape.is_empty() {
+            return Err(tensor.refused(expected));
+        }
+        let stored = tensor.float_type(tensor.shape)?;
+        let scale = super::values::widened(tensor.data, stored)[0];
+        if !(scale.is_finite() && scale > 0.0) {
+            return Err(tensor.bad_value(0, "a positive finite scale", scale));
+        }
+        self.record(tensor.entry(TensorKind::Scale, 0));
+        Ok((scale, stored))
+    }
+
+    /// Names the tensors that nothing reads.
+    fn finish_warnings(&mut self) {
+        for (&name, tensor) in self.tensors {
+            if self.entries.contains_key(name) {
+                continue;
+            }
+            // Older checkpoints carry the rotary frequencies, which the configuration fixes.
+            if !name.ends_with("rotary_emb.inv_freq") {
+                self.warnings.push(format!("tensor {name:?} is not part of the model: ignored"));
+            }
+            self.entries.insert(name.into(), TensorEntry::of(tensor, TensorKind::Ignored));
+        }
+    }
+}
+
+/// `(outputs, inputs)` of a linear layer.
+fn linear_shape(config: &Config, slot: Slot) -> (usize, usize) {
+    match slot {
+        Slot::Q => (config.query_width(), config.hidden),
+        Slot::K | Slot::V => (config.kv_width(), config.hidden),
+        Slot::O => (config.hidden, config.query_width()),
+        Slot::Gate | Slot::Up => (config.ffn, config.hidden),
+        Slot::Down => (config.hidden, config.ffn),
+    }
+}

@@ -1,0 +1,145 @@
+//! What a checkpoint holds, tensor by tensor: for people who inspect it, and for whoever needs the
+//! place of a bit in a file.
+
+use std::collections::BTreeMap;
+
+use super::shards::Tensor;
+
+/// What a tensor is to the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TensorKind {
+    /// Ternary weights, four to a byte.
+    TernaryPacked,
+    /// Ternary weights, one to an element.
+    TernaryUnpacked,
+    /// Float weights that become ternary when they are loaded.
+    OnlineMaster,
+    /// Float weights.
+    Float,
+    /// The gains of a norm.
+    Norm,
+    /// The scale of ternary weights.
+    Scale,
+    /// Nothing: the model does not read it.
+    Ignored,
+}
+
+impl TensorKind {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TernaryPacked => "ternary_packed",
+            Self::TernaryUnpacked => "ternary_unpacked",
+            Self::OnlineMaster => "online_master",
+            Self::Float => "float",
+            Self::Norm => "norm",
+            Self::Scale => "scale",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
+/// One tensor of a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorEntry {
+    /// Its name.
+    pub name: String,
+    /// The type of its elements, as the file names it.
+    pub dtype: String,
+    /// Its shape in the file.
+    pub shape: Vec<usize>,
+    /// The plain name of its file.
+    pub file: String,
+    /// Its first byte, counted from the start of the file.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// What it is to the model.
+    pub kind: TensorKind,
+    /// For ternary weights: how many have each of the codes 0 to 3 (as stored, or as quantised).
+    pub census: Option<[u64; 4]>,
+    /// The share of zeros among the weights.
+    pub zeros: Option<f64>,
+    /// Whether all values are one value.
+    pub constant: bool,
+}
+
+impl TensorEntry {
+    /// An entry about whose values nothing is known yet.
+    pub(super) fn of(tensor: &Tensor, kind: TensorKind) -> Self {
+        Self {
+            name: tensor.name.to_owned(),
+            dtype: tensor.dtype.to_string(),
+            shape: tensor.shape.to_vec(),
+            file: tensor.file.to_owned(),
+            offset: tensor.offset,
+            bytes: tensor.data.len() as u64,
+            kind,
+            census: None,
+            zeros: None,
+            constant: false,
+        }
+    }
+
+    /// The entry with what a census of ternary codes says.
+    pub(super) fn with_census(mut self, census: [u64; 4]) -> Self {
+        let total: u64 = census.iter().sum();
+        self.census = Some(census);
+        self.zeros = Some(census[1] as f64 / total as f64);
+        self.constant = total > 1 && census.contains(&total);
+        self
+    }
+
+    /// Whether the values are all zero.
+    #[must_use]
+    pub fn all_zero(&self) -> bool {
+        self.zeros == Some(1.0)
+    }
+}
+
+/// Everything that is known of a checkpoint beside its values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// The name of the checkpoint.
+    pub name: String,
+    /// BLAKE3, in hexadecimal, of every tensor (sorted by name, however they are spread over files)
+    /// and of `config.json`.
+    pub digest: String,
+    /// The tensors, sorted by name.
+    pub tensors: Vec<TensorEntry>,
+    /// What is odd, but no reason to refuse.
+    pub warnings: Vec<String>,
+    /// `config.json` as it is.
+    pub config_text: String,
+}
+
+impl Manifest {
+    /// The tensor of a name.
+    #[must_use]
+    pub fn entry(&self, name: &str) -> Option<&TensorEntry> {
+        let index = self.tensors.binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
+        self.tensors.get(index)
+    }
+}
+
+/// The digest of a checkpoint: every part is preceded by its length, so that no two differ in their
+/// borders only.
+pub(super) fn digest(tensors: &BTreeMap<&str, Tensor>, config: &[u8]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    part(b"bitnet-certify checkpoint 1");
+    part(&(tensors.len() as u64).to_le_bytes());
+    for (name, tensor) in tensors {
+        let shape = tensor.shape.iter().flat_map(|&d| (d as u64).to_le_bytes());
+        part(name.as_bytes());
+        part(tensor.dtype.to_string().as_bytes());
+        part(&shape.collect::<Vec<u8>>());
+        part(tensor.data);
+    }
+    part(config);
+    hasher.finalize().to_hex().to_string()
+}

@@ -1,0 +1,31 @@
+//! The one memory map: a file as bytes without reading it first.
+//!
+//! Invariant: only [`super::source`] makes one, read-only, of a regular file, and only when asked to.
+
+#![allow(unsafe_code, reason = "a memory map is a promise about other processes")]
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+
+/// A read-only map of a whole file.
+#[derive(Debug)]
+pub(super) struct Map(memmap2::Mmap);
+
+impl Map {
+    /// Maps a file.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        // SAFETY: the map is private and read-only, so nothing here writes through it. That no other
+        // process cuts or rewrites the file meanwhile is what the caller asserts by asking for a
+        // map; that is why reading into memory is the default.
+        unsafe { memmap2::Mmap::map(file) }.map(Self)
+    }
+}
+
+impl Deref for Map {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}

@@ -1,0 +1,205 @@
+//! Where the files of a checkpoint come from: a folder, or bytes that are already in memory.
+//!
+//! Invariants: only regular files are read (a link is followed, as caches of checkpoints are made of
+//! links, but must end at a regular file); never more is allocated than the file has; an embedded
+//! checkpoint never touches the disk.
+
+use std::borrow::Cow;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use super::error::FormatError;
+use super::map::Map;
+
+/// The files of a checkpoint.
+#[derive(Clone, Debug)]
+pub struct Source<'a>(Place<'a>);
+
+#[derive(Clone, Debug)]
+enum Place<'a> {
+    Folder(PathBuf),
+    Memory { name: String, files: Vec<(String, Cow<'a, [u8]>)> },
+}
+
+/// The bytes of a file.
+#[derive(Debug)]
+pub(super) enum Bytes<'a> {
+    Read(Vec<u8>),
+    Mapped(Map),
+    Lent(&'a [u8]),
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Read(bytes) => bytes,
+            Self::Mapped(map) => map,
+            Self::Lent(bytes) => bytes,
+        }
+    }
+}
+
+impl<'a> Source<'a> {
+    /// A folder on disk.
+    pub fn folder(path: impl Into<PathBuf>) -> Self {
+        Self(Place::Folder(path.into()))
+    }
+
+    /// Files in memory, owned or borrowed, by name.
+    pub fn memory<N, B>(name: impl Into<String>, files: impl IntoIterator<Item = (N, B)>) -> Self
+    where
+        N: Into<String>,
+        B: Into<Cow<'a, [u8]>>,
+    {
+        let files = files.into_iter().map(|(file, bytes)| (file.into(), bytes.into())).collect();
+        Self(Place::Memory { name: name.into(), files })
+    }
+
+    /// The name of the checkpoint: that of the folder, or the one given.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.0 {
+            Place::Folder(path) => {
+                let full = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+                let last = full.file_name().map(|name| name.to_string_lossy().into_owned());
+                last.unwrap_or_else(|| path.display().to_string())
+            }
+            Place::Memory { name, .. } => name.clone(),
+        }
+    }
+
+    /// The checkpoint as messages name it.
+    pub(super) fn place(&self) -> String {
+        match &self.0 {
+            Place::Folder(path) => path.display().to_string(),
+            Place::Memory { name, .. } => name.clone(),
+        }
+    }
+
+    /// A file as messages name it.
+    pub(super) fn label(&self, file: &str) -> String {
+        match &self.0 {
+            Place::Folder(path) => path.join(file).display().to_string(),
+            Place::Memory { name, .. } => format!("{name}/{file}"),
+        }
+    }
+
+    /// Refuses a folder that is none.
+    pub(super) fn check(&self) -> Result<(), FormatError> {
+        let Place::Folder(path) = &self.0 else { return Ok(()) };
+        let file = path.display().to_string();
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Ok(()),
+            Ok(metadata) => {
+                Err(FormatError::NotRegular { file, expected: "a folder", got: kind(&metadata) })
+            }
+            Err(source) => Err(FormatError::Unreadable { file, source }),
+        }
+    }
+
+    /// The bytes of a file, `None` where there is no such file.
+    pub(super) fn read(
+        &self,
+        file: &str,
+        limit: u64,
+        mmap: bool,
+    ) -> Result<Option<Bytes<'_>>, FormatError> {
+        let bytes = match &self.0 {
+            Place::Folder(path) => self.read_disk(path.join(file), file, limit, mmap)?,
+            Place::Memory { files, .. } => {
+                files.iter().find_map(|(name, bytes)| (name == file).then_some(Bytes::Lent(bytes)))
+            }
+        };
+        if let Some(bytes) = &bytes {
+            self.check_size(file, bytes.len() as u64, limit)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Whether something of that name is there.
+    pub(super) fn has(&self, file: &str) -> bool {
+        match &self.0 {
+            Place::Folder(path) => path.join(file).exists(),
+            Place::Memory { files, .. } => files.iter().any(|(name, _)| name == file),
+        }
+    }
+
+    /// The bytes of a file that must be there.
+    pub(super) fn need(
+        &self,
+        file: &str,
+        limit: u64,
+        mmap: bool,
+    ) -> Result<Bytes<'_>, FormatError> {
+        self.read(file, limit, mmap)?
+            .ok_or_else(|| FormatError::MissingFile { file: file.into(), folder: self.place() })
+    }
+
+    fn check_size(&self, file: &str, got: u64, limit: u64) -> Result<(), FormatError> {
+        if got <= limit {
+            return Ok(());
+        }
+        Err(FormatError::TooLarge { file: self.label(file), what: "the file", limit, got })
+    }
+
+    fn read_disk(
+        &self,
+        path: PathBuf,
+        name: &str,
+        limit: u64,
+        mmap: bool,
+    ) -> Result<Option<Bytes<'_>>, FormatError> {
+        let file = self.label(name);
+        // Asked before opening: opening a pipe waits for a writer, opening a device may act.
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(FormatError::Unreadable { file, source }),
+            Ok(metadata) => regular(&file, &metadata)?,
+        }
+        let unreadable = |source| FormatError::Unreadable { file: file.clone(), source };
+        let open = File::open(&path).map_err(unreadable)?;
+        let metadata = open.metadata().map_err(unreadable)?;
+        regular(&file, &metadata)?;
+        self.check_size(name, metadata.len(), limit)?;
+        if mmap && metadata.len() > 0 {
+            return Ok(Some(Bytes::Mapped(Map::of(&open).map_err(unreadable)?)));
+        }
+        let bytes = read_exactly(open, metadata.len()).map_err(unreadable)?;
+        Ok(Some(Bytes::Read(bytes)))
+    }
+}
+
+/// Reads as many bytes as the file said it has, and sees to it that there are no more.
+fn read_exactly(mut file: File, length: u64) -> io::Result<Vec<u8>> {
+    let changed = || io::Error::other("the file changed while it was read");
+    let size = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    file.by_ref().take(length).read_to_end(&mut bytes)?;
+    if bytes.len() != size || file.read(&mut [0])? != 0 {
+        return Err(changed());
+    }
+    Ok(bytes)
+}
+
+fn regular(file: &str, metadata: &Metadata) -> Result<(), FormatError> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    let (file, got) = (file.to_owned(), kind(metadata));
+    Err(FormatError::NotRegular { file, expected: "a regular file", got })
+}
+
+fn kind(metadata: &Metadata) -> &'static str {
+    if metadata.is_dir() {
+        "a folder"
+    } else if metadata.is_file() {
+        "a file"
+    } else {
+        "a pipe, socket or device"
+    }
+}
