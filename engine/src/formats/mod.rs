@@ -21,6 +21,7 @@ mod values;
 
 pub use error::FormatError;
 pub use hugging_face::{EMBEDDING, HEAD, linear_name, norm_name};
+pub use json::object as json_object;
 pub use manifest::{Manifest, TensorEntry, TensorKind};
 pub use source::Source;
 pub use tokenizer::Tokenizer;
