@@ -17,7 +17,7 @@ pub struct Origin {
     /// Set for a model that comes with the program.
     pub embedded: Option<Checkpoint>,
     /// Its files.
-    pub source: Source,
+    pub source: Source<'static>,
 }
 
 /// Resolves `@name` or a folder.
