@@ -2,7 +2,7 @@
 
 mod support;
 
-use certify::tape::{DenseWeights, Tape};
+use certify::tape::{BackwardWeights, Tape};
 use engine::kernels;
 use engine::model::{Activations, Gate, KvKind, Model};
 use engine::walk::{self, Domain, Exact, Read};
@@ -53,7 +53,7 @@ fn a_taped_walk_gives_the_bits_of_inference() {
     });
     for (seed, shape) in shapes().into_iter().chain(quantised).enumerate() {
         let model = model(&shape, seed as u64);
-        let weights = DenseWeights::of(&model);
+        let weights = BackwardWeights::dense(&model);
         let x = Draws::new(seed as u64).rows(5, shape.hidden);
         for kv in [KvKind::F32, KvKind::F16, KvKind::Int8, KvKind::OneBit] {
             for read in [Read::All, Read::Last] {
@@ -80,7 +80,7 @@ fn weighted(logits: &Array2<f32>, seed: &Array2<f32>) -> f64 {
 fn gradients_equal_central_differences_on_smooth_models() {
     for (index, shape) in shapes().into_iter().enumerate() {
         let model = model(&shape, 100 + index as u64);
-        let weights = DenseWeights::of(&model);
+        let weights = BackwardWeights::dense(&model);
         let mut draws = Draws::new(index as u64);
         let x = draws.rows(5, shape.hidden);
         for (read, from) in [(Read::All, 0), (Read::Last, 0), (Read::Last, shape.layers - 1)] {
@@ -110,7 +110,7 @@ fn gradients_equal_central_differences_on_smooth_models() {
 fn a_walk_over_stored_tokens_differentiates_the_new_rows_only() {
     let shape = Shape { activations: Activations::None, ..DIGITS };
     let model = model(&shape, 7);
-    let weights = DenseWeights::of(&model);
+    let weights = BackwardWeights::dense(&model);
     let x = Draws::new(7).rows(6, shape.hidden);
     let seed = Array2::from_shape_fn((1, shape.vocabulary), |(_, k)| k as f32 - 3.0);
 
@@ -132,26 +132,30 @@ fn a_walk_over_stored_tokens_differentiates_the_new_rows_only() {
 }
 
 #[test]
-fn gradients_are_the_same_bits_with_every_kernel_table() {
-    let model = model(&DIGITS, 3);
-    let weights = DenseWeights::of(&model);
-    let x = Draws::new(3).rows(9, DIGITS.hidden);
-    let gradient = |table| {
-        let mut tape = Tape::new(Exact::new(table, &model, KvKind::Int8), &weights);
+fn gradients_are_the_same_bits_with_every_kernel_table_from_dense_or_packed_weights() {
+    // Wider than the blocks of a backward pass and the threshold of its threads.
+    let shape = Shape { hidden: 144, ffn: 300, head_dim: 36, vocabulary: 200, ..DIGITS };
+    let model = model(&shape, 3);
+    let weights = BackwardWeights::dense(&model);
+    let x = Draws::new(3).rows(70, shape.hidden);
+    let packed = BackwardWeights::packed(&model);
+    let gradient = |table, weights| {
+        let mut tape = Tape::new(Exact::new(table, &model, KvKind::Int8), weights);
         let input = tape.input(x.clone());
         let output = walk::run(&mut tape, &model, &input, 0, 0, Read::Last);
         bits(&tape.backward(&output, &output.value, &input))
     };
-    let expected = gradient(kernels::scalar());
+    let expected = gradient(kernels::scalar(), &weights);
     for table in kernels::available() {
-        assert_eq!(gradient(table), expected, "{}", table.name);
+        assert_eq!(gradient(table, &weights), expected, "{}", table.name);
+        assert_eq!(gradient(table, &packed), expected, "{} on packed weights", table.name);
     }
 }
 
 #[test]
 fn stacked_and_replaced_rows_pass_their_gradients_on() {
     let model = model(&DIGITS, 1);
-    let weights = DenseWeights::of(&model);
+    let weights = BackwardWeights::dense(&model);
     let mut tape = Tape::new(exact(&model, KvKind::F32), &weights);
     let mut draws = Draws::new(1);
     let top = tape.input(draws.rows(2, 3));

@@ -7,7 +7,7 @@
 //! The search walks from cheap to dear within a fixed number of forward evaluations: the sign of the
 //! gradient towards the nearest rivals (Goodfellow et al. 2015), projected descent with momentum
 //! (Madry et al. 2018, Dong et al. 2018) from the best corner and from random points, random
-//! corners, and greedy flips of blocks of a corner (Moon et al. 2019). Without dense weights the
+//! corners, and greedy flips of blocks of a corner (Moon et al. 2019). Without backward weights the
 //! slope is measured along random signs instead (SPSA, Spall 1992).
 //!
 //! Invariant: the result is a function of the arguments alone: integer draws of ChaCha, gradients
@@ -15,6 +15,7 @@
 
 mod ball;
 mod draws;
+mod methods;
 mod oracle;
 mod radius;
 mod search;
@@ -24,7 +25,7 @@ use engine::kernels::Kernels;
 use engine::model::{KvKind, Model};
 use ndarray::Array2;
 
-use crate::tape::DenseWeights;
+use crate::tape::BackwardWeights;
 use ball::Ball;
 pub use radius::attack_radius;
 use search::Search;
@@ -77,8 +78,8 @@ pub struct Target<'a> {
     pub kernels: &'static Kernels,
     /// The storage type of keys and values.
     pub kv: KvKind,
-    /// Dense weights for gradients; without them slopes are measured along random directions.
-    pub weights: Option<&'a DenseWeights>,
+    /// The weights of backward passes; without them slopes are measured along random directions.
+    pub weights: Option<&'a BackwardWeights<'a>>,
     /// The layer that the rows enter: 0 for embedded rows.
     pub from: usize,
     /// The clean rows `[tokens, hidden]`; the decision is read at the last one.

@@ -131,7 +131,7 @@ impl<'a> Oracle<'a> {
 
     /// The claim on a point, and the slopes of the margins to its best `rivals` others.
     ///
-    /// `None` once the budget does not hold the passes, or without dense weights.
+    /// `None` once the budget does not hold the passes, or without backward weights.
     pub(super) fn slopes(
         &mut self,
         moved: ArrayView2<'_, f32>,

@@ -1,6 +1,6 @@
 //! The smallest radius at which an attack finds a witness: a bound of the true radius from above.
 //!
-//! Radii double along the best directions until one is hit; the witness is drawn back towards the
+//! Radii double, or more, along the best directions until one is hit; the witness is drawn back towards the
 //! clean point along its own direction, which costs one evaluation a step; then the rest of the
 //! budget goes to balls between the last that withstood and the smallest that fell.
 
@@ -17,6 +17,8 @@ const PRECISION: f32 = 1.0 / 512.0;
 const FARTHEST: f32 = 16.0;
 /// The first radius where no gradient tells one, as a share of the rows' root mean square.
 const FIRST_SHARE: f32 = 1.0 / 16.0;
+/// With fewer evaluations left, each rung costs one and the strides grow.
+const SHORT: usize = 64;
 /// What one ball between the bounds may cost.
 const ALLOWANCE: usize = 40;
 
@@ -103,8 +105,7 @@ impl Siege<'_, '_> {
         if corners.is_empty() {
             corners.push(self.search.draws.corner(self.search.oracle.shape()));
         }
-        let factor = self.growth(farthest / radius);
-        let mut held = 0.0;
+        let (mut held, mut factor) = (0.0, 2.0);
         loop {
             if let Some(hit) = self.storm(radius, &mut corners) {
                 return Some((held, radius, hit));
@@ -118,18 +119,10 @@ impl Siege<'_, '_> {
                 return self.search.rounds(&ball, allowance).map(|hit| (held, radius, hit));
             }
             held = radius;
+            // A short budget takes ever longer strides.
+            factor *= if self.search.oracle.left() < SHORT { 2.0 } else { 1.0 };
             radius = if radius < farthest / factor { radius * factor } else { farthest };
         }
-    }
-
-    /// The power of two by which radii grow, so that half of what is left reaches `span`.
-    fn growth(&self, span: f32) -> f32 {
-        let rungs = (self.search.oracle.left() / 2).clamp(1, 64);
-        let mut factor = 2.0f32;
-        while factor < span && (0..rungs).fold(1.0, |reached, _| reached * factor) < span {
-            factor *= 2.0;
-        }
-        factor
     }
 
     /// Tries the corners at a radius; where all fail, turns one by the slope at the best of them.
@@ -137,8 +130,7 @@ impl Siege<'_, '_> {
         let ball = self.ball(radius);
         self.search.enter();
         let kind = self.search.corner_kind();
-        // With little left, each rung costs one evaluation.
-        let count = if self.search.oracle.left() < 64 { 1 } else { corners.len() };
+        let count = if self.search.oracle.left() < SHORT { 1 } else { corners.len() };
         for corner in &corners[..count] {
             match self.search.probe(&ball, corner, kind) {
                 Outcome::Hit(hit) => return Some(*hit),
@@ -146,7 +138,7 @@ impl Siege<'_, '_> {
                 Outcome::Spent => return None,
             }
         }
-        if count < corners.len() || self.search.oracle.left() < 64 {
+        if count < corners.len() || self.search.oracle.left() < SHORT {
             return None;
         }
         let lead = self.search.lead().map(|(_, direction)| direction.clone())?;

@@ -1,7 +1,7 @@
-//! The methods of attack on one ball, from cheap to dear, and their order.
+//! The state of a search, and how it reads points and slopes.
 //!
-//! All of them move a direction (see [`super::ball`]), remember the lowest margin they met, and stop
-//! at the first hit or at the end of what they may spend.
+//! Whatever is read goes through one judge, which ends the search at the first other decision and
+//! remembers the direction of the lowest margin.
 
 use engine::numerics::sum16;
 use ndarray::{Array2, ArrayView2, Zip, s};
@@ -11,14 +11,8 @@ use super::draws::Draws;
 use super::oracle::{Oracle, Reading};
 use super::{Attack, Target, Witness};
 
-/// Steps of one descent.
-const STEPS: usize = 8;
-/// Random corners in one round.
-const CORNERS: usize = 4;
-/// Evaluations of one round of greedy flips.
-const FLIPS: usize = 24;
-/// How much of the velocity of a descent outlives a step.
-const MOMENTUM: f32 = 0.75;
+/// Pairs of evaluations that the first measured corner may take.
+const PAIRS: usize = 16;
 /// Rivals that the first gradients look at.
 const RIVALS: usize = 3;
 
@@ -67,12 +61,12 @@ pub(super) struct Search<'a> {
     pub(super) oracle: Oracle<'a>,
     pub(super) draws: Draws,
     /// The direction of the lowest margin in the ball at hand.
-    lead: Option<(f32, Array2<f32>)>,
+    pub(super) lead: Option<(f32, Array2<f32>)>,
     /// The round of methods that comes next; it survives a change of the ball.
-    round: usize,
-    restarts: usize,
+    pub(super) round: usize,
+    pub(super) restarts: usize,
     /// Into how many blocks the next greedy flips divide a corner: ever smaller ones, in turn.
-    blocks: usize,
+    pub(super) blocks: usize,
 }
 
 impl<'a> Search<'a> {
@@ -185,7 +179,8 @@ impl<'a> Search<'a> {
         if !self.oracle.has_gradients() {
             return self.measured_corner(ball, &still);
         }
-        let slopes = match self.slopes(ball, &still, RIVALS, "clean") {
+        let rivals = (self.oracle.left() / 8).clamp(1, RIVALS);
+        let slopes = match self.slopes(ball, &still, rivals, "clean") {
             Outcome::Miss(slopes) => slopes,
             Outcome::Hit(hit) => return Outcome::Hit(hit),
             Outcome::Spent => return Outcome::Spent,
@@ -204,7 +199,7 @@ impl<'a> Search<'a> {
         ball: &Ball,
         still: &Array2<f32>,
     ) -> Outcome<Vec<(f32, Array2<f32>)>> {
-        let pairs = (self.oracle.left() / 8).clamp(1, 2 * STEPS);
+        let pairs = (self.oracle.left() / 8).clamp(1, PAIRS);
         let mut sum = Array2::<f32>::zeros(self.oracle.shape());
         for _ in 0..pairs {
             match self.measured_slope(ball, still) {
@@ -215,146 +210,10 @@ impl<'a> Search<'a> {
         }
         Outcome::Miss(vec![(f32::NAN, against(&sum))])
     }
-
-    /// Descends from a direction by signs of a velocity, halving the step half way.
-    fn descend(
-        &mut self,
-        ball: &Ball,
-        start: Array2<f32>,
-        rate: f32,
-        kind: &'static str,
-    ) -> Outcome<()> {
-        let mut direction = start;
-        let mut velocity = Array2::<f32>::zeros(self.oracle.shape());
-        for step in 0..STEPS {
-            let slope = match self.slopes(ball, &direction, 1, kind) {
-                Outcome::Miss(slopes) => slopes.into_iter().next(),
-                Outcome::Hit(hit) => return Outcome::Hit(hit),
-                Outcome::Spent => return Outcome::Spent,
-            };
-            let Some((_, slope)) = slope else { return Outcome::Miss(()) };
-            let size = magnitude(&slope);
-            if !(size > 0.0 && size.is_finite()) {
-                return Outcome::Miss(());
-            }
-            velocity = velocity * MOMENTUM + slope / size;
-            let rate = if step < STEPS / 2 { rate } else { rate / 2.0 };
-            direction = clamped(direction + against(&velocity) * rate);
-        }
-        self.probe(ball, &direction, kind).into_unit()
-    }
-
-    /// Flips blocks of a corner, large ones first, and keeps what lowers the margin.
-    fn flip_blocks(&mut self, ball: &Ball) -> Outcome<()> {
-        let shape = self.oracle.shape();
-        let size = shape.0 * shape.1;
-        let mut best = match &self.lead {
-            Some((_, direction)) => corner_of(direction),
-            None => self.draws.corner(shape),
-        };
-        let mut lowest = match self.probe(ball, &best, "greedy-flips") {
-            Outcome::Miss(reading) => reading.margin,
-            other => return other.into_unit(),
-        };
-        for _ in 0..FLIPS.div_ceil(self.blocks) {
-            for block in self.draws.order(self.blocks).into_iter().take(FLIPS) {
-                let flipped = with_flipped(&best, block, self.blocks);
-                match self.probe(ball, &flipped, "greedy-flips") {
-                    Outcome::Miss(reading) if reading.margin < lowest => {
-                        (best, lowest) = (flipped, reading.margin);
-                    }
-                    Outcome::Miss(_) => {}
-                    other => return other.into_unit(),
-                }
-            }
-        }
-        self.blocks = if self.blocks < size { (4 * self.blocks).clamp(4, size) } else { 4 };
-        Outcome::Miss(())
-    }
-
-    fn random_corners(&mut self, ball: &Ball) -> Outcome<()> {
-        for _ in 0..CORNERS {
-            let corner = self.draws.corner(self.oracle.shape());
-            match self.probe(ball, &corner, "random-corner") {
-                Outcome::Miss(_) => {}
-                other => return other.into_unit(),
-            }
-        }
-        Outcome::Miss(())
-    }
-
-    /// One more round of methods: descents from the lead and from random points, corners, flips.
-    fn method(&mut self, ball: &Ball) -> Outcome<()> {
-        let cycle = 4 + self.restarts;
-        let round = self.round % cycle;
-        self.round += 1;
-        match round {
-            0 | 1 => {
-                let rate = if round == 0 { 0.5 } else { 0.125 };
-                let start = match &self.lead {
-                    Some((_, direction)) => direction.clone(),
-                    None => Array2::zeros(self.oracle.shape()),
-                };
-                self.descend(ball, start, rate, "projected-gradient")
-            }
-            _ if round < 2 + self.restarts => {
-                let start = self.draws.point(self.oracle.shape());
-                self.descend(ball, start, 0.5, "projected-gradient-restart")
-            }
-            _ if round == 2 + self.restarts => self.random_corners(ball),
-            _ => self.flip_blocks(ball),
-        }
-    }
-
-    /// Rounds of methods until a hit, or until about `allowance` evaluations are spent.
-    pub(super) fn rounds(&mut self, ball: &Ball, allowance: usize) -> Option<Hit> {
-        let end = self.oracle.spent.saturating_add(allowance);
-        while self.oracle.spent < end {
-            match self.method(ball) {
-                Outcome::Hit(hit) => return Some(*hit),
-                Outcome::Miss(()) => {}
-                Outcome::Spent => return self.last_reads(ball),
-            }
-        }
-        None
-    }
-
-    /// A gradient needs two evaluations: one that is left over goes to a random point.
-    fn last_reads(&mut self, ball: &Ball) -> Option<Hit> {
-        while self.oracle.left() > 0 {
-            let point = self.draws.point(self.oracle.shape());
-            if let Outcome::Hit(hit) = self.probe(ball, &point, "random-point") {
-                return Some(*hit);
-            }
-        }
-        None
-    }
-
-    /// Everything, on one ball, until the budget ends.
-    pub(super) fn assault(&mut self, ball: &Ball) -> Option<Hit> {
-        match self.first_corners(ball) {
-            Outcome::Hit(hit) => return Some(*hit),
-            Outcome::Spent => return self.last_reads(ball),
-            Outcome::Miss(corners) => {
-                for (_, corner) in corners {
-                    if let Outcome::Hit(hit) = self.probe(ball, &corner, self.corner_kind()) {
-                        return Some(*hit);
-                    }
-                }
-            }
-        }
-        let allowance = self.oracle.left();
-        self.rounds(ball, allowance)
-    }
-
-    /// The name of the first method.
-    pub(super) fn corner_kind(&self) -> &'static str {
-        if self.oracle.has_gradients() { "gradient-sign" } else { "spsa" }
-    }
 }
 
 impl Outcome<Reading> {
-    fn into_unit(self) -> Outcome<()> {
+    pub(super) fn into_unit(self) -> Outcome<()> {
         match self {
             Self::Hit(hit) => Outcome::Hit(hit),
             Self::Miss(_) => Outcome::Miss(()),
@@ -376,26 +235,13 @@ pub(super) fn against(slope: &Array2<f32>) -> Array2<f32> {
     })
 }
 
-/// The nearest corner.
-fn corner_of(direction: &Array2<f32>) -> Array2<f32> {
-    direction.mapv(|u| if u < 0.0 { -1.0 } else { 1.0 })
-}
-
-/// A direction with one of `count` blocks of neighbouring cells mirrored.
-fn with_flipped(direction: &Array2<f32>, block: usize, count: usize) -> Array2<f32> {
-    let mut flipped = direction.clone();
-    let cells = flipped.as_slice_mut().expect("standard rows");
-    let span = block * cells.len() / count..(block + 1) * cells.len() / count;
-    cells[span].iter_mut().for_each(|u| *u = -*u);
-    flipped
-}
-
-fn clamped(direction: Array2<f32>) -> Array2<f32> {
+/// A direction back in [-1, 1].
+pub(super) fn clamped(direction: Array2<f32>) -> Array2<f32> {
     direction.mapv_into(|u| u.clamp(-1.0, 1.0))
 }
 
 /// The sum of magnitudes: by how much a margin falls for each unit of radius, if it is linear.
-fn magnitude(slope: &Array2<f32>) -> f32 {
+pub(super) fn magnitude(slope: &Array2<f32>) -> f32 {
     let magnitudes: Vec<f32> = slope.iter().map(|g| g.abs()).collect();
     sum16(&magnitudes)
 }

@@ -7,7 +7,7 @@ use engine::model::{Gate, Norm, Slot};
 use ndarray::{Array2, s};
 
 use super::vjp::{self, Memory};
-use super::weights::DenseWeights;
+use super::weights::BackwardWeights;
 
 /// Key and value rows that one step stored: the cached tokens `first..first + count`.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,7 @@ impl Gradients {
 /// The gradient that reaches `input`, or `None` where the output does not depend on it.
 pub(super) fn run(
     ops: &[Op],
-    (kernels, weights): (&Kernels, &DenseWeights),
+    (kernels, weights): (&Kernels, &BackwardWeights<'_>),
     (output, seed): (usize, &Array2<f32>),
     input: usize,
 ) -> Option<Array2<f32>> {
@@ -107,7 +107,7 @@ pub(super) fn run(
 fn step(
     op: &Op,
     dy: Array2<f32>,
-    (kernels, weights): (&Kernels, &DenseWeights),
+    (kernels, weights): (&Kernels, &BackwardWeights<'_>),
     gradients: &mut Gradients,
 ) {
     match op {
@@ -116,9 +116,9 @@ fn step(
             gradients.add(*x, vjp::norm(kernels, values, norm, &dy));
         }
         Op::Linear { x, layer, slot } => {
-            gradients.add(*x, vjp::linear(kernels, weights.linear(*layer, *slot), &dy));
+            gradients.add(*x, vjp::linear(kernels, &weights.linear(*layer, *slot), &dy));
         }
-        Op::Logits { x } => gradients.add(*x, vjp::linear(kernels, weights.head(), &dy)),
+        Op::Logits { x } => gradients.add(*x, vjp::linear(kernels, &weights.head(), &dy)),
         Op::Rope { x, turns } => gradients.add(*x, vjp::rope(turns, dy)),
         Op::Attend { queries, values, first, memory, sources } => {
             let d = vjp::attend(kernels, values, *first, memory, &dy);

@@ -23,7 +23,7 @@ use engine::walk::{Domain, Exact, ExactPrepared, Site, Step};
 use ndarray::Array2;
 
 use backward::{Op, StoredRows};
-pub use weights::DenseWeights;
+pub use weights::BackwardWeights;
 
 /// Rows of values with their place on a tape.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub struct TapePrepared {
 #[derive(Debug)]
 pub struct Tape<'m> {
     exact: Exact,
-    weights: &'m DenseWeights,
+    weights: &'m BackwardWeights<'m>,
     ops: RefCell<Vec<Op>>,
     /// What was stored through this tape, by layer.
     stored: Vec<Vec<StoredRows>>,
@@ -57,7 +57,7 @@ impl<'m> Tape<'m> {
     ///
     /// `weights` must be those of the model that is walked.
     #[must_use]
-    pub fn new(exact: Exact, weights: &'m DenseWeights) -> Self {
+    pub fn new(exact: Exact, weights: &'m BackwardWeights<'m>) -> Self {
         let stored = vec![Vec::new(); exact.caches.len()];
         Self { exact, weights, ops: RefCell::new(Vec::new()), stored }
     }
@@ -135,8 +135,8 @@ impl Domain for Tape<'_> {
     fn attend(&mut self, at: Site, queries: &TapeRows, first: usize) -> TapeRows {
         let value = self.exact.attend(at, &queries.value, first);
         let seen = first + queries.value.nrows();
-        let (kv_heads, head_dim) = (self.weights.kv_heads, self.weights.head_dim);
-        let shape = (value.ncols() / head_dim, kv_heads, head_dim);
+        let config = &self.weights.model().config;
+        let shape = (config.heads, config.kv_heads, config.head_dim);
         let memory = vjp::Memory::read(&self.exact.caches[at.layer], seen, shape);
         let sources = (self.stored[at.layer].iter().copied()).filter(|s| s.first < seen).collect();
         let op = Op::Attend {

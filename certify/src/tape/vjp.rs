@@ -10,7 +10,7 @@ use engine::walk::{LayerCache, score_scale};
 use ndarray::Array2;
 use rayon::prelude::*;
 
-use super::weights::Dense;
+use super::weights::{BLOCK_ROWS, Matrix};
 
 /// Below this many multiplications a product runs on the calling thread.
 const PARALLEL_WORK: usize = 1 << 20;
@@ -48,19 +48,27 @@ pub(super) fn norm(
 }
 
 /// A linear layer `y = W x`: `dx = W^T dy`, summed over outputs in rising order.
-pub(super) fn linear(kernels: &Kernels, weights: &Dense, dy: &Array2<f32>) -> Array2<f32> {
-    let mut dx = Array2::zeros((dy.nrows(), weights.inputs));
-    let outputs = dy.ncols();
-    if dx.len() * outputs < PARALLEL_WORK {
-        for (index, dx) in rows_mut(&mut dx) {
-            (kernels.weighted_sum)(row(dy, index), &weights.data, dx);
+///
+/// Blocks of outputs whose gradients are all zero are left out: a read-out touches a few rows only.
+pub(super) fn linear(kernels: &Kernels, weights: &Matrix<'_>, dy: &Array2<f32>) -> Array2<f32> {
+    let (tokens, width, outputs) = (dy.nrows(), weights.inputs(), dy.ncols());
+    let mut dx = Array2::zeros((tokens, width));
+    for first in (0..outputs).step_by(BLOCK_ROWS) {
+        let span = first..if outputs - first < BLOCK_ROWS { outputs } else { first + BLOCK_ROWS };
+        if (0..tokens).all(|token| row(dy, token)[span.clone()].iter().all(|&d| d == 0.0)) {
+            continue;
         }
-        return dx;
+        let rows = weights.rows(first, span.len());
+        let add = |(token, dx): (usize, &mut [f32])| {
+            (kernels.weighted_sum)(&row(dy, token)[span.clone()], &rows, dx);
+        };
+        if tokens * rows.len() < PARALLEL_WORK {
+            rows_mut(&mut dx).for_each(add);
+        } else {
+            let data = dx.as_slice_mut().expect("standard rows");
+            data.par_chunks_exact_mut(width).enumerate().for_each(add);
+        }
     }
-    let data = dx.as_slice_mut().expect("standard rows");
-    data.par_chunks_exact_mut(weights.inputs).enumerate().for_each(|(index, dx)| {
-        (kernels.weighted_sum)(row(dy, index), &weights.data, dx);
-    });
     dx
 }
 

@@ -1,80 +1,154 @@
-//! The weights of a model as plain f32 matrices, for backward passes.
+//! The weights of a model as a backward pass reads them: by output rows, in f32.
 //!
-//! A backward pass multiplies by the transpose, which the packed kernels do not do; a dense copy made
-//! once serves any number of passes. It takes four bytes a weight, so it is for small models, or for
-//! those who have the memory.
+//! The packed kernels do not multiply by a transpose. A dense copy, made once, serves any number of
+//! passes and takes four bytes a weight; without it each pass unpacks a block of rows at a time,
+//! which is slower and takes no memory to speak of. Invariant: both give the same bits.
+
+use std::borrow::Cow;
 
 use engine::model::{Float, Linear, Model, Scale, Slot, Weights};
 use engine::packing::weight_of;
+use rayon::prelude::*;
 
-/// Dense f32 copies of all linear layers and of the head, with their scales multiplied in.
+/// Rows that are unpacked at a time.
+pub(super) const BLOCK_ROWS: usize = 64;
+/// Below this many weights a block is unpacked on the calling thread.
+const PARALLEL_WORK: usize = 1 << 14;
+
+/// The weights that a backward pass multiplies by.
 #[derive(Clone, Debug)]
-pub struct DenseWeights {
-    layers: Vec<[Dense; 7]>,
-    head: Dense,
-    pub(super) kv_heads: usize,
-    pub(super) head_dim: usize,
+pub struct BackwardWeights<'m> {
+    model: &'m Model,
+    dense: Option<Dense>,
 }
 
-/// One `[outputs, inputs]` matrix, row-major.
+/// f32 copies, `[outputs, inputs]` each, with their scales multiplied in.
 #[derive(Clone, Debug)]
-pub(super) struct Dense {
-    pub(super) data: Vec<f32>,
-    pub(super) inputs: usize,
+struct Dense {
+    layers: Vec<[Vec<f32>; 7]>,
+    head: Vec<f32>,
 }
 
-impl DenseWeights {
-    /// Copies the weights of a model.
+impl<'m> BackwardWeights<'m> {
+    /// Copies all weights to f32; [`Self::dense_bytes`] says what that takes.
     #[must_use]
-    pub fn of(model: &Model) -> Self {
+    pub fn dense(model: &'m Model) -> Self {
+        let copy = |matrix: Stored<'_>| {
+            let mut data = vec![0.0; matrix.outputs() * matrix.inputs()];
+            matrix.read(0, &mut data);
+            data
+        };
         let layers = (model.layers.iter())
-            .map(|layer| Slot::ALL.map(|slot| Dense::of_linear(layer.linear(slot))))
+            .map(|layer| Slot::ALL.map(|slot| copy(Stored::Linear(layer.linear(slot)))))
             .collect();
-        let (kv_heads, head_dim) = (model.config.kv_heads, model.config.head_dim);
-        Self { layers, head: Dense::of_float(&model.head), kv_heads, head_dim }
+        let dense = Dense { layers, head: copy(Stored::Float(&model.head)) };
+        Self { model, dense: Some(dense) }
     }
 
-    /// The bytes that [`Self::of`] would take for a model.
+    /// Copies nothing: each pass unpacks what it reads.
     #[must_use]
-    pub fn bytes(model: &Model) -> usize {
+    pub fn packed(model: &'m Model) -> Self {
+        Self { model, dense: None }
+    }
+
+    /// The bytes that [`Self::dense`] takes for a model.
+    #[must_use]
+    pub fn dense_bytes(model: &Model) -> usize {
         let linears = model.layers.iter().flat_map(|layer| &layer.linears);
         let weights: usize = linears.map(|l| l.inputs() * l.outputs()).sum();
         size_of::<f32>() * (weights + model.head.rows() * model.head.columns())
     }
 
-    pub(super) fn linear(&self, layer: usize, slot: Slot) -> &Dense {
-        &self.layers[layer][slot as usize]
+    pub(super) fn model(&self) -> &'m Model {
+        self.model
     }
 
-    pub(super) fn head(&self) -> &Dense {
-        &self.head
+    pub(super) fn linear(&self, layer: usize, slot: Slot) -> Matrix<'_> {
+        Matrix {
+            stored: Stored::Linear(self.model.layers[layer].linear(slot)),
+            dense: self.dense.as_ref().map(|dense| &dense.layers[layer][slot as usize][..]),
+        }
+    }
+
+    pub(super) fn head(&self) -> Matrix<'_> {
+        Matrix {
+            stored: Stored::Float(&self.model.head),
+            dense: self.dense.as_ref().map(|dense| &dense.head[..]),
+        }
     }
 }
 
-impl Dense {
-    fn of_linear(linear: &Linear) -> Self {
-        match &linear.weights {
-            Weights::Dense(float) => Self::of_float(float),
-            Weights::Ternary { rows, scale, .. } => {
-                let factor = match *scale {
-                    Scale::Multiply(stored) => stored,
-                    Scale::Divide(stored) => 1.0 / stored,
-                };
-                let data = (0..rows.rows())
-                    .flat_map(|row| rows.row(row))
-                    .map(|code| weight_of(code) as f32 * factor)
-                    .collect();
-                Self { data, inputs: rows.columns() }
-            }
+/// One `[outputs, inputs]` matrix.
+pub(super) struct Matrix<'w> {
+    stored: Stored<'w>,
+    dense: Option<&'w [f32]>,
+}
+
+impl Matrix<'_> {
+    pub(super) fn inputs(&self) -> usize {
+        self.stored.inputs()
+    }
+
+    /// Rows `first..first + count`, behind one another.
+    pub(super) fn rows(&self, first: usize, count: usize) -> Cow<'_, [f32]> {
+        let width = self.inputs();
+        if let Some(dense) = self.dense {
+            return dense[first * width..(first + count) * width].into();
+        }
+        let mut data = vec![0.0; count * width];
+        self.stored.read(first, &mut data);
+        data.into()
+    }
+}
+
+/// Weights as a model holds them.
+#[derive(Clone, Copy)]
+enum Stored<'w> {
+    Linear(&'w Linear),
+    Float(&'w Float),
+}
+
+impl Stored<'_> {
+    fn outputs(self) -> usize {
+        match self {
+            Self::Linear(linear) => linear.outputs(),
+            Self::Float(float) => float.rows(),
         }
     }
 
-    fn of_float(float: &Float) -> Self {
-        let inputs = float.columns();
-        let mut data = vec![0.0; float.rows() * inputs];
-        for (index, row) in data.chunks_exact_mut(inputs).enumerate() {
-            float.read_row(index, row);
+    fn inputs(self) -> usize {
+        match self {
+            Self::Linear(linear) => linear.inputs(),
+            Self::Float(float) => float.columns(),
         }
-        Self { data, inputs }
+    }
+
+    /// Reads as many rows from `first` on as `out` has room for.
+    fn read(self, first: usize, out: &mut [f32]) {
+        let width = self.inputs();
+        if out.len() < PARALLEL_WORK {
+            let rows = out.chunks_exact_mut(width).enumerate();
+            rows.for_each(|(index, out)| self.read_row(first + index, out));
+        } else {
+            let rows = out.par_chunks_exact_mut(width).enumerate();
+            rows.for_each(|(index, out)| self.read_row(first + index, out));
+        }
+    }
+
+    fn read_row(self, row: usize, out: &mut [f32]) {
+        let (rows, scale) = match self {
+            Self::Float(float) => return float.read_row(row, out),
+            Self::Linear(linear) => match &linear.weights {
+                Weights::Dense(float) => return float.read_row(row, out),
+                Weights::Ternary { rows, scale, .. } => (rows, *scale),
+            },
+        };
+        let factor = match scale {
+            Scale::Multiply(stored) => stored,
+            Scale::Divide(stored) => 1.0 / stored,
+        };
+        for (value, code) in out.iter_mut().zip(rows.row(row)) {
+            *value = weight_of(code) as f32 * factor;
+        }
     }
 }
