@@ -132,7 +132,7 @@ fn a_walk_over_stored_tokens_differentiates_the_new_rows_only() {
 }
 
 #[test]
-fn gradients_are_the_same_bits_with_every_kernel_table_from_dense_or_packed_weights() {
+fn gradients_are_the_same_bits_with_every_table_any_threads_and_dense_or_packed_weights() {
     // Wider than the blocks of a backward pass and the threshold of its threads.
     let shape = Shape { hidden: 144, ffn: 300, head_dim: 36, vocabulary: 200, ..DIGITS };
     let model = model(&shape, 3);
@@ -149,6 +149,11 @@ fn gradients_are_the_same_bits_with_every_kernel_table_from_dense_or_packed_weig
     for table in kernels::available() {
         assert_eq!(gradient(table, &weights), expected, "{}", table.name);
         assert_eq!(gradient(table, &packed), expected, "{} on packed weights", table.name);
+    }
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let now = pool.install(|| gradient(kernels::best(), &packed));
+        assert_eq!(now, expected, "{threads} threads");
     }
 }
 

@@ -70,3 +70,41 @@ fn within(x: f32, lo: f32, hi: f32) -> f32 {
         lo
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::arr2;
+    use proptest::prelude::*;
+
+    fn ball(clean: f32, lo: f32, hi: f32) -> Ball {
+        Ball { clean: arr2(&[[clean]]), lo: arr2(&[[lo]]), hi: arr2(&[[hi]]) }
+    }
+
+    #[test]
+    fn corners_are_the_end_points_and_zero_is_the_clean_value() {
+        let ball = ball(0.1, 0.1 - 0.3, 0.1 + 0.3);
+        let at = |u: f32| ball.place(&arr2(&[[u]]))[[0, 0]];
+        assert_eq!((at(-1.0), at(0.0), at(1.0)), (0.1 - 0.3, 0.1, 0.1 + 0.3));
+        assert!((at(0.5) - 0.25).abs() < 1e-6 && (at(-0.5) + 0.05).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_not_a_number_falls_back_on_an_end_point() {
+        assert_eq!(ball(0.0, f32::MIN, f32::MAX).place(&arr2(&[[0.5]])), arr2(&[[f32::MAX / 2.0]]));
+        let wide = ball(-f32::MAX, f32::MIN, f32::MAX).place(&arr2(&[[0.5]]));
+        assert_eq!(wide, arr2(&[[f32::MAX]]));
+        assert_eq!(within(f32::NAN, -1.0, 1.0), -1.0);
+    }
+
+    proptest! {
+        #[test]
+        fn every_direction_names_a_point_between_the_end_points(
+            clean in -1e3f32..1e3, radius in 0f32..1e2, u in -1f32..=1.0,
+        ) {
+            let (lo, hi) = (clean - radius, clean + radius);
+            let x = ball(clean, lo, hi).place(&arr2(&[[u]]))[[0, 0]];
+            prop_assert!(lo <= x && x <= hi);
+        }
+    }
+}

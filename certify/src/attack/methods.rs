@@ -87,6 +87,8 @@ impl Search<'_> {
 
     /// One more round of methods: descents from the lead and from random points, corners, flips.
     fn method(&mut self, ball: &Ball) -> Outcome<()> {
+        let gradients = self.oracle.has_gradients();
+        let named = |kind| if gradients { kind } else { "spsa" };
         let cycle = 4 + self.restarts;
         let round = self.round % cycle;
         self.round += 1;
@@ -97,11 +99,11 @@ impl Search<'_> {
                     Some((_, direction)) => direction.clone(),
                     None => Array2::zeros(self.oracle.shape()),
                 };
-                self.descend(ball, start, rate, "projected-gradient")
+                self.descend(ball, start, rate, named("projected-gradient"))
             }
             _ if round < 2 + self.restarts => {
                 let start = self.draws.point(self.oracle.shape());
-                self.descend(ball, start, 0.5, "projected-gradient-restart")
+                self.descend(ball, start, 0.5, named("projected-gradient-restart"))
             }
             _ if round == 2 + self.restarts => self.random_corners(ball),
             _ => self.flip_blocks(ball),

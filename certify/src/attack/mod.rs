@@ -35,6 +35,8 @@ pub use witness::{Refuted, Witness, distance};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Forward passes of the model; a backward pass counts as one more.
+    ///
+    /// On packed backward weights of a large model it takes as long as ten or twenty.
     pub forward_evaluations: usize,
 }
 

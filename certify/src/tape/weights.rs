@@ -11,7 +11,7 @@ use engine::packing::weight_of;
 use rayon::prelude::*;
 
 /// Rows that are unpacked at a time.
-pub(super) const BLOCK_ROWS: usize = 64;
+pub(super) const BLOCK_ROWS: usize = 32;
 /// Below this many weights a block is unpacked on the calling thread.
 const PARALLEL_WORK: usize = 1 << 14;
 

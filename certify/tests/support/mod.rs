@@ -64,7 +64,7 @@ impl Draws {
     }
 
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        (u64::from(self.0.next_u32()) * u64::from(bound) >> 32) as u32
+        ((u64::from(self.0.next_u32()) * u64::from(bound)) >> 32) as u32
     }
 
     pub(crate) fn rows(&mut self, rows: usize, width: usize) -> Array2<f32> {
