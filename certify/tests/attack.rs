@@ -159,15 +159,17 @@ fn no_budget_is_exceeded_and_a_small_one_still_finds_something() {
 fn the_result_is_the_same_with_every_kernel_table_and_any_number_of_threads() {
     let sample = Sample::new(&DIGITS, 2);
     for gradients in [true, false] {
-        let run = |table| {
-            let mut target = sample.target(Scope::All, gradients);
-            target.kernels = table;
+        let packed = gradients.then(|| BackwardWeights::packed(sample.model));
+        let attacked = |kernels, weights| {
+            let target = Target { kernels, weights, ..sample.target(Scope::All, gradients) };
             let (radius, witness) =
                 attack_radius(&attack(200), &target, &|r| sample.ball(r)).found.expect("it falls");
             let bits: Vec<u32> = witness.point.iter().map(|v| v.to_bits()).collect();
             (radius.to_bits(), witness.prediction, witness.margin.to_bits(), bits)
         };
+        let run = |table| attacked(table, gradients.then_some(&sample.weights));
         let expected = run(kernels::scalar());
+        assert_eq!(attacked(kernels::scalar(), packed.as_ref()), expected, "packed weights");
         for table in kernels::available() {
             assert_eq!(run(table), expected, "{}", table.name);
         }

@@ -4,8 +4,8 @@
 //! to be right for a witness to be: it counts because the engine itself, run again on that point,
 //! gives the other decision ([`Witness::verify`]).
 //!
-//! The search walks from cheap to dear within a fixed number of forward evaluations: the sign of the
-//! gradient towards the nearest rivals (Goodfellow et al. 2015), projected descent with momentum
+//! The search goes from cheap to dear within a fixed number of forward evaluations: the signs of
+//! gradients towards the nearest rivals (Goodfellow et al. 2015), projected descent with momentum
 //! (Madry et al. 2018, Dong et al. 2018) from the best corner and from random points, random
 //! corners, and greedy flips of blocks of a corner (Moon et al. 2019). Without backward weights the
 //! slope is measured along random signs instead (SPSA, Spall 1992).

@@ -152,7 +152,10 @@ impl<'a> Oracle<'a> {
         let claim = self.target.claim;
         let reading = Reading::new(claim, output.value.as_slice().expect("one standard row"));
         let token = |index: usize| claim.classes.as_ref().map_or(index, |tokens| tokens[index]);
-        let rivals = reading.rivals(claim.decision, rivals.clamp(1, self.left() - 1));
+        // Where the decision has fallen, nobody asks for a slope.
+        let holds = reading.prediction == Some(claim.decision);
+        let count = if holds { rivals.clamp(1, self.left() - 1) } else { 0 };
+        let rivals = reading.rivals(claim.decision, count);
         let slopes: Vec<Array2<f32>> = (rivals.into_iter())
             .map(|rival| {
                 let mut seed = Array2::zeros(output.value.raw_dim());

@@ -1,8 +1,8 @@
 //! The smallest radius at which an attack finds a witness: a bound of the true radius from above.
 //!
-//! Radii double, or more, along the best directions until one is hit; the witness is drawn back towards the
-//! clean point along its own direction, which costs one evaluation a step; then the rest of the
-//! budget goes to balls between the last that withstood and the smallest that fell.
+//! Radii double, or more, along the best directions until one is hit; the witness is drawn back
+//! towards the clean point along its own direction, which costs one evaluation a step; then the rest
+//! of the budget goes to balls between the last that withstood and the smallest that fell.
 
 use ndarray::Array2;
 
@@ -75,12 +75,12 @@ impl Siege<'_, '_> {
         }
     }
 
-    /// Keeps a hit if its witness is nearer than the last.
+    /// Keeps a hit if its witness is nearer than the last; its direction reaches to -1 or 1.
     fn keep(&mut self, radius: f32, hit: &Hit) {
         let witness = hit.witness(self.target);
         let distance = distance(self.target.clean, &witness.point);
         if self.best.as_ref().is_none_or(|best| distance < best.distance) {
-            let direction = hit.direction.clone();
+            let (radius, direction) = stretched(radius, &hit.direction);
             self.best = Some(Best { radius, direction, witness, distance });
         }
     }
@@ -156,15 +156,15 @@ impl Siege<'_, '_> {
     /// Draws a hit back along its direction: ever longer steps until one fails, then halves.
     fn draw_back(&mut self, held: f32, radius: f32, hit: Hit) {
         self.keep(radius, &hit);
-        let Hit { direction, kind, .. } = hit;
-        let (mut low, mut high) = (held, radius);
+        let (radius, direction) = stretched(radius, &hit.direction);
+        let (mut low, mut high) = (if held < radius { held } else { 0.0 }, radius);
         let mut step = (high - low) / 8.0;
         let mut bracketed = false;
         while high - low > high * PRECISION {
             let middle = low + (high - low) / 2.0;
             let tried = if bracketed || high - step <= middle { middle } else { high - step };
             let ball = self.ball(tried);
-            match self.search.probe(&ball, &direction, kind) {
+            match self.search.probe(&ball, &direction, hit.kind) {
                 Outcome::Hit(hit) => {
                     self.keep(tried, &hit);
                     (high, step) = (tried, 2.0 * step);
@@ -210,4 +210,11 @@ impl Siege<'_, '_> {
             Outcome::Spent => None,
         }
     }
+}
+
+/// The same point, about, as a direction that reaches to -1 or 1 in a smaller ball.
+fn stretched(radius: f32, direction: &Array2<f32>) -> (f32, Array2<f32>) {
+    let peak =
+        direction.iter().fold(0.0, |peak: f32, u| if u.abs() > peak { u.abs() } else { peak });
+    if peak > 0.0 { (radius * peak, direction / peak) } else { (radius, direction.clone()) }
 }

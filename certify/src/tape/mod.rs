@@ -1,8 +1,8 @@
 //! A domain that computes the numbers of inference and records how each came about.
 //!
 //! Every step is delegated to an inner [`Exact`], so the recorded values are the very bits of
-//! inference; the tape keeps beside them what the vector-Jacobian product of the step needs. Walking
-//! it backwards gives the gradient of any weighted sum of outputs with respect to any earlier rows.
+//! inference; the tape keeps beside them what the step's vector-Jacobian product needs. Walking it
+//! backwards gives the gradient of any weighted sum of outputs with respect to any earlier rows.
 //!
 //! Rounding is passed straight through (Bengio et al. 2013): int8 codes of activations and the
 //! storage types of keys and values count as the identity. The gradient is a heuristic that leads a

@@ -1,4 +1,4 @@
-//! The vector-Jacobian product of each step: from the gradient of its result to those of its operands.
+//! The vector-Jacobian product of each step: from the gradient of its result to its operands'.
 //!
 //! Formulas are the textbook derivatives of the programs in [`engine::numerics`], in f32. Sums run
 //! in the fixed orders of the kernel table, so a gradient has the same bits on every machine.
@@ -124,7 +124,8 @@ pub(super) struct Attention {
 }
 
 /// Attention `o = sum_j p_j v_j`, `p = softmax(s)`, `s_j = c q.k_j`:
-/// `dv_j += p_j do`, `ds_j = p_j (do.v_j - sum_i p_i do.v_i)`, `dq += c ds_j k_j`, `dk_j += c ds_j q`.
+/// `dv_j += p_j do`, `ds_j = p_j (do.v_j - sum_i p_i do.v_i)`, `dq += c ds_j k_j`,
+/// `dk_j += c ds_j q`.
 pub(super) fn attend(
     kernels: &Kernels,
     queries: &Array2<f32>,
