@@ -38,7 +38,7 @@ pub(super) const PROJECTED_ERROR: f64 = 3.5 * UNIT;
 pub(super) fn linear(kernels: &Kernels, x: &BoxPrepared, linear: &Linear) -> Boxes {
     match (&linear.weights, &x.codes) {
         (Weights::Ternary { rows, scale, .. }, Some(codes)) => {
-            ternary(kernels, codes, rows, *scale)
+            ternary(kernels, codes, rows, *scale, |_, _| (0, 0))
         }
         (Weights::Ternary { rows, scale, .. }, None) => {
             by_output(&x.values, rows.rows(), |output, corner| {
@@ -63,7 +63,14 @@ fn rescale(dot: f32, scale: Scale) -> f32 {
     }
 }
 
-fn ternary(kernels: &Kernels, codes: &BoxCodes, rows: &TernaryRows, scale: Scale) -> Boxes {
+/// Ternary products whose integer sums may moreover move: `moves(token, row)` gives the range.
+pub(super) fn ternary(
+    kernels: &Kernels,
+    codes: &BoxCodes,
+    rows: &TernaryRows,
+    scale: Scale,
+    moves: impl Fn(usize, usize) -> (i32, i32),
+) -> Boxes {
     let tokens = codes.scales.len();
     let base = rows.product(kernels, &codes.lo);
     let (plus, minus) = if codes.width.iter().any(|&width| width > 0) {
@@ -73,8 +80,9 @@ fn ternary(kernels: &Kernels, codes: &BoxCodes, rows: &TernaryRows, scale: Scale
     };
     let shape = (tokens, rows.rows());
     let at = |token, row| TernaryRows::at(tokens, token, row);
-    let lo = Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] - minus[at(t, r)]);
-    let hi = Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] + plus[at(t, r)]);
+    let lo =
+        Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] - minus[at(t, r)] + moves(t, r).0);
+    let hi = Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] + plus[at(t, r)] + moves(t, r).1);
     let mut boxes = Boxes::new(Array2::zeros(shape), Array2::zeros(shape));
     for ((token, row), &low) in lo.indexed_iter() {
         let (t_lo, t_hi) = codes.scales[token];
