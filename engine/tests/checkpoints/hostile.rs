@@ -1,0 +1,1 @@
+//! The zoo of broken and hostile checkpoints: each is refused with a message that says where and why.
