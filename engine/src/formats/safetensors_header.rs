@@ -216,7 +216,8 @@ fn check(
     let bits = entry.shape.iter().try_fold(dtype.bitsize() as u64, |n, &d| n.checked_mul(d));
     let (begin, end) = entry.data_offsets;
     let got = format!("bytes {begin}..{end} for {} {:?}", entry.dtype, entry.shape);
-    let Some(length) = end.checked_sub(begin).filter(|n| n.checked_mul(8) == bits) else {
+    let length = end.checked_sub(begin);
+    let Some(length) = length.filter(|n| bits.is_some() && n.checked_mul(8) == bits) else {
         return Err(error("as many bytes as the shape and type have", got));
     };
     let room = (size - data) as u64;

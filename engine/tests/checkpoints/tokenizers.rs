@@ -44,6 +44,19 @@ fn a_text_that_is_too_long_is_refused() {
 }
 
 #[test]
+fn a_panic_inside_the_library_is_an_error() {
+    let sound = read("bytelevel_llama3style.json");
+    let mut value: serde_json::Value = serde_json::from_slice(&sound).expect("JSON");
+    value["pre_tokenizer"] = serde_json::json!({"type": "FixedLength", "length": 0});
+    let tokenizer = Tokenizer::from_bytes("t.json", value.to_string().as_bytes());
+    let error = tokenizer.expect("it can be read").encode("abc").expect_err("length 0");
+    assert_eq!(
+        error.to_string(),
+        "t.json: cannot encode the text: the tokenizers library panicked at it"
+    );
+}
+
+#[test]
 fn broken_tokenizers_are_errors_even_where_the_library_panics() {
     let sound = String::from_utf8(read("bytelevel_llama3style.json")).expect("text");
     let mut value: serde_json::Value = serde_json::from_str(&sound).expect("JSON");
