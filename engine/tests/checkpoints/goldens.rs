@@ -165,7 +165,7 @@ fn the_streams_between_layers_lie_close_to_those_of_transformers() {
         for (layer, stream) in streams[..model.layers.len()].iter().enumerate() {
             let expected = golden.floats(&format!("case2.hidden.{layer}"));
             let far = largest(&(stream - &expected)) / largest(&expected);
-            assert!(far < 5e-3, "{name} layer {layer}: {far:e}");
+            assert!(far < 1e-5, "{name} layer {layer}: {far:e}");
         }
     }
 }

@@ -181,11 +181,8 @@ fn an_index_that_leads_out_of_its_folder_or_astray_is_refused() {
 fn an_index_with_a_tensor_named_twice_is_refused() {
     let mut files = sharded(&Checkpoint::of(MODEL));
     let text = String::from_utf8(files[1].1.clone()).expect("text");
-    let twice = text.replacen("{\"lm", "{\"lm", 1).replacen(
-        "\"weight_map\":{",
-        &format!("\"weight_map\":{{\"{WEIGHT}\":\"model-00001-of-00002.safetensors\","),
-        1,
-    );
+    let entry = format!("\"{WEIGHT}\":\"model-00001-of-00002.safetensors\",");
+    let twice = text.replacen("\"weight_map\":{", &format!("\"weight_map\":{{{entry}"), 1);
     files[1].1 = twice.into_bytes();
     refused(load_files(files), &["index.json", "duplicate key", WEIGHT]);
 }
@@ -494,26 +491,16 @@ fn a_file_cut_short_anywhere_is_refused() {
 }
 
 #[test]
-fn a_flipped_bit_of_a_header_is_an_error_or_harmless_never_another_model() {
+fn every_flipped_bit_of_a_header_is_an_error() {
     let mut files = tiny().files();
     let sound = files[1].1.clone();
     let header = 8 + u64::from_le_bytes(sound[..8].try_into().expect("8 bytes")) as usize;
-    let expected = load_files(files.clone()).expect("sound").manifest.digest;
-    let mut errors = 0;
     for bit in 0..8 * header {
         let mut bytes = sound.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         files[1].1 = bytes;
-        match load_files(files.clone()) {
-            Err(error) => {
-                errors += 1;
-                assert!(error.to_string().contains("made"), "{error}");
-            }
-            // A type of the same width reads other numbers out of the same bytes: the digest tells.
-            Ok(loaded) => assert_ne!(loaded.manifest.digest, expected, "bit {bit}"),
-        }
+        refused(load_files(files.clone()), &["made"]);
     }
-    assert!(errors * 100 > 8 * header * 99, "{errors} of {}", 8 * header);
 }
 
 #[test]
