@@ -3,12 +3,13 @@
 //! | bytes | hold |
 //! |---|---|
 //! | 0..8 | `n`, the length of the header, little-endian |
-//! | 8..8+n | a JSON object from names to `{dtype, shape, data_offsets: [begin, end)}`, then spaces |
+//! | 8..8+n | a JSON object: names to `{dtype, shape, data_offsets: [begin, end)}`, then spaces |
 //! | 8+n.. | the data; offsets count from here |
 //!
-//! The crate takes the last of two equal names, unknown fields and shapes of any rank. Another reader
-//! may take the first; then the model that is certified is not the model that is deployed. So a file
-//! passes here only if it can be read in one way: no name twice, no hole, no overlap, no byte left.
+//! The crate takes the last of two equal names, unknown fields and shapes of any rank. Another
+//! reader may take the first; then the model that is certified is not the model that is deployed.
+//! So a file passes only if it can be read in one way: no name twice, no hole, no overlap, no byte
+//! left over.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;

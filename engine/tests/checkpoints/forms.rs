@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use engine::formats::{LoadOptions, Loaded, Source, TensorKind, UnusedCode, load};
 use engine::kernels;
 use engine::model::{Activations, FloatType, KvKind, Model, Scale, Slot, Weights};
-use engine::packing::{HfRows, UNUSED_CODE, weight_of};
-use half::{bf16, f16};
+use engine::packing::{HfRows, UNUSED_CODE};
 use serde_json::json;
 
-use crate::checkpoint::{Checkpoint, Part, load_files, sharded};
+use crate::checkpoint::{Checkpoint, Part, encoded, linear_names, load_files, sharded, unpack};
 use crate::reference::{all, bits, loaded, path, prefill, source};
 
 const IDS: [u32; 6] = [510, 7, 300, 41, 41, 2];
@@ -22,35 +21,6 @@ fn answer(model: &Model) -> Vec<u32> {
 
 fn sound(checkpoint: &Checkpoint) -> Loaded {
     checkpoint.load().expect("a sound checkpoint")
-}
-
-fn linear_names(checkpoint: &Checkpoint) -> Vec<String> {
-    let names = checkpoint.tensors.keys();
-    names.filter(|name| name.ends_with("_proj.weight")).cloned().collect()
-}
-
-/// The weights of a packed tensor, one f32 an element.
-fn unpack(part: &Part) -> (Vec<usize>, Vec<f32>) {
-    let (rows, columns) = (4 * part.shape[0], part.shape[1]);
-    let layout = HfRows::new(rows, columns).expect("whole quarters");
-    let mut codes = vec![0; columns];
-    let mut weights = Vec::new();
-    for row in 0..rows {
-        layout.read_row(&part.data, row, &mut codes);
-        weights.extend(codes.iter().map(|&code| weight_of(code) as f32));
-    }
-    (vec![rows, columns], weights)
-}
-
-fn encoded(dtype: &str, values: &[f32]) -> Vec<u8> {
-    let one = |&value: &f32| match dtype {
-        "F32" => value.to_le_bytes().to_vec(),
-        "F16" => f16::from_f32(value).to_le_bytes().to_vec(),
-        "BF16" => bf16::from_f32(value).to_le_bytes().to_vec(),
-        "I8" => vec![value as i8 as u8],
-        other => panic!("no such type here: {other}"),
-    };
-    values.iter().flat_map(one).collect()
 }
 
 #[test]

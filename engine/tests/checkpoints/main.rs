@@ -2,9 +2,11 @@
 //! every way in which they can be broken.
 
 mod checkpoint;
+mod containers;
 mod forms;
 mod goldens;
 mod hostile;
 mod reference;
 mod steps;
 mod tokenizers;
+mod variants;
