@@ -17,10 +17,9 @@ fn agree(variant: &str, checkpoint: &Checkpoint) {
     let ids = golden.ids(&format!("{variant}.input_ids"));
     let logits = prefill(kernels::best(), &model, KvKind::F32, &ids);
     let expected = golden.floats(&format!("{variant}.logits"));
-    let delta = &logits - &expected;
-    let mean = delta.iter().map(|d| f64::from(d.abs())).sum::<f64>() / delta.len() as f64;
-    let far = largest(&delta);
-    assert!(far < 0.1 && mean < 1e-3, "{variant}: at most {far:e}, on average {mean:e}");
+    // No int8 code flips on these inputs, so only float rounding is left.
+    let far = largest(&(&logits - &expected));
+    assert!(far < 1e-4, "{variant}: {far:e}");
     for (got, expected) in logits.rows().into_iter().zip(expected.rows()) {
         let answer = |row: &[f32]| argmax(row).expect("numbers");
         let (got, expected) = (got.as_slice().expect("a row"), expected.as_slice().expect("a row"));
