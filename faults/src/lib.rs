@@ -1,8 +1,16 @@
 //! What breaks: bit flips of packed weights and of the KV cache, and their statistics.
 
 mod address;
+mod draw;
+mod fault;
+mod inject;
+mod overlay;
 mod parse;
 mod space;
 
 pub use address::{Address, AddressError, AnyAddress, PhysicalAddress};
+pub use draw::{FORMAT_VERSION, Identity, TrialRng};
+pub use fault::{Fault, UnusedCode};
+pub use inject::{Faulty, Strike, embed_with};
+pub use overlay::Overlay;
 pub use space::{Space, Target};
