@@ -78,7 +78,7 @@ impl TrialRng {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0.next_u64()
     }
 
@@ -91,7 +91,7 @@ impl TrialRng {
         // The low half of the product must not fall into the first 2^64 mod n values.
         let unfair = n.wrapping_neg() % n;
         loop {
-            let product = u128::from(self.next()) * u128::from(n);
+            let product = u128::from(self.word()) * u128::from(n);
             if product as u64 >= unfair {
                 return (product >> 64) as u64;
             }
@@ -145,7 +145,7 @@ mod tests {
     fn the_words_of_a_trial_are_pinned() {
         let words = |index| {
             let mut rng = TrialRng::new(&identity(), index);
-            [rng.next(), rng.next(), rng.next()]
+            [rng.word(), rng.word(), rng.word()]
         };
         assert_eq!(words(0), [14171911411490755319, 583460919988479089, 16234455938189443239]);
         assert_eq!(words(7), [17679177444399982850, 11321654674437966299, 11584466582455879016]);

@@ -12,11 +12,6 @@ const LN_SQRT_TWO_PI: f64 = 0.918_938_533_204_672_8;
 /// 1.5 * 2^52: adding it rounds to an integer.
 const MAGIC: f64 = 6_755_399_441_055_744.0;
 
-/// The larger of two numbers that are not NaN.
-pub(crate) fn larger(a: f64, b: f64) -> f64 {
-    if a < b { b } else { a }
-}
-
 /// The smaller of two numbers that are not NaN.
 pub(crate) fn smaller(a: f64, b: f64) -> f64 {
     if b < a { b } else { a }
@@ -171,7 +166,7 @@ mod tests {
     use super::*;
 
     fn close(a: f64, b: f64, ulps: f64) {
-        let scale = larger(b.abs(), f64::MIN_POSITIVE);
+        let scale = b.abs() + f64::MIN_POSITIVE;
         assert!((a - b).abs() <= ulps * f64::EPSILON * scale, "{a:e} is not {b:e}");
     }
 
