@@ -104,7 +104,8 @@ pub struct AnalyzeArgs {
     /// How bounds are computed
     #[arg(long, default_value = "interval-bound-propagation")]
     pub method: MethodArg,
-    /// Fault trials for each target [default: 1000; 100 for models above 100 million weights]
+    /// Fault trials over all targets, in turn [default: 8000; 100 for models above 100 million
+    /// weights]
     #[arg(long, value_name = "N")]
     pub faults: Option<u64>,
     /// Bits flipped together in one trial

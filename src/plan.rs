@@ -80,7 +80,9 @@ impl Plan {
             return Err(Failure::usage(format!("--confidence {got}: expected between 0 and 1"))
                 .help("--confidence 0.99"));
         }
-        for (flag, value) in [("--flips", u64::from(args.flips)), ("--faults", args.faults.unwrap_or(1))] {
+        for (flag, value) in
+            [("--flips", u64::from(args.flips)), ("--faults", args.faults.unwrap_or(1))]
+        {
             if value == 0 {
                 return Err(Failure::usage(format!("{flag} 0: expected at least 1"))
                     .help("--no-faults to leave faults out"));
@@ -115,9 +117,8 @@ impl Plan {
 
 /// A radius: a decimal number, not negative, finite also in f32.
 fn epsilon(text: &str) -> Result<f64, Failure> {
-    let refuse = |why: &str| {
-        Failure::usage(format!("--epsilon {text:?}: {why}")).help("--epsilon 0.01")
-    };
+    let refuse =
+        |why: &str| Failure::usage(format!("--epsilon {text:?}: {why}")).help("--epsilon 0.01");
     let value: f64 = text.trim().parse().map_err(|_| refuse("expected a number"))?;
     if !(value as f32).is_finite() {
         return Err(refuse("expected a number that is finite in f32"));
@@ -133,7 +134,9 @@ fn scope(text: &str) -> Result<Scope, Failure> {
         "all" => Ok(Scope::All),
         "each" => Ok(Scope::Each),
         position => position.parse().map(Scope::Position).map_err(|_| {
-            Failure::usage(format!("--scope {position:?}: expected all, each or a 0-based position"))
+            Failure::usage(format!(
+                "--scope {position:?}: expected all, each or a 0-based position"
+            ))
         }),
     }
 }
@@ -172,9 +175,8 @@ fn split_unit(text: &str) -> (&str, &str) {
 }
 
 fn duration(text: &str) -> Result<Duration, Failure> {
-    let refuse = || {
-        Failure::usage(format!("--time-limit {text:?}: expected a time such as 90s, 15m or 2h"))
-    };
+    let refuse =
+        || Failure::usage(format!("--time-limit {text:?}: expected a time such as 90s, 15m or 2h"));
     let (number, unit) = split_unit(text);
     let number: f64 = number.parse().map_err(|_| refuse())?;
     let seconds = match unit {
@@ -187,9 +189,8 @@ fn duration(text: &str) -> Result<Duration, Failure> {
 }
 
 fn bytes(text: &str) -> Result<u64, Failure> {
-    let refuse = || {
-        Failure::usage(format!("--max-memory {text:?}: expected a size such as 512MB or 6GB"))
-    };
+    let refuse =
+        || Failure::usage(format!("--max-memory {text:?}: expected a size such as 512MB or 6GB"));
     let (number, unit) = split_unit(text);
     let number: f64 = number.parse().map_err(|_| refuse())?;
     let factor = match unit.to_ascii_lowercase().as_str() {
@@ -200,7 +201,7 @@ fn bytes(text: &str) -> Result<u64, Failure> {
         _ => return Err(refuse()),
     };
     let value = number * factor;
-    if value >= 1.0 && value < 1e18 { Ok(value as u64) } else { Err(refuse()) }
+    if (1.0..1e18).contains(&value) { Ok(value as u64) } else { Err(refuse()) }
 }
 
 #[cfg(test)]

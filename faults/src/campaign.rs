@@ -222,6 +222,12 @@ impl<'a> Campaign<'a> {
         &self.baselines[0].goldens
     }
 
+    /// The clean run that trials of a target on a sample are held against.
+    #[must_use]
+    pub fn golden(&self, target: Target, sample: usize) -> &Golden {
+        &self.baseline(target).goldens[sample]
+    }
+
     /// The space in which a target is drawn.
     #[must_use]
     pub fn space(&self, target: Target) -> &Space {

@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use certify::claim::Decision;
-use certify::interval::{Boxes, BoxPrepared, Interval, Margin};
+use certify::interval::{BoxPrepared, Boxes, Interval, Margin};
 use engine::model::{Activations, Float, Gate, Linear, Norm, Rope, Slot, Weights};
 use engine::packing::{UNUSED_CODE, weight_of};
 use engine::walk::{self, Domain, Read, Site, Step};
@@ -43,7 +43,7 @@ pub struct LayerBound {
 }
 
 /// The bounds of all layers, or `None` if the time limit passed before the first sample.
-pub fn bounds(context: &Context, clean: &[Clean]) -> Option<Vec<LayerBound>> {
+pub(super) fn bounds(context: &Context, clean: &[Clean]) -> Option<Vec<LayerBound>> {
     let model = context.deployed.model;
     let rows: usize = model.layers.iter().map(|layer| layer_rows(layer).sum::<usize>()).sum();
     let tokens = context.samples.iter().map(|sample| sample.tokens()).max().unwrap_or(1) as u64;
@@ -158,7 +158,8 @@ impl Case<'_> {
                 (bound, false)
             }
             Some(Grain::Tensor) => {
-                let moves = Moves { rows: (0..reach.rows).map(|row| reach.range(row, None)).collect() };
+                let moves =
+                    Moves { rows: (0..reach.rows).map(|row| reach.range(row, None)).collect() };
                 let (passed, _) = self.pass(slot, moves);
                 bound.take(&passed);
                 if passed.certified {
@@ -206,16 +207,14 @@ impl Case<'_> {
         let site = Site { layer: self.layer, step: Step::Linear(slot) };
         let unused = self.context.plan.unused;
         let mut domain = AnyFlip { inner, site, moves, unused, reach: None };
-        let out =
-            walk::run(&mut domain, deployed.model, &self.stream, self.layer, 0, Read::Last);
+        let out = walk::run(&mut domain, deployed.model, &self.stream, self.layer, 0, Read::Last);
         let finite = domain.inner.diverged().is_none();
         let margins = domain.inner.margins();
         let certified = finite && margins.len() == 1 && margins[0] > 0.0;
         let ends = out.lo.iter().zip(&out.hi).zip(self.logits);
         let change = ends
             .map(|((&lo, &hi), &at)| {
-                let (below, above) =
-                    (f64::from(at) - f64::from(lo), f64::from(hi) - f64::from(at));
+                let (below, above) = (f64::from(at) - f64::from(lo), f64::from(hi) - f64::from(at));
                 if below > above { below } else { above }
             })
             .fold(0.0, |most, change| if change > most { change } else { most });
@@ -363,9 +362,8 @@ impl Domain for AnyFlip {
             return self.inner.linear(at, x, linear);
         }
         let moves = std::mem::take(&mut self.moves);
-        let moved = |token: usize, row: usize| {
-            moves.rows[row].get(token).copied().unwrap_or((0, 0))
-        };
+        let moved =
+            |token: usize, row: usize| moves.rows[row].get(token).copied().unwrap_or((0, 0));
         let boxes = self.inner.linear_moved(at, x, linear, moved);
         boxes.unwrap_or_else(|| self.inner.linear(at, x, linear))
     }

@@ -56,7 +56,7 @@ impl Context<'_> {
 
 /// The decision that a sample must keep.
 #[must_use]
-pub fn decision(sample: &Sample, prediction: usize) -> Decision {
+pub(super) fn decision(sample: &Sample, prediction: usize) -> Decision {
     let winner = sample.label.map_or(prediction, |label| label as usize);
     Decision { winner, classes: sample.classes.clone() }
 }

@@ -27,7 +27,7 @@ pub struct SampleLayers {
 }
 
 /// Layers of every sample whose clean decision holds.
-pub fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLayers>> {
+pub(super) fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLayers>> {
     let stage = context.clock.stage("layers", context.samples.len() as u64);
     let results = context.each(&stage, |index, sample| {
         if !clean[index].holds() {
@@ -102,17 +102,15 @@ fn responses(
 
 fn widest(boxes: &Boxes) -> f64 {
     let widths = boxes.widths();
-    f64::from(widths.iter().copied().fold(0.0, |most, width| if width > most { width } else { most }))
+    f64::from(
+        widths.iter().copied().fold(0.0, |most, width| if width > most { width } else { most }),
+    )
 }
 
 /// The widths behind every step of the walk at epsilon.
-fn growth(
-    context: &Context,
-    embedded: &ndarray::Array2<f32>,
-) -> (Vec<Width>, Option<Diverged>) {
+fn growth(context: &Context, embedded: &ndarray::Array2<f32>) -> (Vec<Width>, Option<Diverged>) {
     let deployed = &context.deployed;
-    let mut domain =
-        Interval::new(deployed.kernels, deployed.model, deployed.kv, Vec::new());
+    let mut domain = Interval::new(deployed.kernels, deployed.model, deployed.kv, Vec::new());
     domain.trace();
     let boxes = Boxes::ball(embedded, context.plan.epsilon, &(0..embedded.nrows()));
     walk::run(&mut domain, deployed.model, &boxes, 0, 0, Read::Last);

@@ -62,7 +62,7 @@ pub struct Attacked {
 ///
 /// # Errors
 /// If the model gives NaN on one, or the time limit passes before all are known.
-pub fn clean(context: &Context) -> Result<Vec<Clean>, Failure> {
+pub(super) fn clean(context: &Context) -> Result<Vec<Clean>, Failure> {
     let stage = context.clock.stage("clean decisions", context.samples.len() as u64);
     let all = context.each(&stage, |index, sample| {
         let x = sample.embedded(context.deployed.model);
@@ -108,7 +108,7 @@ fn pass(
 }
 
 /// The verdicts at epsilon.
-pub fn at_epsilon(context: &Context, clean: &[Clean]) -> Vec<Option<AtEpsilon>> {
+pub(super) fn at_epsilon(context: &Context, clean: &[Clean]) -> Vec<Option<AtEpsilon>> {
     let stage = context.clock.stage("bounds at epsilon", context.samples.len() as u64);
     let results = context.each(&stage, |index, sample| {
         let x = sample.embedded(context.deployed.model);
@@ -169,7 +169,7 @@ pub(super) fn rms(x: &Array2<f32>) -> f64 {
 }
 
 /// The certified radii: the largest epsilon that was proven.
-pub fn radii(
+pub(super) fn radii(
     context: &Context,
     clean: &[Clean],
     verdicts: &[Option<AtEpsilon>],
@@ -187,9 +187,9 @@ pub fn radii(
         let start = if known > 0.0 { known } else { 1e-6 };
         let found = search(settings(context, start, rms(&x)), |epsilon| {
             !context.clock.over()
-                && sets.iter().all(|moved| {
-                    pass(context, &x, moved, epsilon, &claim, Read::Last).certifies()
-                })
+                && sets
+                    .iter()
+                    .all(|moved| pass(context, &x, moved, epsilon, &claim, Read::Last).certifies())
         });
         if found > known { found } else { known }
     });
@@ -198,11 +198,14 @@ pub fn radii(
 }
 
 /// The smallest radii at which the attack finds a witness.
-pub fn attacks(context: &Context, clean: &[Clean]) -> Vec<Option<Option<Attacked>>> {
+pub(super) fn attacks(context: &Context, clean: &[Clean]) -> Vec<Option<Option<Attacked>>> {
     let stage = context.clock.stage("attack radii", context.samples.len() as u64);
     let model = context.deployed.model;
-    let weights =
-        if context.large() { BackwardWeights::packed(model) } else { BackwardWeights::dense(model) };
+    let weights = if context.large() {
+        BackwardWeights::packed(model)
+    } else {
+        BackwardWeights::dense(model)
+    };
     let results = context.each(&stage, |index, sample| {
         let x = sample.embedded(model);
         let scopes: Vec<attack::Scope> = match context.plan.scope {
@@ -242,7 +245,7 @@ pub fn attacks(context: &Context, clean: &[Clean]) -> Vec<Option<Option<Attacked
 }
 
 /// Evaluations that the attack may spend on a sample.
-pub(super) fn attack_budget(context: &Context) -> u32 {
+pub(crate) fn attack_budget(context: &Context) -> u32 {
     context.plan.attack_budget.unwrap_or(if context.large() { 10 } else { 300 })
 }
 

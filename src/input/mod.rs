@@ -80,6 +80,8 @@ pub struct Samples {
     pub kind: Kind,
     /// Whether they come with the program.
     pub embedded: bool,
+    /// Whether the model does.
+    pub embedded_model: bool,
     /// Digest of the samples in their order, as hexadecimal digits.
     pub digest: String,
 }
@@ -132,7 +134,8 @@ pub fn read(
         _ => kind,
     };
     let embedded = file.is_none();
-    Ok(Samples { digest: digest(&samples), samples, kind, embedded })
+    let embedded_model = origin.embedded.is_some();
+    Ok(Samples { digest: digest(&samples), samples, kind, embedded, embedded_model })
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
