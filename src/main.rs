@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use bitnet_certify::cli::{Cli, Command};
 use bitnet_certify::failure::{Exit, Failure};
-use bitnet_certify::{analyze, commands};
+use bitnet_certify::{analyze, commands, flip};
 use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = panic::catch_unwind(|| match &cli.command {
         Command::Analyze(args) => analyze::run(args),
+        Command::Flip(args) => flip::run(args),
         other => commands::run(other),
     });
     match done {

@@ -1,6 +1,6 @@
 //! Where models come from: a checkpoint folder, or one that comes with the program.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use engine::formats::{self, LoadOptions, Loaded, Source, UnusedCode};
 use fixtures::embedded::{self, Checkpoint};
@@ -16,6 +16,8 @@ pub const DEFAULT: &str = "@digits";
 pub struct Origin {
     /// Set for a model that comes with the program.
     pub embedded: Option<Checkpoint>,
+    /// Its folder, for any other.
+    pub path: PathBuf,
     /// Its files.
     pub source: Source<'static>,
 }
@@ -26,7 +28,8 @@ pub struct Origin {
 /// If there is no embedded model of that name.
 pub fn resolve(text: &str) -> Result<Origin, Failure> {
     let Some(name) = text.strip_prefix('@') else {
-        return Ok(Origin { embedded: None, source: Source::folder(Path::new(text)) });
+        let path = PathBuf::from(text);
+        return Ok(Origin { embedded: None, source: Source::folder(&path), path });
     };
     let all = embedded::all();
     let found = all.iter().find(|checkpoint| checkpoint.name == name).copied();
@@ -37,7 +40,7 @@ pub fn resolve(text: &str) -> Result<Origin, Failure> {
     })?;
     let files = checkpoint.files.iter().map(|&(name, bytes)| (name, bytes));
     let source = Source::memory(checkpoint.name, files);
-    Ok(Origin { embedded: Some(checkpoint), source })
+    Ok(Origin { embedded: Some(checkpoint), source, path: PathBuf::new() })
 }
 
 /// Loads a model.

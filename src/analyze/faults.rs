@@ -59,7 +59,7 @@ fn targets(context: &Context) -> Vec<Target> {
 }
 
 /// The policy for the unused code: what the user said, else what is deployed.
-pub(crate) fn unused(plan: Option<UnusedArg>) -> UnusedCode {
+pub(crate) fn unused_code(plan: Option<UnusedArg>) -> UnusedCode {
     match plan {
         None | Some(UnusedArg::Deployed) => UnusedCode::Deployed,
         Some(UnusedArg::Zero) => UnusedCode::Zero,
@@ -68,7 +68,7 @@ pub(crate) fn unused(plan: Option<UnusedArg>) -> UnusedCode {
 }
 
 /// A sample as the campaign takes it.
-pub(crate) fn sample(sample: &Sample) -> FaultSample {
+pub(crate) fn fault_sample(sample: &Sample) -> FaultSample {
     let classes: Vec<u32> = sample.classes.iter().map(|&class| class as u32).collect();
     let input = match &sample.content {
         Content::Ids(ids) => Input::Ids(ids.clone()),
@@ -104,14 +104,14 @@ pub(super) fn campaign(
         trials: trials(context),
         flips: context.plan.flips as usize,
         targets: targets(context),
-        unused: unused(context.plan.unused),
+        unused: unused_code(context.plan.unused),
         kv: context.deployed.kv,
         confidence: context.plan.confidence,
         positions: Read::All,
         worst: WORST,
     };
     let identity = plan.identity(&loaded.manifest.digest, &samples.digest);
-    let inputs: Vec<FaultSample> = samples.samples.iter().map(sample).collect();
+    let inputs: Vec<FaultSample> = samples.samples.iter().map(fault_sample).collect();
     let deployed = &context.deployed;
     let campaign = Campaign::new(deployed.model, deployed.kernels, plan.clone(), identity, &inputs)
         .map_err(refusal)?;

@@ -20,7 +20,7 @@ use reports::model::{Report, Run};
 pub use bounds::LayerBound;
 pub use context::{Clock, Context};
 pub use faults::Campaigned;
-pub(crate) use faults::trials;
+pub(crate) use faults::{fault_sample, trials, unused_code};
 pub use layers::SampleLayers;
 pub(crate) use verdicts::attack_budget;
 pub use verdicts::{AtEpsilon, Attacked, Clean};
