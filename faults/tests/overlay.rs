@@ -202,7 +202,8 @@ fn the_zero_policy_takes_a_made_unused_code_for_weight_zero() {
         rows.code(row, column)
     };
     let places = (0..40).flat_map(|row| (0..24).map(move |column| (row, column)));
-    // Code 2 (+1) with its low bit flipped is 3; weight 0 is code 1: a physical twin flips both bits.
+    // Code 2 (+1) with its low bit flipped is 3; weight 0 is code 1: a physical twin flips both
+    // bits.
     for (row, column) in places.filter(|&(r, c)| code(r, c) == 2).take(20) {
         let at = |bit| Address::Code { layer: 0, slot: Slot::Up, row, column, bit };
         let fault = Fault::single(at(0));
