@@ -157,7 +157,7 @@ proptest! {
 fn a_strike_at_its_own_step_is_seen_from_that_query_on() {
     // Queries before a token never see it: striking it at its own step is storing it flipped, and
     // that is the same as striking a store that was filled beforehand.
-    let model = model(&shape(4), 9);
+    let model = model(&shape(5), 9);
     let ids = prompt(19, 6, &mut Lcg(5));
     for kind in KINDS {
         let base = clean(&model, kind, &ids, Read::All);
@@ -179,7 +179,7 @@ fn a_strike_at_its_own_step_is_seen_from_that_query_on() {
 
 #[test]
 fn a_bit_that_flips_twice_is_clean_again() {
-    let model = model(&shape(4), 9);
+    let model = model(&shape(5), 9);
     let ids = prompt(19, 6, &mut Lcg(5));
     let twice = ["@2", "@4"].map(|step| {
         let text = format!("kv.layers.0.key[token=1,head=0,dim=1].30{step}");
