@@ -15,8 +15,6 @@
 //! Invariant: printing and reading are inverse (see `parse`). Bits of floats are those of the type
 //! in which the file stores them, lowest = 0.
 
-use std::fmt;
-
 use engine::model::{KvKind, KvPlace, Linear, Model, Norm, NormSlot, Side, Slot, Weights};
 use engine::packing::{BitPlace, HfRows};
 
@@ -341,63 +339,6 @@ impl AnyAddress {
         match self {
             Self::Logical(address) => Ok(*address),
             Self::Physical(physical) => physical.logical(model),
-        }
-    }
-}
-
-/// The name of a norm within its block.
-pub(crate) fn norm_name(slot: NormSlot) -> String {
-    match slot {
-        NormSlot::Input => "input_layernorm".into(),
-        NormSlot::AttentionSub => "self_attn.attn_sub_norm".into(),
-        NormSlot::Post => "post_attention_layernorm".into(),
-        NormSlot::FfnSub => "mlp.ffn_sub_norm".into(),
-        NormSlot::Inside(slot) => format!("{}.rms_norm", slot.name()),
-        NormSlot::Final => "norm".into(),
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Code { layer, slot, row, column, bit } => {
-                write!(f, "model.layers.{layer}.{}.weight[{row},{column}].{bit}", slot.name())
-            }
-            Self::Scale { layer, slot, bit } => {
-                write!(f, "model.layers.{layer}.{}.weight_scale.{bit}", slot.name())
-            }
-            Self::Norm { layer, slot, index, bit } => {
-                write!(f, "model.layers.{layer}.{}.weight[{index}].{bit}", norm_name(slot))
-            }
-            Self::FinalNorm { index, bit } => write!(f, "model.norm.weight[{index}].{bit}"),
-            Self::Embedding { row, column, bit } => {
-                write!(f, "model.embed_tokens.weight[{row},{column}].{bit}")
-            }
-            Self::Head { row, column, bit } => write!(f, "lm_head.weight[{row},{column}].{bit}"),
-            Self::Kv { layer, side, place: KvPlace { token, head, dim }, bit, step } => {
-                let side = match side {
-                    Side::Key => "key",
-                    Side::Value => "value",
-                };
-                write!(f, "kv.layers.{layer}.{side}[token={token},head={head},dim={dim}].{bit}")?;
-                if step == token { Ok(()) } else { write!(f, "@{step}") }
-            }
-        }
-    }
-}
-
-impl fmt::Display for PhysicalAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BitPlace { byte, bit } = self.place;
-        write!(f, "model.layers.{}.{}.weight@{byte:#x}.{bit}", self.layer, self.slot.name())
-    }
-}
-
-impl fmt::Display for AnyAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Logical(address) => address.fmt(f),
-            Self::Physical(address) => address.fmt(f),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! A campaign: many trials, each a pure function of (identity, number).
 //!
-//! Trial `i` strikes target `i mod targets` (so every target gets its even share), then draws from its
-//! own stream, in this order: the sample; for each flip a number of the target's space, drawn again
-//! while its bit was drawn before.
+//! Trial `i` strikes target `i mod targets` (so every target gets its even share), then draws from
+//! its own stream, in this order: the sample; for each flip a number of the target's space, drawn
+//! again while its bit was drawn before.
 //!
 //! Invariant: neither threads, nor blocks, nor where a run was stopped change any trial; what a
 //! stopped run returns is a prefix.
@@ -39,8 +39,8 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// What a reader does with an unused code.
     pub unused: UnusedCode,
-    /// How keys and values are stored in trials that do not strike them; those that do bring their own
-    /// kind of store, with its own clean run.
+    /// How keys and values are stored in trials that do not strike them; those that do bring their
+    /// own kind of store, with its own clean run.
     pub kv: KvKind,
     /// Of the intervals, between 0 and 1.
     pub confidence: f64,
@@ -292,8 +292,8 @@ impl<'a> Campaign<'a> {
     }
 }
 
-/// Runs a campaign and tallies it. `progress` is told how many trials are done, `stop` is asked before
-/// each; a stopped run returns the tally of a prefix.
+/// Runs a campaign and tallies it. `progress` is told how many trials are done, `stop` is asked
+/// before each; a stopped run returns the tally of a prefix.
 #[must_use]
 pub fn run(
     campaign: &Campaign,

@@ -4,14 +4,15 @@
 //! a pure function of (identity, number), whatever else ran before it or beside it.
 //!
 //! The distributions of `rand` may change between its versions, so the bounded draw is our own
-//! (Lemire, "Fast random integer generation in an interval", 2019, algorithm 5: multiply, and reject
-//! the part of the product that would favour some results). Invariant: the pinned vectors below.
+//! (Lemire, "Fast random integer generation in an interval", 2019, algorithm 5: multiply, and
+//! reject the part of the product that would favour some results). Invariant: the pinned vectors
+//! below.
 //!
-//! The identity is a Merkle-Damgard chain whose compression function is one ChaCha8 block: the key is
-//! the state (32 bytes, first `bitnet-certify fault campaign/1`), the nonce the next 8 bytes of the
-//! message as a little-endian word, and the new state the first 32 bytes of the key stream. Each
-//! field is absorbed as its length, then its bytes padded with zeros to whole words; so no two lists
-//! of fields give one message.
+//! The identity is a Merkle-Damgard chain whose compression function is one ChaCha8 block: the key
+//! is the state (32 bytes, first `bitnet-certify fault campaign/1` and a zero), the nonce the next
+//! 8 bytes of the message as a little-endian word, and the new state the first 32 bytes of the key
+//! stream. Each field is absorbed as its length, then its bytes padded with zeros to whole words;
+//! so no two lists of fields give one message.
 
 use std::fmt;
 

@@ -39,7 +39,8 @@ impl UnusedCode {
 
 /// Bits that flip together; a set, in the order of their addresses.
 ///
-/// The same stored bit of a key-value store may be in it at two steps: it then flips and flips back.
+/// The same stored bit of a key-value store may be in it at two steps: it then flips and flips
+/// back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fault {
     flips: BTreeSet<Address>,
@@ -71,7 +72,8 @@ impl Fault {
         self.flips.iter().try_for_each(|flip| flip.check(model, kv, tokens))
     }
 
-    /// Whether a 2-bit code that another one was becomes the unused one: what a checking reader sees.
+    /// Whether a 2-bit code that another one was becomes the unused one: what a checking reader
+    /// sees.
     ///
     /// # Panics
     /// If a code does not exist; see [`Self::check`].

@@ -2,7 +2,7 @@
 //!
 //! | struck | what the decorator does |
 //! |---|---|
-//! | a weight code | computes the faulted outputs from one-row layers and puts their columns in place |
+//! | a weight code | computes the faulted outputs as one-row layers, puts their columns in place |
 //! | a scale | walks the same codes under the other scale |
 //! | a gain | walks the norm with the other gains |
 //! | a row of the head | like a weight code |

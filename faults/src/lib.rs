@@ -1,8 +1,8 @@
 //! What breaks: bit flips of packed weights and of the KV cache, and their statistics.
 //!
-//! The route of one bit: an [`Address`] names it, a [`Space`] numbers it, a [`TrialRng`] draws it, a
-//! [`Fault`] holds it, [`Faulty`] walks under it, a [`Trial`] judges it against a [`Golden`] run, and
-//! a [`Tally`] counts it, with exact intervals ([`clopper_pearson`]).
+//! The route of one bit: an [`Address`] names it, a [`Space`] numbers it, a [`TrialRng`] draws it,
+//! a [`Fault`] holds it, [`Faulty`] walks under it, a [`Trial`] judges it against a [`Golden`] run,
+//! and a [`Tally`] counts it, with exact intervals ([`clopper_pearson`]).
 //!
 //! Invariant: what a campaign finds is a pure function of its [`Identity`] and of the number of
 //! trials. Nothing here depends on threads, time, kernels, or the platform.
@@ -17,6 +17,7 @@ mod interval;
 mod outcome;
 mod overlay;
 mod parse;
+mod print;
 mod space;
 mod special;
 mod tally;

@@ -1,7 +1,7 @@
 //! What a fault did: its outcome, and by how much the read-out moved.
 //!
-//! The decision is read at the last position, over the candidates of the sample (its classes, or the
-//! whole vocabulary); ties go to the lowest token. Distributions are over the whole vocabulary.
+//! The decision is read at the last position, over the candidates of the sample (its classes, or
+//! the whole vocabulary); ties go to the lowest token. Distributions are over the whole vocabulary.
 //!
 //! Invariant: exactly one outcome, in the order due, sdc, masked; and no figure that is not finite.
 
@@ -58,7 +58,8 @@ impl Outcome {
 pub struct Shift {
     /// Kullback-Leibler divergence of the faulty from the clean next-token distribution, in nats.
     pub kl_divergence: f64,
-    /// Rise of the negative log-likelihood of the label (unlabelled: of the clean decision), in nats.
+    /// Rise of the negative log-likelihood of the label (unlabelled: of the clean decision), in
+    /// nats.
     pub nll_change: f64,
     /// Fall of the margin of the clean decision over the best other candidate, in logits.
     pub margin_loss: f64,

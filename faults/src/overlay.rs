@@ -55,8 +55,8 @@ struct Masks {
 }
 
 impl Overlay {
-    /// What a fault changes in a model. [`UnusedCode::Detect`] computes like `Deployed` here; whoever
-    /// runs a trial asks [`Fault::makes_unused_code`] first.
+    /// What a fault changes in a model. [`UnusedCode::Detect`] computes like `Deployed` here;
+    /// whoever runs a trial asks [`Fault::makes_unused_code`] first.
     ///
     /// # Panics
     /// If a bit does not exist; see [`Fault::check`].
@@ -101,7 +101,8 @@ impl Overlay {
         self.struck_layers().min().unwrap_or(self.layers)
     }
 
-    /// The last layer that is struck, likewise; `None` if no layer is, nor the final norm or the head.
+    /// The last layer that is struck, likewise; `None` if no layer is, nor the final norm or the
+    /// head.
     #[must_use]
     pub fn last_layer(&self) -> Option<usize> {
         let behind = (!self.head.is_empty()).then_some(self.layers);

@@ -281,7 +281,9 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "\\PC{0,60}", address in logical(), cut in 0usize..40) {
+        fn no_text_makes_the_reader_panic(
+            text in "\\PC{0,60}", address in logical(), cut in 0usize..40,
+        ) {
             let _ = text.parse::<AnyAddress>();
             let printed = address.to_string();
             let head = &printed[..cut.min(printed.len())];

@@ -1,8 +1,9 @@
 //! The elementary functions that statistics need, in f64 and in `+ - * / sqrt` only.
 //!
-//! Results of a platform's library differ between platforms; these do not. Each is accurate to a few
-//! units in the last place over its documented range (tested against known values and identities),
-//! which is more than its users need: they state their own error budgets and round outward.
+//! Results of a platform's library differ between platforms; these do not. Each is accurate to a
+//! few units in the last place over its documented range (tested against known values and
+//! identities), which is more than its users need: they state their own error budgets and round
+//! outward.
 
 /// ln 2 in two parts; the first has 21 trailing zero bits, so that small multiples are exact.
 const LN2_HI: f64 = f64::from_bits(0x3fe6_2e42_fee0_0000);

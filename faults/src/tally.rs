@@ -1,7 +1,7 @@
 //! What the trials of a campaign come to, counted in the order of their numbers.
 //!
-//! Invariant: a tally is a pure function of the sequence of records. Sums of floats are taken in that
-//! order and no other, so they do not depend on who computed which trial when.
+//! Invariant: a tally is a pure function of the sequence of records. Sums of floats are taken in
+//! that order and no other, so they do not depend on who computed which trial when.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,8 +142,8 @@ pub struct Tally {
     pub layers: BTreeMap<(Target, Option<usize>), Summary>,
     /// By target and bit within the code or the stored value.
     pub bits: BTreeMap<(Target, u8), Summary>,
-    /// The worst trials: most severe first, then by the largest change of a logit (what is not finite
-    /// counts as infinite), then by number. Identical ones are never here.
+    /// The worst trials: most severe first, then by the largest change of a logit (what is not
+    /// finite counts as infinite), then by number. Identical ones are never here.
     pub worst: Vec<Record>,
     keep: usize,
 }

@@ -350,10 +350,10 @@ fn plans_and_samples_that_cannot_run_are_refused_with_the_reason() {
     assert_eq!(sample(&|s| s.classes = Some(vec![4, 4])), SampleError::Classes { got: 1 });
     assert_eq!(
         sample(&|s| s.input = Input::Embedded(Array2::zeros((2, 7)))),
-        SampleError::Width { got: 7, expected: 20 }
+        SampleError::Width { got: 7, expected: 24 }
     );
     assert_eq!(
-        sample(&|s| s.input = Input::Embedded(Array2::from_elem((2, 20), f32::NAN))),
+        sample(&|s| s.input = Input::Embedded(Array2::from_elem((2, 24), f32::NAN))),
         SampleError::NotFinite
     );
     let fault = Fault::single(Address::Head { row: 0, column: 0, bit: 0 });

@@ -157,7 +157,7 @@ proptest! {
 fn a_strike_at_its_own_step_is_seen_from_that_query_on() {
     // Queries before a token never see it: striking it at its own step is storing it flipped, and
     // that is the same as striking a store that was filled beforehand.
-    let model = model(&shape(4), 9);
+    let model = model(&shape(5), 9);
     let ids = prompt(19, 6, &mut Lcg(5));
     for kind in KINDS {
         let base = clean(&model, kind, &ids, Read::All);
@@ -179,7 +179,7 @@ fn a_strike_at_its_own_step_is_seen_from_that_query_on() {
 
 #[test]
 fn a_bit_that_flips_twice_is_clean_again() {
-    let model = model(&shape(4), 9);
+    let model = model(&shape(5), 9);
     let ids = prompt(19, 6, &mut Lcg(5));
     let twice = ["@2", "@4"].map(|step| {
         let text = format!("kv.layers.0.key[token=1,head=0,dim=1].30{step}");
@@ -202,7 +202,8 @@ fn the_zero_policy_takes_a_made_unused_code_for_weight_zero() {
         rows.code(row, column)
     };
     let places = (0..40).flat_map(|row| (0..24).map(move |column| (row, column)));
-    // Code 2 (+1) with its low bit flipped is 3; weight 0 is code 1: a physical twin flips both bits.
+    // Code 2 (+1) with its low bit flipped is 3; weight 0 is code 1: a physical twin flips both
+    // bits.
     for (row, column) in places.filter(|&(r, c)| code(r, c) == 2).take(20) {
         let at = |bit| Address::Code { layer: 0, slot: Slot::Up, row, column, bit };
         let fault = Fault::single(at(0));

@@ -7,8 +7,7 @@
 use std::sync::Arc;
 
 use engine::model::{
-    Activations, Config, Float, FloatType, Gate, Layer, Linear, Model, Norm, NormSlot, Rope, Scale,
-    Slot, Weights,
+    Activations, Config, Float, FloatType, Gate, Layer, Linear, Model, Norm, Rope, Scale, Weights,
 };
 use engine::packing::TernaryRows;
 use faults::Address;
@@ -49,7 +48,7 @@ pub struct Shape {
     pub stored: FloatType,
 }
 
-/// A shape for each number; the first 96 differ in every feature.
+/// A shape for each number; each feature has its own period, so that they mix.
 pub fn shape(index: usize) -> Shape {
     let mut rest = index;
     let mut pick = |n: usize| {
@@ -61,9 +60,9 @@ pub fn shape(index: usize) -> Shape {
     let (heads, kv_heads, head_dim) = [(4, 2, 6), (3, 3, 4), (4, 1, 8)][pick(3)];
     let (inner_norms, float) = (pick(2) == 1, pick(4) == 3);
     Shape {
-        hidden: [24, 20, 36][index % 3],
-        ffn: [40, 28][index % 2],
-        layers: 1 + index % 3,
+        hidden: [24, 20, 36][index / 7 % 3],
+        ffn: [40, 28][index / 11 % 2],
+        layers: 1 + index / 5 % 3,
         heads,
         kv_heads,
         head_dim,
@@ -74,7 +73,7 @@ pub fn shape(index: usize) -> Shape {
         inner_norms,
         tied,
         divide: index % 5 < 2,
-        stored: [FloatType::Bf16, FloatType::F32, FloatType::F16][index % 3],
+        stored: [FloatType::Bf16, FloatType::F32, FloatType::F16][index / 13 % 3],
     }
 }
 
@@ -263,15 +262,6 @@ fn flip_entry(matrix: &mut Float, row: usize, column: usize, bit: u8) {
         }
     }
 }
-
-/// All linear and norm slots, for random picks.
-pub const NORM_SLOTS: [NormSlot; 5] = [
-    NormSlot::Input,
-    NormSlot::AttentionSub,
-    NormSlot::Post,
-    NormSlot::FfnSub,
-    NormSlot::Inside(Slot::Down),
-];
 
 /// Whether two rows of floats have the same bits; all NaN count as one.
 pub fn same(a: &ndarray::Array2<f32>, b: &ndarray::Array2<f32>) -> bool {
