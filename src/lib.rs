@@ -6,5 +6,6 @@
 pub mod cli;
 pub mod failure;
 pub mod input;
+pub mod machine;
 pub mod output;
 pub mod source;
