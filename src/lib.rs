@@ -4,6 +4,7 @@
 //! the way from results to a report are here, and nothing of what is proven or flipped.
 
 pub mod cli;
+pub mod commands;
 pub mod failure;
 pub mod input;
 pub mod machine;
