@@ -17,7 +17,12 @@ use crate::plan::Plan;
 
 /// The report of a run, without its `run` object.
 #[must_use]
-pub(crate) fn report(context: &Context, loaded: &Loaded, samples: &Samples, found: &Found) -> out::Report {
+pub(crate) fn report(
+    context: &Context,
+    loaded: &Loaded,
+    samples: &Samples,
+    found: &Found,
+) -> out::Report {
     let plan = context.plan;
     let certification = found
         .certified

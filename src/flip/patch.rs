@@ -117,10 +117,8 @@ fn place(loaded: &Loaded, address: &Address) -> Result<(String, u64, u8), Failur
             let columns = loaded.model.head.columns();
             Ok(value(entry(HEAD.into())?, row * columns + column, bit))
         }
-        Address::Kv { .. } => {
-            Err(Failure::usage("a bit of the key-value cache is in no file")
-                .help("an address of a weight, or no --write"))
-        }
+        Address::Kv { .. } => Err(Failure::usage("a bit of the key-value cache is in no file")
+            .help("an address of a weight, or no --write")),
     }
 }
 
