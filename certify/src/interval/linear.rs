@@ -42,8 +42,9 @@ pub(super) fn linear(kernels: &Kernels, x: &BoxPrepared, linear: &Linear) -> Box
         }
         (Weights::Ternary { rows, scale, .. }, None) => {
             by_output(&x.values, rows.rows(), |output, corner| {
-                let weights = rows.row(output).iter().map(|&c| weight_of(c) as f32).collect();
-                corner_dots(kernels, weights, &x.values, corner);
+                let codes = rows.row(output);
+                let weights: Vec<f32> = codes.iter().map(|&c| weight_of(c) as f32).collect();
+                corner_dots(kernels, &weights, &x.values, corner);
                 for (lo, hi) in corner {
                     (*lo, *hi) = (rescale(*lo, *scale), rescale(*hi, *scale));
                     if *lo > *hi {
@@ -113,23 +114,14 @@ pub(super) fn head(kernels: &Kernels, x: &Boxes, float: &Float) -> Boxes {
     by_output(x, float.rows(), |output, corner| {
         let mut weights = vec![0.0; float.columns()];
         float.read_row(output, &mut weights);
-        corner_dots(kernels, weights, x, corner);
+        corner_dots(kernels, &weights, x, corner);
     })
 }
 
-/// The ends of `dot16(weights, x)` for each token, at the corners that the signs name.
-fn corner_dots(kernels: &Kernels, weights: Vec<f32>, x: &Boxes, out: &mut [(f32, f32)]) {
-    let mut corner = vec![0.0; weights.len()];
+/// The ends of `dot16(weights, x)` for each token.
+fn corner_dots(kernels: &Kernels, weights: &[f32], x: &Boxes, out: &mut [(f32, f32)]) {
     for (token, ends) in out.iter_mut().enumerate() {
-        let (lo, hi) = (x.lo_row(token), x.hi_row(token));
-        for (k, &w) in weights.iter().enumerate() {
-            corner[k] = if w >= 0.0 { lo[k] } else { hi[k] };
-        }
-        ends.0 = (kernels.dot)(&weights, &corner);
-        for (k, &w) in weights.iter().enumerate() {
-            corner[k] = if w >= 0.0 { hi[k] } else { lo[k] };
-        }
-        ends.1 = (kernels.dot)(&weights, &corner);
+        *ends = (kernels.dot_ends)(weights, x.lo_row(token), x.hi_row(token));
     }
 }
 
