@@ -187,12 +187,10 @@ impl Domain for Responsive {
 
     fn linear(&mut self, at: Site, x: &Self::Prepared, linear: &Linear) -> Responding {
         let boxes = self.set.linear(at, &x.0, linear);
-        let mut response = linear_magnitudes(linear, &x.1);
         let n = linear.inputs() as f64;
         let most = Extremes::of(&x.0.values).magnitudes();
-        let inputs = Response { bound: most, slack: vec![0.0; linear.inputs()] };
         // sum |w| |x|: what the rounding of a float product is relative to.
-        let products = linear_magnitudes(linear, &inputs).bound;
+        let (mut response, products) = linear_magnitudes(linear, &x.1, &most);
         let units = if x.0.codes.is_some() { 4.0 } else { n / 16.0 + 7.0 };
         for (slack, product) in response.slack.iter_mut().zip(products) {
             *slack += 2.0 * units * UNIT * product * 1.01 + 1e-37;
@@ -290,10 +288,8 @@ impl Domain for Responsive {
 
     fn logits(&mut self, at: Site, x: &Responding, head: &Float) -> Responding {
         let boxes = self.set.logits(at, &x.boxes, head);
-        let mut response = response::float_magnitudes(head, &x.response);
         let most = Extremes::of(&x.boxes).magnitudes();
-        let inputs = Response { bound: most, slack: vec![0.0; head.columns()] };
-        let products = response::float_magnitudes(head, &inputs).bound;
+        let (mut response, products) = response::float_magnitudes(head, &x.response, &most);
         let units = head.columns() as f64 / 16.0 + 7.0;
         for (slack, product) in response.slack.iter_mut().zip(products) {
             *slack += 2.0 * units * UNIT * product * 1.01 + 1e-37;

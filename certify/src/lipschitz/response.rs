@@ -120,8 +120,12 @@ impl Extremes {
     }
 }
 
-/// `|W|` on a response, with the scale of the layer.
-pub(super) fn linear_magnitudes(linear: &Linear, x: &Response) -> Response {
+/// `|W|` on a response, with the scale of the layer; and, in the same pass, on magnitudes.
+pub(super) fn linear_magnitudes(
+    linear: &Linear,
+    x: &Response,
+    most: &[f64],
+) -> (Response, Vec<f64>) {
     match &linear.weights {
         Weights::Ternary { rows, scale, .. } => {
             let factor = match *scale {
@@ -131,35 +135,35 @@ pub(super) fn linear_magnitudes(linear: &Linear, x: &Response) -> Response {
             by_row(rows.rows(), |row| {
                 let codes = rows.row(row);
                 let weights = codes.iter().map(|&code| f64::from(weight_of(code).abs()));
-                let (bound, slack) = weighted(weights, x);
-                (factor * bound, factor * slack)
+                weighted(weights, x, most).map(|sum| sum * factor)
             })
         }
-        Weights::Dense(float) => float_magnitudes(float, x),
+        Weights::Dense(float) => float_magnitudes(float, x, most),
     }
 }
 
-/// `|W|` of float rows on a response.
-pub(super) fn float_magnitudes(float: &Float, x: &Response) -> Response {
+/// `|W|` of float rows on a response and on magnitudes.
+pub(super) fn float_magnitudes(float: &Float, x: &Response, most: &[f64]) -> (Response, Vec<f64>) {
     by_row(float.rows(), |row| {
         let mut weights = vec![0.0; float.columns()];
         float.read_row(row, &mut weights);
-        weighted(weights.iter().map(|w| f64::from(w.abs())), x)
+        weighted(weights.iter().map(|w| f64::from(w.abs())), x, most)
     })
 }
 
-/// Weighted sums of bounds and slacks, with room for the rounding of this very sum.
-fn weighted(weights: impl Iterator<Item = f64>, x: &Response) -> (f64, f64) {
-    let (mut bound, mut slack) = (0.0, 0.0);
-    for (k, w) in weights.enumerate() {
-        bound += w * x.bound[k];
-        slack += w * x.slack[k];
+/// Weighted sums of bounds, slacks and magnitudes, with room for the rounding of this very sum.
+fn weighted(weights: impl Iterator<Item = f64>, x: &Response, most: &[f64]) -> [f64; 3] {
+    let mut sums = [0.0; 3];
+    for (((w, bound), slack), most) in weights.zip(&x.bound).zip(&x.slack).zip(most) {
+        sums[0] += w * bound;
+        sums[1] += w * slack;
+        sums[2] += w * most;
     }
-    (bound * (1.0 + 1e-6), slack * (1.0 + 1e-6))
+    sums.map(|sum| sum * (1.0 + 1e-6))
 }
 
-fn by_row(rows: usize, one: impl Fn(usize) -> (f64, f64) + Sync + Send) -> Response {
-    let pairs: Vec<(f64, f64)> = (0..rows).into_par_iter().map(one).collect();
-    let (bound, slack) = pairs.into_iter().unzip();
-    Response { bound, slack }
+fn by_row(rows: usize, one: impl Fn(usize) -> [f64; 3] + Sync + Send) -> (Response, Vec<f64>) {
+    let sums: Vec<[f64; 3]> = (0..rows).into_par_iter().map(one).collect();
+    let column = |index: usize| sums.iter().map(|sum| sum[index]).collect();
+    (Response { bound: column(0), slack: column(1) }, column(2))
 }

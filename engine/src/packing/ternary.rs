@@ -99,7 +99,26 @@ impl TernaryRows {
     /// The codes of one row.
     #[must_use]
     pub fn row(&self, row: usize) -> Vec<u8> {
-        (0..self.columns).map(|column| self.code(row, column)).collect()
+        let mut codes = vec![0; self.columns];
+        self.read_row(row, &mut codes);
+        codes
+    }
+
+    /// Reads the codes of one row.
+    ///
+    /// # Panics
+    /// If there is no such row or `codes` is not as wide.
+    pub fn read_row(&self, row: usize, codes: &mut [u8]) {
+        assert!(row < self.rows && codes.len() == self.columns, "a row of this matrix");
+        let start = row / GROUP_ROWS * self.group_bytes();
+        let group = &self.data[start..start + self.group_bytes()];
+        let lane = 4 * (row % GROUP_ROWS);
+        for (block, codes) in group.chunks_exact(BLOCK_BYTES).zip(codes.chunks_mut(BLOCK_COLUMNS)) {
+            let bytes = &block[lane..lane + 4];
+            for (column, code) in codes.iter_mut().enumerate() {
+                *code = (bytes[column % 4] >> (2 * (column / 4))) & 3;
+            }
+        }
     }
 
     /// How many weights have each of the four codes.
@@ -107,9 +126,7 @@ impl TernaryRows {
     pub fn census(&self) -> [u64; 4] {
         let count = |row: usize| {
             let mut counts = [0u64; 4];
-            for column in 0..self.columns {
-                counts[usize::from(self.code(row, column))] += 1;
-            }
+            self.row(row).into_iter().for_each(|code| counts[usize::from(code)] += 1);
             counts
         };
         let add = |a: [u64; 4], b: [u64; 4]| [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]];
