@@ -1,7 +1,7 @@
 //! JSON in which no object names a key twice.
 //!
-//! Readers differ in which of two equal keys they believe; a file that two readers understand in two
-//! ways is refused here, at any depth.
+//! Readers differ in which of two equal keys they believe; a file that two readers understand in
+//! two ways is refused here, at any depth.
 
 use std::fmt;
 

@@ -1,6 +1,7 @@
 //! The one memory map: a file as bytes without reading it first.
 //!
-//! Invariant: only [`super::source`] makes one, read-only, of a regular file, and only when asked to.
+//! Invariant: only [`super::source`] makes one, read-only, of a regular file, and only when asked
+//! to.
 
 #![allow(unsafe_code, reason = "a memory map is a promise about other processes")]
 
@@ -15,9 +16,9 @@ pub(super) struct Map(memmap2::Mmap);
 impl Map {
     /// Maps a file.
     pub(super) fn of(file: &File) -> io::Result<Self> {
-        // SAFETY: the map is private and read-only, so nothing here writes through it. That no other
-        // process cuts or rewrites the file meanwhile is what the caller asserts by asking for a
-        // map; that is why reading into memory is the default.
+        // SAFETY: the map is private and read-only, so nothing here writes through it. That no
+        // other process cuts or rewrites the file meanwhile is what the caller asserts by asking
+        // for a map; that is why reading into memory is the default.
         unsafe { memmap2::Mmap::map(file) }.map(Self)
     }
 }

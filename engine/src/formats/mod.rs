@@ -1,9 +1,9 @@
 //! Checkpoints: from the files of a model to a [`Model`], or a clear refusal.
 //!
 //! Files come from anywhere, so everything in them is hostile until checked: sizes before
-//! allocations, names before paths, values before arithmetic. Invariants: a file that can be read in
-//! two ways is refused; no input makes this code panic; what is loaded is what the file says, or an
-//! error that names file, tensor and place.
+//! allocations, names before paths, values before arithmetic. Invariants: a file that can be read
+//! in two ways is refused; no input makes this code panic; what is loaded is what the file says, or
+//! an error that names file, tensor and place.
 
 mod config;
 mod error;
@@ -40,7 +40,8 @@ pub enum UnusedCode {
     Deployed,
     /// 0.
     Zero,
-    /// A detected fault: a checkpoint that holds it is refused, since a detector would fire at once.
+    /// A detected fault: a checkpoint that holds it is refused, since a detector would fire at
+    /// once.
     Detect,
 }
 

@@ -6,9 +6,10 @@
 //! | 8..8+n | a JSON object from names to `{dtype, shape, data_offsets: [begin, end)}`, then spaces |
 //! | 8+n.. | the data; offsets count from here |
 //!
-//! The crate takes the last of two equal names, unknown fields and shapes of any rank. Another reader
-//! may take the first; then the model that is certified is not the model that is deployed. So a file
-//! passes here only if it can be read in one way: no name twice, no hole, no overlap, no byte left.
+//! The crate takes the last of two equal names, unknown fields and shapes of any rank. Another
+//! reader may take the first; then the model that is certified is not the model that is deployed.
+//! So a file passes here only if it can be read in one way: no name twice, no hole, no overlap, no
+//! byte left.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;

@@ -1,8 +1,8 @@
 //! The tensor files of a checkpoint, opened, checked and looked up by tensor name.
 //!
 //! Invariants: a name of an index is a single plain file name, so no index leads out of its folder;
-//! every tensor lies in exactly the file that the index names; our header scan and the `safetensors`
-//! crate agree on every tensor.
+//! every tensor lies in exactly the file that the index names; our header scan and the
+//! `safetensors` crate agree on every tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,8 @@
 //! Where the files of a checkpoint come from: a folder, or bytes that are already in memory.
 //!
-//! Invariants: only regular files are read (a link is followed, as caches of checkpoints are made of
-//! links, but must end at a regular file); never more is allocated than the file has; an embedded
-//! checkpoint never touches the disk.
+//! Invariants: only regular files are read (a link is followed, as caches of checkpoints are made
+//! of links, but must end at a regular file); never more is allocated than the file has; an
+//! embedded checkpoint never touches the disk.
 
 use std::borrow::Cow;
 use std::fs::{self, File, Metadata};

@@ -108,8 +108,8 @@ fn unpacked_codes(tensor: &Tensor, rows: usize, columns: usize) -> Result<Vec<u8
 
 /// Ternary weights and their multiplying scale from float masters.
 ///
-/// The mean magnitude is one sum over the whole tensor in the order of `sum16`, in f64: the order of
-/// other implementations changes with their vectors and threads, ours must not.
+/// The mean magnitude is one sum over the whole tensor in the order of `sum16`, in f64: the order
+/// of other implementations changes with their vectors and threads, ours must not.
 pub(super) fn quantized(
     tensor: &Tensor,
     (rows, columns): (usize, usize),

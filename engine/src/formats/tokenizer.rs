@@ -1,4 +1,5 @@
-//! `tokenizer.json` through the `tokenizers` crate, behind a wall: a panic in there is an error here.
+//! `tokenizer.json` through the `tokenizers` crate, behind a wall: a panic in there is an error
+//! here.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
