@@ -1,1 +1,16 @@
-//! The command line of bitnet-certify.
+//! The command line of bitnet-certify: the only floor that knows all rooms.
+//!
+//! [`cli`] has the words typed, [`plan`](crate::analyze) what they mean; the order of the work and
+//! the way from results to a report are here, and nothing of what is proven or flipped.
+
+pub mod analyze;
+mod assemble;
+pub mod cli;
+pub mod commands;
+pub mod failure;
+pub mod flip;
+pub mod input;
+pub mod machine;
+pub mod output;
+pub mod plan;
+pub mod source;

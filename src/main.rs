@@ -1,2 +1,29 @@
-//! Entry point.
-fn main() {}
+//! Entry point: the words typed, the verb, the exit code.
+
+use std::panic;
+use std::process::ExitCode;
+
+use bitnet_certify::cli::{Cli, Command};
+use bitnet_certify::failure::{Exit, Failure};
+use bitnet_certify::{analyze, commands, flip};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = panic::catch_unwind(|| match &cli.command {
+        Command::Analyze(args) => analyze::run(args),
+        Command::Flip(args) => flip::run(args),
+        other => commands::run(other),
+    });
+    match done {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => ended(&failure),
+        Err(_) => ended(&Failure::bug("this is a bug; the message above says where")),
+    }
+}
+
+fn ended(failure: &Failure) -> ExitCode {
+    eprintln!("{failure}");
+    let exit: Exit = failure.exit;
+    ExitCode::from(exit as u8)
+}

@@ -4,8 +4,10 @@
 //! argument, step by step, is in `SOUNDNESS.md`. A claim is certified only on positive proof: all
 //! bounds finite, `lo <= hi`, and a margin above zero. Everything else is unknown.
 
+pub mod attack;
 pub mod checked;
 pub mod claim;
 pub mod interval;
 pub mod lipschitz;
 pub mod radius;
+pub mod tape;

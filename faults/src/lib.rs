@@ -1,1 +1,37 @@
 //! What breaks: bit flips of packed weights and of the KV cache, and their statistics.
+//!
+//! The route of one bit: an [`Address`] names it, a [`Space`] numbers it, a [`TrialRng`] draws it,
+//! a [`Fault`] holds it, [`Faulty`] walks under it, a [`Trial`] judges it against a [`Golden`] run,
+//! and a [`Tally`] counts it, with exact intervals ([`clopper_pearson`]).
+//!
+//! Invariant: what a campaign finds is a pure function of its [`Identity`] and of the number of
+//! trials. Nothing here depends on threads, time, kernels, or the platform.
+
+mod address;
+mod campaign;
+mod draw;
+mod fault;
+mod golden;
+mod inject;
+mod interval;
+mod outcome;
+mod overlay;
+mod parse;
+mod print;
+mod space;
+mod special;
+mod tally;
+mod trial;
+
+pub use address::{Address, AddressError, AnyAddress, PhysicalAddress};
+pub use campaign::{Campaign, CampaignError, Draw, Plan, Record, run};
+pub use draw::{FORMAT_VERSION, Identity, TrialRng};
+pub use fault::{Fault, UnusedCode};
+pub use golden::{Golden, Input, Sample, SampleError};
+pub use inject::{Faulty, Strike, embed_with};
+pub use interval::{MOST_TRIALS, RateInterval, clopper_pearson};
+pub use outcome::{Cause, Outcome, Shift};
+pub use overlay::Overlay;
+pub use space::{Space, Target};
+pub use tally::{Rate, Summary, Tally};
+pub use trial::{Effect, EffectError, Trial, effect, run_trial};

@@ -38,12 +38,13 @@ pub(super) const PROJECTED_ERROR: f64 = 3.5 * UNIT;
 pub(super) fn linear(kernels: &Kernels, x: &BoxPrepared, linear: &Linear) -> Boxes {
     match (&linear.weights, &x.codes) {
         (Weights::Ternary { rows, scale, .. }, Some(codes)) => {
-            ternary(kernels, codes, rows, *scale)
+            ternary(kernels, codes, rows, *scale, |_, _| (0, 0))
         }
         (Weights::Ternary { rows, scale, .. }, None) => {
             by_output(&x.values, rows.rows(), |output, corner| {
-                let weights = rows.row(output).iter().map(|&c| weight_of(c) as f32).collect();
-                corner_dots(kernels, weights, &x.values, corner);
+                let codes = rows.row(output);
+                let weights: Vec<f32> = codes.iter().map(|&c| weight_of(c) as f32).collect();
+                corner_dots(kernels, &weights, &x.values, corner);
                 for (lo, hi) in corner {
                     (*lo, *hi) = (rescale(*lo, *scale), rescale(*hi, *scale));
                     if *lo > *hi {
@@ -63,7 +64,14 @@ fn rescale(dot: f32, scale: Scale) -> f32 {
     }
 }
 
-fn ternary(kernels: &Kernels, codes: &BoxCodes, rows: &TernaryRows, scale: Scale) -> Boxes {
+/// Ternary products whose integer sums may moreover move: `moves(token, row)` gives the range.
+pub(super) fn ternary(
+    kernels: &Kernels,
+    codes: &BoxCodes,
+    rows: &TernaryRows,
+    scale: Scale,
+    moves: impl Fn(usize, usize) -> (i32, i32),
+) -> Boxes {
     let tokens = codes.scales.len();
     let base = rows.product(kernels, &codes.lo);
     let (plus, minus) = if codes.width.iter().any(|&width| width > 0) {
@@ -73,8 +81,9 @@ fn ternary(kernels: &Kernels, codes: &BoxCodes, rows: &TernaryRows, scale: Scale
     };
     let shape = (tokens, rows.rows());
     let at = |token, row| TernaryRows::at(tokens, token, row);
-    let lo = Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] - minus[at(t, r)]);
-    let hi = Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] + plus[at(t, r)]);
+    let lo =
+        Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] - minus[at(t, r)] + moves(t, r).0);
+    let hi = Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] + plus[at(t, r)] + moves(t, r).1);
     let mut boxes = Boxes::new(Array2::zeros(shape), Array2::zeros(shape));
     for ((token, row), &low) in lo.indexed_iter() {
         let (t_lo, t_hi) = codes.scales[token];
@@ -105,23 +114,14 @@ pub(super) fn head(kernels: &Kernels, x: &Boxes, float: &Float) -> Boxes {
     by_output(x, float.rows(), |output, corner| {
         let mut weights = vec![0.0; float.columns()];
         float.read_row(output, &mut weights);
-        corner_dots(kernels, weights, x, corner);
+        corner_dots(kernels, &weights, x, corner);
     })
 }
 
-/// The ends of `dot16(weights, x)` for each token, at the corners that the signs name.
-fn corner_dots(kernels: &Kernels, weights: Vec<f32>, x: &Boxes, out: &mut [(f32, f32)]) {
-    let mut corner = vec![0.0; weights.len()];
+/// The ends of `dot16(weights, x)` for each token.
+fn corner_dots(kernels: &Kernels, weights: &[f32], x: &Boxes, out: &mut [(f32, f32)]) {
     for (token, ends) in out.iter_mut().enumerate() {
-        let (lo, hi) = (x.lo_row(token), x.hi_row(token));
-        for (k, &w) in weights.iter().enumerate() {
-            corner[k] = if w >= 0.0 { lo[k] } else { hi[k] };
-        }
-        ends.0 = (kernels.dot)(&weights, &corner);
-        for (k, &w) in weights.iter().enumerate() {
-            corner[k] = if w >= 0.0 { hi[k] } else { lo[k] };
-        }
-        ends.1 = (kernels.dot)(&weights, &corner);
+        *ends = (kernels.dot_ends)(weights, x.lo_row(token), x.hi_row(token));
     }
 }
 

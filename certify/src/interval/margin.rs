@@ -10,7 +10,6 @@
 
 use engine::model::Float;
 use ndarray::Array2;
-use rayon::prelude::*;
 
 use super::norm::{Normed, SMALLEST_MEAN};
 use super::round::{UNIT, least64, most64};
@@ -39,22 +38,33 @@ pub(super) fn margins(claims: &[Margin], x: &Boxes, logits: &Boxes, head: &Float
     Margins { lower }
 }
 
+/// Rivals that are looked at closely before a margin that is already lost is given up.
+const CLOSELY: usize = 512;
+
+/// The least bound over all rivals: the worst by plain difference first, closely; who cannot be the
+/// least any more is passed over, and once the margin is lost the plain differences of the rest do.
 fn margin(claim: &Margin, x: &Boxes, logits: &Boxes, head: &Float) -> f64 {
     let winner = Winner::new(claim, x, head);
-    let one = |rival: usize| {
-        let ends = (logits.lo[[claim.row, claim.winner]], logits.hi[[claim.row, rival]]);
-        let plain = f64::from(ends.0) - f64::from(ends.1);
-        let projected = winner.over(rival, head);
-        if projected > plain { projected } else { plain }
-    };
-    let least = |a: f64, b: f64| if b < a { b } else { a };
-    if claim.rivals.is_empty() {
-        let rivals = (0..head.rows()).into_par_iter().filter(|&rival| rival != claim.winner);
-        rivals.map(one).reduce(|| f64::INFINITY, least)
+    let low = f64::from(logits.lo[[claim.row, claim.winner]]);
+    let plain = |rival: usize| (low - f64::from(logits.hi[[claim.row, rival]]), rival);
+    let mut rivals: Vec<(f64, usize)> = if claim.rivals.is_empty() {
+        (0..head.rows()).filter(|&rival| rival != claim.winner).map(plain).collect()
     } else {
-        let rivals = claim.rivals.iter().filter(|&&rival| rival != claim.winner);
-        rivals.map(|&rival| one(rival)).fold(f64::INFINITY, least)
+        claim.rivals.iter().filter(|&&rival| rival != claim.winner).map(|&r| plain(r)).collect()
+    };
+    rivals.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let mut least = f64::INFINITY;
+    for (count, &(plain, rival)) in rivals.iter().enumerate() {
+        let lost = count >= CLOSELY && least <= 0.0;
+        if plain >= least || plain.is_nan() || lost {
+            // The rest are no worse than this one by plain difference.
+            return if plain < least || plain.is_nan() { plain } else { least };
+        }
+        let close = winner.over(rival, head);
+        let bound = if close > plain { close } else { plain };
+        least = if bound < least { bound } else { least };
     }
+    least
 }
 
 /// The row at which a margin is bounded, with the winner's weights.

@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use engine::kernels::Kernels;
-use engine::model::{Activations, Float, Gate, KvKind, Linear, Model, Norm, Rope};
+use engine::model::{Activations, Float, Gate, KvKind, Linear, Model, Norm, Rope, Weights};
 use engine::walk::{Domain, Site};
 use ndarray::{Array2, Axis, concatenate, s};
 
@@ -37,6 +37,27 @@ pub use round::{down, up};
 pub struct Diverged {
     /// The first step whose bound is not finite or crosses.
     pub site: Site,
+}
+
+/// How wide the boxes behind a step are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Width {
+    /// The step.
+    pub site: Site,
+    /// The median width.
+    pub median: f32,
+    /// The largest width.
+    pub most: f32,
+}
+
+impl Width {
+    fn of(site: Site, boxes: &Boxes) -> Self {
+        let mut widths: Vec<f32> = boxes.widths().into_iter().collect();
+        let middle = widths.len() / 2;
+        let (_, &mut median, above) = widths.select_nth_unstable_by(middle, f32::total_cmp);
+        let most = above.iter().copied().fold(median, |most, w| if w > most { w } else { most });
+        Self { site, median, most }
+    }
 }
 
 /// Rows of boxes `[tokens, width]`: every value `v` that the engine may hold has `lo <= v <= hi`.
@@ -146,6 +167,7 @@ pub struct Interval {
     diverged: Option<Diverged>,
     claims: Vec<Margin>,
     margins: Margins,
+    trace: Option<Vec<Width>>,
 }
 
 impl Interval {
@@ -163,6 +185,7 @@ impl Interval {
             diverged: None,
             claims,
             margins: Margins::default(),
+            trace: None,
         }
     }
 
@@ -183,10 +206,42 @@ impl Interval {
         }
     }
 
+    /// Records the widths behind every step from now on.
+    pub fn trace(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// The widths behind every step since [`Self::trace`].
+    #[must_use]
+    pub fn traced(&self) -> &[Width] {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// A ternary layer whose integer sums may moreover move by `moves(token, row)`, a range of
+    /// integers: what a disturbance of the weights can do. `None` unless codes meet ternary weights.
+    pub fn linear_moved(
+        &mut self,
+        at: Site,
+        x: &BoxPrepared,
+        linear: &Linear,
+        moves: impl Fn(usize, usize) -> (i32, i32),
+    ) -> Option<Boxes> {
+        let (Weights::Ternary { rows, scale, .. }, Some(codes)) = (&linear.weights, &x.codes)
+        else {
+            return None;
+        };
+        let shape = (x.values.lo.nrows(), linear.outputs());
+        let kernels = self.kernels;
+        Some(self.step(at, shape, |_| linear::ternary(kernels, codes, rows, *scale, moves)))
+    }
+
     /// Passes boxes on if they are sound; else records where the bound was lost.
     fn checked(&mut self, at: Site, boxes: Boxes) -> Boxes {
         if self.diverged.is_none() && !boxes.sound() {
             self.diverged = Some(Diverged { site: at });
+        }
+        if let (Some(trace), None) = (&mut self.trace, self.diverged) {
+            trace.push(Width::of(at, &boxes));
         }
         boxes
     }

@@ -1,5 +1,4 @@
-//! `config.json`: the shape of a model, and a clear refusal of whatever this engine does not
-//! compute.
+//! `config.json`: the shape of a model, and a clear refusal of whatever is not computed here.
 //!
 //! Both dialects are read: the old one (`rope_theta`, `rope_scaling`, `torch_dtype`) and that of
 //! transformers 5 (`rope_parameters`, `dtype`). A field that would change the result and is not

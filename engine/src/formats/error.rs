@@ -196,7 +196,7 @@ impl FormatError {
             Self::Tokenizer { .. } => {
                 Some("token ids work without a tokenizer: take tokenizer.json away")
             }
-            Self::Unreadable { .. } => None,
+            Self::Unreadable { .. } => Some("check the path and whether you may read it"),
         }
     }
 }

@@ -73,8 +73,11 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
-/// The object that a JSON text is.
-pub(super) fn object(file: &str, text: &[u8]) -> Result<Map<String, Value>, FormatError> {
+/// The object that a JSON text is, unless it names a key twice.
+///
+/// # Errors
+/// Where the text is no such object.
+pub fn object(file: &str, text: &[u8]) -> Result<Map<String, Value>, FormatError> {
     let error = |got| FormatError::Json { file: file.into(), offset: 0, got };
     match serde_json::from_slice(text) {
         Ok(Unambiguous(Value::Object(object))) => Ok(object),

@@ -1,7 +1,6 @@
 //! The one memory map: a file as bytes without reading it first.
 //!
-//! Invariant: only [`super::source`] makes one, read-only, of a regular file, and only when asked
-//! to.
+//! Invariant: only [`super::source`] makes one, read-only, of a regular file, and only when asked.
 
 #![allow(unsafe_code, reason = "a memory map is a promise about other processes")]
 

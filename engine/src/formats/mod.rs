@@ -21,6 +21,7 @@ mod values;
 
 pub use error::FormatError;
 pub use hugging_face::{EMBEDDING, HEAD, linear_name, norm_name};
+pub use json::object as json_object;
 pub use manifest::{Manifest, TensorEntry, TensorKind};
 pub use source::Source;
 pub use tokenizer::Tokenizer;
@@ -40,8 +41,7 @@ pub enum UnusedCode {
     Deployed,
     /// 0.
     Zero,
-    /// A detected fault: a checkpoint that holds it is refused, since a detector would fire at
-    /// once.
+    /// A detected fault: a checkpoint that holds it is refused, as a detector would fire at once.
     Detect,
 }
 

@@ -46,7 +46,7 @@ impl Quantization {
         let form = form(fields)?;
         let inner = fields.flag("use_rms_norm")?.unwrap_or(false);
         let eps = fields.number("rms_norm_eps")?.unwrap_or(1e-6) as f32;
-        if inner && !(eps >= 0.0 && eps < 1.0) {
+        if inner && !(0.0..1.0).contains(&eps) {
             let name = "quantization_config.rms_norm_eps";
             return Err(fields.refused(name, "0 to 1", eps.to_string()));
         }

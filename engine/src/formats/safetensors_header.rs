@@ -3,13 +3,13 @@
 //! | bytes | hold |
 //! |---|---|
 //! | 0..8 | `n`, the length of the header, little-endian |
-//! | 8..8+n | a JSON object from names to `{dtype, shape, data_offsets: [begin, end)}`, then spaces |
+//! | 8..8+n | a JSON object: names to `{dtype, shape, data_offsets: [begin, end)}`, then spaces |
 //! | 8+n.. | the data; offsets count from here |
 //!
 //! The crate takes the last of two equal names, unknown fields and shapes of any rank. Another
 //! reader may take the first; then the model that is certified is not the model that is deployed.
-//! So a file passes here only if it can be read in one way: no name twice, no hole, no overlap, no
-//! byte left.
+//! So a file passes only if it can be read in one way: no name twice, no hole, no overlap, no byte
+//! left over.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
@@ -217,7 +217,8 @@ fn check(
     let bits = entry.shape.iter().try_fold(dtype.bitsize() as u64, |n, &d| n.checked_mul(d));
     let (begin, end) = entry.data_offsets;
     let got = format!("bytes {begin}..{end} for {} {:?}", entry.dtype, entry.shape);
-    let Some(length) = end.checked_sub(begin).filter(|n| n.checked_mul(8) == bits) else {
+    let length = end.checked_sub(begin);
+    let Some(length) = length.filter(|n| bits.is_some() && n.checked_mul(8) == bits) else {
         return Err(error("as many bytes as the shape and type have", got));
     };
     let room = (size - data) as u64;

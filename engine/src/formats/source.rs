@@ -72,6 +72,23 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The bytes of all tensor files, where the sizes are to be had without reading them.
+    #[must_use]
+    pub fn tensor_bytes(&self) -> Option<u64> {
+        const SUFFIX: &str = ".safetensors";
+        match &self.0 {
+            Place::Folder(path) => {
+                let entries = fs::read_dir(path).ok()?.flatten();
+                let files = entries.filter(|e| e.file_name().to_string_lossy().ends_with(SUFFIX));
+                Some(files.filter_map(|e| fs::metadata(e.path()).ok()).map(|m| m.len()).sum())
+            }
+            Place::Memory { files, .. } => {
+                let tensors = files.iter().filter(|(name, _)| name.ends_with(SUFFIX));
+                Some(tensors.map(|(_, bytes)| bytes.len() as u64).sum())
+            }
+        }
+    }
+
     /// The checkpoint as messages name it.
     pub(super) fn place(&self) -> String {
         match &self.0 {

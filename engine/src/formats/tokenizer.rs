@@ -1,5 +1,4 @@
-//! `tokenizer.json` through the `tokenizers` crate, behind a wall: a panic in there is an error
-//! here.
+//! `tokenizer.json` through the `tokenizers` crate, behind a wall: its panics are errors here.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

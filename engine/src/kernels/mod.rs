@@ -39,6 +39,9 @@ pub type TernaryProduct = fn(&[u8], &[i8], &mut [i32]);
 /// positive parts of the weights and the 16 sums over the magnitudes of the negative ones.
 pub type TernarySpread = fn(&[u8], &[u8], &mut [i32], &mut [i32]);
 
+/// `fn(row, lower, upper)`: the ends of `dot16` of a row over a box.
+pub type DotEnds = fn(&[f32], &[f32], &[f32]) -> (f32, f32);
+
 /// One instruction set's kernels.
 #[derive(Debug)]
 pub struct Kernels {
@@ -50,6 +53,8 @@ pub struct Kernels {
     pub spread: TernarySpread,
     /// `dot16` of two rows.
     pub dot: fn(&[f32], &[f32]) -> f32,
+    /// The ends of `dot16` of a row over a box: `(row, lower, upper)`.
+    pub dot_ends: DotEnds,
     /// `dot16` of one row with each of several rows that lie behind one another.
     pub dot_rows: fn(&[f32], &[f32], &mut [f32]),
     /// Adds `shares[j] * rows[j]` to `out` in rising `j`.

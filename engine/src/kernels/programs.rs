@@ -89,6 +89,9 @@ macro_rules! stamp_floats {
             use crate::numerics;
             crate::kernels::programs::stamp_floats!(@fn $features,
                 dot(a: &[f32], b: &[f32]) -> f32 { numerics::dot16(a, b) }
+                dot_ends(w: &[f32], lo: &[f32], hi: &[f32]) -> (f32, f32) {
+                    numerics::dot_ends(w, lo, hi)
+                }
                 dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) -> () {
                     programs::dot_rows(x, rows, out)
                 }
@@ -139,6 +142,7 @@ macro_rules! table {
             ternary: $ternary,
             spread: $spread,
             dot: floats::dot,
+            dot_ends: floats::dot_ends,
             dot_rows: floats::dot_rows,
             weighted_sum: floats::weighted_sum,
             rms_norm: floats::rms_norm,

@@ -85,6 +85,9 @@ fn float_results(table: &Kernels, n: usize) -> Vec<u32> {
     let (x, y) = (floats(n, 3), floats(n, 101));
     let mut out = vec![0.0; n];
     let mut all = bits(&[(table.dot)(&x, &y), (table.absmax)(&x)]);
+    let above: Vec<f32> = x.iter().map(|value| value + 0.25).collect();
+    let ends = (table.dot_ends)(&y, &x, &above);
+    all.extend(bits(&[ends.0, ends.1]));
     (table.rms_norm)(&x, &y, 1e-5, &mut out);
     all.extend(bits(&out));
     for gate in [table.relu2_gate, table.silu_gate] {

@@ -45,10 +45,23 @@ impl FloatType {
     #[must_use]
     pub fn flip(self, value: f32, bit: u8) -> f32 {
         assert!(bit < self.bits(), "bit {bit} of a {}-bit value", self.bits());
+        self.flip_mask(value, 1 << bit)
+    }
+
+    /// The value that results when all the stored bits of a mask are flipped at once.
+    ///
+    /// This is not always a sequence of single flips: a signalling f16 NaN between two of them would
+    /// be quieted on its way through f32.
+    ///
+    /// # Panics
+    /// If the mask has a bit that the type has not.
+    #[must_use]
+    pub fn flip_mask(self, value: f32, mask: u32) -> f32 {
+        assert!(u64::from(mask) < 1 << self.bits(), "{mask:#x} of a {}-bit value", self.bits());
         match self {
-            Self::F32 => f32::from_bits(value.to_bits() ^ (1 << bit)),
-            Self::F16 => f16::from_bits(f16::from_f32(value).to_bits() ^ (1 << bit)).to_f32(),
-            Self::Bf16 => f32::from_bits(value.to_bits() ^ (1 << (bit + 16))),
+            Self::F32 => f32::from_bits(value.to_bits() ^ mask),
+            Self::F16 => f16::from_bits(f16::from_f32(value).to_bits() ^ mask as u16).to_f32(),
+            Self::Bf16 => f32::from_bits(value.to_bits() ^ (mask << 16)),
         }
     }
 }

@@ -51,7 +51,7 @@ impl KvKind {
 }
 
 /// Keys or values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     /// The keys.
     Key,
@@ -60,7 +60,7 @@ pub enum Side {
 }
 
 /// An entry of a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KvPlace {
     /// The token.
     pub token: usize,

@@ -31,7 +31,7 @@ mod rows;
 
 pub use elementary::{cos_sin, exp, exp_f64, pow};
 pub use quantize::{ABSMAX_FLOOR, absmax, codes_of, quantize_scale};
-pub use reduce::{dot16, sum_abs, sum_squares, sum16};
+pub use reduce::{dot_ends, dot16, sum_abs, sum_squares, sum16};
 pub use rows::{gate_row, inverse_rms, relu2, rms_norm_row, silu, softmax_row};
 
 /// The larger of two numbers; NaN if either is NaN; +0 over -0.

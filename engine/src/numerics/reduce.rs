@@ -58,6 +58,38 @@ pub fn dot16(a: &[f32], b: &[f32]) -> f32 {
     tree(lanes)
 }
 
+/// The ends of `dot16(w, x)` over all `x` with `lo <= x <= hi`.
+///
+/// A rounded product is monotone in either factor and a rounded sum in either term, so taking the
+/// lesser (greater) of the two rounded products at each place gives the very value that `dot16` has
+/// at the least (greatest) corner.
+///
+/// # Panics
+/// If the lengths differ.
+#[must_use]
+#[inline(always)]
+pub fn dot_ends(w: &[f32], lo: &[f32], hi: &[f32]) -> (f32, f32) {
+    assert!(w.len() == lo.len() && w.len() == hi.len(), "rows of one length");
+    let (mut least, mut most) = ([0f32; LANES], [0f32; LANES]);
+    let whole = w.len() / LANES * LANES;
+    let mut k = 0;
+    while k < whole {
+        let (ws, ls, hs) = (&w[k..k + LANES], &lo[k..k + LANES], &hi[k..k + LANES]);
+        for j in 0..LANES {
+            let (a, b) = (ws[j] * ls[j], ws[j] * hs[j]);
+            least[j] += if a < b { a } else { b };
+            most[j] += if a > b { a } else { b };
+        }
+        k += LANES;
+    }
+    for j in 0..w.len() - whole {
+        let (a, b) = (w[whole + j] * lo[whole + j], w[whole + j] * hi[whole + j]);
+        least[j] += if a < b { a } else { b };
+        most[j] += if a > b { a } else { b };
+    }
+    (tree(least), tree(most))
+}
+
 /// The sum of squares in f64 (each square is exact) in the order of the specification.
 #[must_use]
 #[inline(always)]
@@ -113,6 +145,24 @@ mod tests {
             assert_eq!(sum16(&x[..n]).to_bits(), literal(&x[..n]).to_bits(), "{n}");
             let ones = vec![1.0; n];
             assert_eq!(dot16(&x[..n], &ones).to_bits(), literal(&x[..n]).to_bits(), "{n}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_a_dot_product_are_its_values_at_the_extreme_corners() {
+        for n in 0..40 {
+            let w: Vec<f32> = (0..n).map(|k| ((k * 29) % 17) as f32 / 7.0 - 1.1).collect();
+            let lo: Vec<f32> = (0..n).map(|k| ((k * 13) % 11) as f32 / 3.0 - 2.0).collect();
+            let hi: Vec<f32> = lo.iter().map(|x| x + 0.37).collect();
+            let corner = |up: bool| -> Vec<f32> {
+                (0..n).map(|k| if (w[k] >= 0.0) == up { hi[k] } else { lo[k] }).collect()
+            };
+            let ends = dot_ends(&w, &lo, &hi);
+            assert_eq!(ends.0.to_bits(), dot16(&w, &corner(false)).to_bits(), "{n}");
+            assert_eq!(ends.1.to_bits(), dot16(&w, &corner(true)).to_bits(), "{n}");
+            let point = dot_ends(&w, &lo, &lo);
+            assert_eq!(point.0.to_bits(), dot16(&w, &lo).to_bits());
+            assert_eq!(point.1.to_bits(), point.0.to_bits());
         }
     }
 

@@ -25,7 +25,7 @@ pub struct Request {
     pub method: Method,
     /// The classes among which decisions are taken; null for the whole vocabulary.
     pub classes: Option<Vec<u32>>,
-    /// Number of fault trials for each target.
+    /// Number of fault trials over all targets, which are struck in turn.
     pub faults: u64,
     /// Number of bits flipped together in one trial.
     pub flips: u32,

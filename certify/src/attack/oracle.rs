@@ -1,0 +1,171 @@
+//! The engine as an attack sees it: a point in, the margin of the claim out, each answer counted.
+//!
+//! Rows before the first that moves are walked once and stay in the key-value store; every answer
+//! walks only the rows behind them. The walk gives the same bits either way.
+
+use engine::numerics::argmax;
+use engine::walk::{self, Domain, Exact, Read};
+use ndarray::{Array2, ArrayView2, s};
+
+use super::{Claim, Target, ball};
+use crate::tape::Tape;
+
+/// The claim on one point.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    /// The competing scores.
+    pub(super) scores: Vec<f32>,
+    /// The winner; `None` where a score is NaN.
+    pub(super) prediction: Option<usize>,
+    /// The score of the decision less the best other; NaN where there is no winner.
+    pub(super) margin: f32,
+}
+
+impl Reading {
+    pub(super) fn new(claim: &Claim, logits: &[f32]) -> Self {
+        let scores = match &claim.classes {
+            Some(classes) => classes.iter().map(|&token| logits[token]).collect(),
+            None => logits.to_vec(),
+        };
+        let prediction = argmax(&scores);
+        let mut best = f32::NEG_INFINITY;
+        for (index, &score) in scores.iter().enumerate() {
+            if index != claim.decision && score > best {
+                best = score;
+            }
+        }
+        let margin = prediction.map_or(f32::NAN, |_| scores[claim.decision] - best);
+        Self { scores, prediction, margin }
+    }
+
+    /// The best others, best first.
+    pub(super) fn rivals(&self, decision: usize, count: usize) -> Vec<usize> {
+        let mut others: Vec<usize> = (0..self.scores.len()).filter(|&i| i != decision).collect();
+        others.sort_by(|&a, &b| self.scores[b].total_cmp(&self.scores[a]).then(a.cmp(&b)));
+        others.truncate(count);
+        others
+    }
+}
+
+/// The counted engine.
+#[derive(Debug)]
+pub(super) struct Oracle<'a> {
+    target: Target<'a>,
+    state: Exact,
+    /// The rows that are walked anew, and among them, which come from a point.
+    prefix: usize,
+    moving: usize,
+    /// Evaluations so far.
+    pub(super) spent: usize,
+    budget: usize,
+}
+
+impl<'a> Oracle<'a> {
+    pub(super) fn new(target: &Target<'a>, budget: usize) -> Self {
+        let moving = ball::moving(target.scope, target.clean.nrows());
+        let mut state = Exact::new(target.kernels, target.model, target.kv);
+        if moving.start > 0 {
+            let last = target.model.layers.len();
+            let mut x = target.clean.slice(s![..moving.start, ..]).to_owned();
+            for index in target.from..last {
+                let read = if index + 1 == last { Read::Last } else { Read::All };
+                x = walk::layer(&mut state, target.model, index, &x, 0, read);
+            }
+        }
+        Self {
+            target: *target,
+            state,
+            prefix: moving.start,
+            moving: moving.len(),
+            spent: 0,
+            budget,
+        }
+    }
+
+    pub(super) fn claim(&self) -> &'a Claim {
+        self.target.claim
+    }
+
+    pub(super) fn has_gradients(&self) -> bool {
+        self.target.weights.is_some()
+    }
+
+    /// The shape of the rows that move.
+    pub(super) fn shape(&self) -> (usize, usize) {
+        (self.moving, self.target.clean.ncols())
+    }
+
+    /// The evaluations that are left.
+    pub(super) fn left(&self) -> usize {
+        self.budget.saturating_sub(self.spent)
+    }
+
+    /// The rows that are walked anew, for the rows that move.
+    fn rows(&self, moved: ArrayView2<'_, f32>) -> Array2<f32> {
+        let mut rows = self.target.clean.slice(s![self.prefix.., ..]).to_owned();
+        rows.slice_mut(s![..self.moving, ..]).assign(&moved);
+        rows
+    }
+
+    fn walk<D: Domain>(&self, domain: &mut D, rows: &D::Rows) -> D::Rows {
+        let target = &self.target;
+        walk::run(domain, target.model, rows, target.from, self.prefix, Read::Last)
+    }
+
+    /// The claim on a point; `None` once the budget is spent.
+    pub(super) fn read(&mut self, moved: ArrayView2<'_, f32>) -> Option<Reading> {
+        if self.left() == 0 {
+            return None;
+        }
+        self.spent += 1;
+        for cache in &mut self.state.caches {
+            cache.keys.truncate(self.prefix);
+            cache.values.truncate(self.prefix);
+        }
+        let rows = self.rows(moved);
+        let (target, prefix) = (self.target, self.prefix);
+        let state = &mut self.state;
+        let logits = walk::run(state, target.model, &rows, target.from, prefix, Read::Last);
+        Some(Reading::new(target.claim, logits.as_slice().expect("one standard row")))
+    }
+
+    /// The claim on a point, and the slopes of the margins to its best `rivals` others.
+    ///
+    /// `None` once the budget does not hold the passes, or without backward weights.
+    pub(super) fn slopes(
+        &mut self,
+        moved: ArrayView2<'_, f32>,
+        rivals: usize,
+    ) -> Option<(Reading, Vec<Array2<f32>>)> {
+        let weights = self.target.weights?;
+        if self.left() < 2 {
+            return None;
+        }
+        let mut state = self.state.clone();
+        for cache in &mut state.caches {
+            cache.keys.truncate(self.prefix);
+            cache.values.truncate(self.prefix);
+        }
+        let mut tape = Tape::new(state, weights);
+        let input = tape.input(self.rows(moved));
+        let output = self.walk(&mut tape, &input);
+        let claim = self.target.claim;
+        let reading = Reading::new(claim, output.value.as_slice().expect("one standard row"));
+        let token = |index: usize| claim.classes.as_ref().map_or(index, |tokens| tokens[index]);
+        // Where the decision has fallen, nobody asks for a slope.
+        let holds = reading.prediction == Some(claim.decision);
+        let count = if holds { rivals.clamp(1, self.left() - 1) } else { 0 };
+        let rivals = reading.rivals(claim.decision, count);
+        let slopes: Vec<Array2<f32>> = (rivals.into_iter())
+            .map(|rival| {
+                let mut seed = Array2::zeros(output.value.raw_dim());
+                seed[[0, token(claim.decision)]] += 1.0;
+                seed[[0, token(rival)]] -= 1.0;
+                let slope = tape.backward(&output, &seed, &input);
+                slope.slice(s![..self.moving, ..]).to_owned()
+            })
+            .collect();
+        self.spent += 1 + slopes.len();
+        Some((reading, slopes))
+    }
+}

@@ -1,0 +1,220 @@
+//! The smallest radius at which an attack finds a witness: a bound of the true radius from above.
+//!
+//! Radii double, or more, along the best directions until one is hit; the witness is drawn back
+//! towards the clean point along its own direction, which costs one evaluation a step; then the rest
+//! of the budget goes to balls between the last that withstood and the smallest that fell.
+
+use ndarray::Array2;
+
+use super::ball::Ball;
+use super::search::{Hit, Outcome, Search, against, root_mean_square};
+use super::{Attack, Attempt, BallOf, Target, Witness, distance};
+
+/// A witness is drawn back until its radius is known to this share.
+const PRECISION: f32 = 1.0 / 512.0;
+/// Growth ends at this multiple of the largest clean magnitude: beyond it a ball holds about every
+/// point that the first norm can tell apart.
+const FARTHEST: f32 = 16.0;
+/// The first radius where no gradient tells one, as a share of the rows' root mean square.
+const FIRST_SHARE: f32 = 1.0 / 16.0;
+/// With fewer evaluations left, each rung costs one and the strides grow.
+const SHORT: usize = 64;
+/// What one ball between the bounds may cost.
+const ALLOWANCE: usize = 40;
+
+/// Searches the smallest radius at which the decision falls.
+///
+/// `ball` gives the end points of the ball of a radius. The radius that is reported is the true
+/// distance of the witness to the clean rows, rounded up; it is 0 where the clean decision is not
+/// the claimed one.
+///
+/// # Panics
+/// If shapes differ, or the claim or the scope names what is not there.
+#[must_use]
+pub fn attack_radius(attack: &Attack, target: &Target<'_>, ball: &BallOf<'_>) -> Attempt {
+    let mut siege = Siege { search: Search::new(attack, target), target, ball, best: None };
+    siege.run();
+    let evaluations = siege.search.oracle.spent;
+    Attempt { found: siege.best.map(|best| (best.distance, best.witness)), evaluations }
+}
+
+/// The nearest witness so far.
+struct Best {
+    /// The radius of the ball that it fell in, and its direction there.
+    radius: f32,
+    direction: Array2<f32>,
+    witness: Witness,
+    /// Its true distance to the clean rows.
+    distance: f32,
+}
+
+struct Siege<'a, 'b> {
+    search: Search<'a>,
+    target: &'b Target<'a>,
+    ball: &'b BallOf<'b>,
+    best: Option<Best>,
+}
+
+impl Siege<'_, '_> {
+    fn ball(&self, radius: f32) -> Ball {
+        let (lo, hi) = (self.ball)(radius);
+        Ball::new(self.target, &lo, &hi)
+    }
+
+    fn run(&mut self) {
+        let point = self.ball(0.0);
+        if let Some(hit) = self.search.clean(&point) {
+            let witness = hit.witness(self.target);
+            self.best =
+                Some(Best { radius: 0.0, direction: hit.direction, witness, distance: 0.0 });
+            return;
+        }
+        if let Some((held, radius, hit)) = self.grow() {
+            self.draw_back(held, radius, hit);
+            self.close_in(held);
+        }
+    }
+
+    /// Keeps a hit if its witness is nearer than the last; its direction reaches to -1 or 1.
+    fn keep(&mut self, radius: f32, hit: &Hit) {
+        let witness = hit.witness(self.target);
+        let distance = distance(self.target.clean, &witness.point);
+        if self.best.as_ref().is_none_or(|best| distance < best.distance) {
+            let (radius, direction) = stretched(radius, &hit.direction);
+            self.best = Some(Best { radius, direction, witness, distance });
+        }
+    }
+
+    /// The first radius that falls, with the last that withstood before it.
+    fn grow(&mut self) -> Option<(f32, f32, Hit)> {
+        let clean = self.target.clean;
+        let largest =
+            clean.iter().fold(0.0, |top: f32, x| if x.abs() > top { x.abs() } else { top });
+        let farthest = FARTHEST * if largest > 0.0 { largest } else { 1.0 };
+        let guess = FIRST_SHARE * root_mean_square(clean.view());
+        let guess = if guess > 0.0 { guess } else { FIRST_SHARE };
+        let first = self.ball(guess);
+        let corners = match self.search.first_corners(&first) {
+            Outcome::Hit(hit) => return Some((0.0, guess, *hit)),
+            Outcome::Miss(corners) => corners,
+            Outcome::Spent => return None,
+        };
+        let reach = corners.first().map_or(f32::NAN, |(reach, _)| *reach);
+        let mut radius = if reach > 0.0 && reach < farthest { reach } else { guess };
+        let mut corners: Vec<Array2<f32>> = corners.into_iter().map(|(_, c)| c).collect();
+        if corners.is_empty() {
+            corners.push(self.search.draws.corner(self.search.oracle.shape()));
+        }
+        let (mut held, mut factor) = (0.0, 2.0);
+        loop {
+            if let Some(hit) = self.storm(radius, &mut corners) {
+                return Some((held, radius, hit));
+            }
+            if self.search.oracle.left() == 0 {
+                return None;
+            }
+            if radius >= farthest {
+                let allowance = self.search.oracle.left();
+                let ball = self.ball(radius);
+                return self.search.rounds(&ball, allowance).map(|hit| (held, radius, hit));
+            }
+            held = radius;
+            // A short budget takes ever longer strides.
+            factor *= if self.search.oracle.left() < SHORT { 2.0 } else { 1.0 };
+            radius = if radius < farthest / factor { radius * factor } else { farthest };
+        }
+    }
+
+    /// Tries the corners at a radius; where all fail, turns one by the slope at the best of them.
+    fn storm(&mut self, radius: f32, corners: &mut Vec<Array2<f32>>) -> Option<Hit> {
+        let ball = self.ball(radius);
+        self.search.enter();
+        let kind = self.search.corner_kind();
+        let count = if self.search.oracle.left() < SHORT { 1 } else { corners.len() };
+        for corner in &corners[..count] {
+            match self.search.probe(&ball, corner, kind) {
+                Outcome::Hit(hit) => return Some(*hit),
+                Outcome::Miss(_) => {}
+                Outcome::Spent => return None,
+            }
+        }
+        if count < corners.len() || self.search.oracle.left() < SHORT {
+            return None;
+        }
+        let lead = self.search.lead().map(|(_, direction)| direction.clone())?;
+        match self.search.slopes(&ball, &lead, 1, kind) {
+            Outcome::Hit(hit) => Some(*hit),
+            Outcome::Miss(slopes) => {
+                corners.truncate(2);
+                corners.extend(slopes.first().map(|(_, slope)| against(slope)));
+                None
+            }
+            Outcome::Spent => None,
+        }
+    }
+
+    /// Draws a hit back along its direction: ever longer steps until one fails, then halves.
+    fn draw_back(&mut self, held: f32, radius: f32, hit: Hit) {
+        self.keep(radius, &hit);
+        let (radius, direction) = stretched(radius, &hit.direction);
+        let (mut low, mut high) = (if held < radius { held } else { 0.0 }, radius);
+        let mut step = (high - low) / 8.0;
+        let mut bracketed = false;
+        while high - low > high * PRECISION {
+            let middle = low + (high - low) / 2.0;
+            let tried = if bracketed || high - step <= middle { middle } else { high - step };
+            let ball = self.ball(tried);
+            match self.search.probe(&ball, &direction, hit.kind) {
+                Outcome::Hit(hit) => {
+                    self.keep(tried, &hit);
+                    (high, step) = (tried, 2.0 * step);
+                }
+                Outcome::Miss(_) => (low, bracketed) = (tried, true),
+                Outcome::Spent => break,
+            }
+        }
+    }
+
+    /// Attacks radii between the last that withstood and the best, until the budget ends.
+    fn close_in(&mut self, held: f32) {
+        let mut held = held;
+        while self.search.oracle.left() > 0 {
+            let Some(Best { radius, .. }) = self.best else { return };
+            let middle = held + (radius - held) / 2.0;
+            let near = radius * (1.0 - 4.0 * PRECISION);
+            let nearer = radius * 0.875;
+            // From half way up, so that a failure costs little; never nearer than the precision.
+            let tried = if middle < nearer { nearer } else { middle };
+            let tried = if tried > near { near } else { tried };
+            if tried <= 0.0 {
+                return;
+            }
+            let ball = self.ball(tried);
+            self.search.enter();
+            match self.assail(&ball) {
+                Some(hit) => {
+                    self.draw_back(0.0, tried, hit);
+                    held = if held < tried { held } else { 0.0 };
+                }
+                None => held = tried,
+            }
+        }
+    }
+
+    /// Rounds of methods on one ball, led by the direction of the best witness.
+    fn assail(&mut self, ball: &Ball) -> Option<Hit> {
+        let best = self.best.as_ref()?;
+        match self.search.probe(ball, &best.direction, best.witness.kind) {
+            Outcome::Hit(hit) => Some(*hit),
+            Outcome::Miss(_) => self.search.rounds(ball, ALLOWANCE),
+            Outcome::Spent => None,
+        }
+    }
+}
+
+/// The same point, about, as a direction that reaches to -1 or 1 in a smaller ball.
+fn stretched(radius: f32, direction: &Array2<f32>) -> (f32, Array2<f32>) {
+    let peak =
+        direction.iter().fold(0.0, |peak: f32, u| if u.abs() > peak { u.abs() } else { peak });
+    if peak > 0.0 { (radius * peak, direction / peak) } else { (radius, direction.clone()) }
+}

@@ -1,0 +1,12 @@
+//! Checkpoints from outside: what transformers computes with them, every form they come in, and
+//! every way in which they can be broken.
+
+mod checkpoint;
+mod containers;
+mod forms;
+mod goldens;
+mod hostile;
+mod reference;
+mod steps;
+mod tokenizers;
+mod variants;

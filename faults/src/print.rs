@@ -1,0 +1,65 @@
+//! Printing addresses; [`crate::address`] shows the forms, and `parse` is the inverse.
+
+use std::fmt;
+
+use engine::model::{KvPlace, NormSlot, Side};
+use engine::packing::BitPlace;
+
+use crate::address::{Address, AnyAddress, PhysicalAddress};
+
+/// The name of a norm within its block.
+fn norm_name(slot: NormSlot) -> String {
+    match slot {
+        NormSlot::Input => "input_layernorm".into(),
+        NormSlot::AttentionSub => "self_attn.attn_sub_norm".into(),
+        NormSlot::Post => "post_attention_layernorm".into(),
+        NormSlot::FfnSub => "mlp.ffn_sub_norm".into(),
+        NormSlot::Inside(slot) => format!("{}.rms_norm", slot.name()),
+        NormSlot::Final => "norm".into(),
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Code { layer, slot, row, column, bit } => {
+                write!(f, "model.layers.{layer}.{}.weight[{row},{column}].{bit}", slot.name())
+            }
+            Self::Scale { layer, slot, bit } => {
+                write!(f, "model.layers.{layer}.{}.weight_scale.{bit}", slot.name())
+            }
+            Self::Norm { layer, slot, index, bit } => {
+                write!(f, "model.layers.{layer}.{}.weight[{index}].{bit}", norm_name(slot))
+            }
+            Self::FinalNorm { index, bit } => write!(f, "model.norm.weight[{index}].{bit}"),
+            Self::Embedding { row, column, bit } => {
+                write!(f, "model.embed_tokens.weight[{row},{column}].{bit}")
+            }
+            Self::Head { row, column, bit } => write!(f, "lm_head.weight[{row},{column}].{bit}"),
+            Self::Kv { layer, side, place: KvPlace { token, head, dim }, bit, step } => {
+                let side = match side {
+                    Side::Key => "key",
+                    Side::Value => "value",
+                };
+                write!(f, "kv.layers.{layer}.{side}[token={token},head={head},dim={dim}].{bit}")?;
+                if step == token { Ok(()) } else { write!(f, "@{step}") }
+            }
+        }
+    }
+}
+
+impl fmt::Display for PhysicalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BitPlace { byte, bit } = self.place;
+        write!(f, "model.layers.{}.{}.weight@{byte:#x}.{bit}", self.layer, self.slot.name())
+    }
+}
+
+impl fmt::Display for AnyAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Logical(address) => address.fmt(f),
+            Self::Physical(address) => address.fmt(f),
+        }
+    }
+}

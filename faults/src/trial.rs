@@ -1,0 +1,172 @@
+//! One trial: the walk under a fault, started late and stopped early, judged against the clean run.
+//!
+//! The walk starts at the first layer that the fault touches, from the clean stream that enters it,
+//! and stops as soon as the stream behind the last touched layer is the clean one again. Invariant:
+//! neither changes a bit of the result (tested against whole runs).
+
+use engine::kernels::Kernels;
+use engine::model::{KvKind, Model};
+use engine::walk::{self, Exact, Read};
+use ndarray::Array2;
+
+use crate::address::AddressError;
+use crate::fault::{Fault, UnusedCode};
+use crate::golden::{Golden, Sample, SampleError, last_row, rows_read, tokens};
+use crate::inject::{Faulty, embed_with};
+use crate::outcome::{Cause, Outcome, Shift};
+use crate::overlay::Overlay;
+
+/// What a trial found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trial {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The decision under the fault; `None` if it was detected.
+    pub decision: Option<u32>,
+    /// Whether the best token of the vocabulary changed at any position; `None` where only the last
+    /// position was read, or nothing was computed.
+    pub any_token_change: Option<bool>,
+    /// By how much the read-out moved; `None` if the fault was detected.
+    pub shift: Option<Shift>,
+}
+
+/// The effect of a fault on a sample, with the logits on both sides.
+#[derive(Clone, Debug)]
+pub struct Effect {
+    /// The clean decision.
+    pub decision: u32,
+    /// The clean logits, `[rows read, vocabulary]`.
+    pub before: Array2<f32>,
+    /// The faulty ones; `None` where a checking reader refused to compute.
+    pub after: Option<Array2<f32>>,
+    /// What they come to.
+    pub trial: Trial,
+}
+
+/// Why a fault has no effect to show.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EffectError {
+    /// A bit does not exist.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The sample cannot be run.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+}
+
+/// Runs one trial.
+///
+/// # Panics
+/// If a bit of the fault does not exist; see [`Fault::check`].
+#[must_use]
+pub fn run_trial(
+    model: &Model,
+    kernels: &'static Kernels,
+    golden: &Golden,
+    fault: &Fault,
+    unused: UnusedCode,
+) -> Trial {
+    if refused(model, fault, unused) {
+        return Trial::refused();
+    }
+    let overlay = Overlay::new(model, fault, unused);
+    match faulty_logits(model, kernels, golden, &overlay) {
+        Some(logits) => judge(golden, &logits),
+        None => Trial::identical(golden),
+    }
+}
+
+/// Flips bits under one sample: the logits before and after, and what they come to.
+///
+/// # Errors
+/// If the sample cannot be run, or a bit does not exist for it.
+pub fn effect(
+    model: &Model,
+    kernels: &'static Kernels,
+    (kv, read): (KvKind, Read),
+    sample: Sample,
+    fault: &Fault,
+    unused: UnusedCode,
+) -> Result<Effect, EffectError> {
+    fault.check(model, kv, sample.tokens())?;
+    let golden = Golden::new(model, kernels, kv, read, sample)?;
+    let (decision, before) = (golden.decision(), golden.logits.clone());
+    if refused(model, fault, unused) {
+        return Ok(Effect { decision, before, after: None, trial: Trial::refused() });
+    }
+    let overlay = Overlay::new(model, fault, unused);
+    let after = faulty_logits(model, kernels, &golden, &overlay);
+    let trial = after.as_ref().map_or(Trial::identical(&golden), |logits| judge(&golden, logits));
+    let after = Some(after.unwrap_or_else(|| before.clone()));
+    Ok(Effect { decision, before, after, trial })
+}
+
+impl Trial {
+    fn refused() -> Self {
+        let outcome = Outcome::Due(Cause::UnusedCode);
+        Self { outcome, decision: None, any_token_change: None, shift: None }
+    }
+
+    fn identical(golden: &Golden) -> Self {
+        Self {
+            outcome: Outcome::Masked { identical: true },
+            decision: Some(golden.decision()),
+            any_token_change: (golden.read == Read::All).then_some(false),
+            shift: Some(Shift::default()),
+        }
+    }
+}
+
+fn refused(model: &Model, fault: &Fault, unused: UnusedCode) -> bool {
+    unused == UnusedCode::Detect && fault.makes_unused_code(model)
+}
+
+/// The logits under a fault; `None` if the walk showed early that they are the clean ones.
+fn faulty_logits(
+    model: &Model,
+    kernels: &'static Kernels,
+    golden: &Golden,
+    overlay: &Overlay,
+) -> Option<Array2<f32>> {
+    let ids = golden.sample.ids();
+    let embedding = overlay.strikes_embedding_of(ids);
+    let last = overlay.last_layer();
+    if !embedding && last.is_none() {
+        return None;
+    }
+    let start = if embedding { 0 } else { overlay.first_layer() };
+    let mut x = if embedding {
+        embed_with(model, ids, overlay).expect("the tokens of a clean run")
+    } else {
+        golden.streams[start].clone()
+    };
+    let mut domain = Faulty::new(Exact::new(kernels, model, golden.kv), overlay);
+    let layers = model.layers.len();
+    for index in start..layers {
+        let read = if index + 1 == layers { golden.read } else { Read::All };
+        x = walk::layer(&mut domain, model, index, &x, 0, read);
+        let settled = last.is_none_or(|last| last <= index);
+        if settled && same(&x, &golden.leaving(index)) {
+            return None;
+        }
+    }
+    Some(walk::head(&mut domain, model, &rows_read(&x, golden.read)))
+}
+
+fn judge(golden: &Golden, logits: &Array2<f32>) -> Trial {
+    let identical = same(logits, &golden.logits);
+    let (outcome, decision, shift) = golden.read_out.judge(&last_row(logits), identical);
+    let all = golden.read == Read::All;
+    Trial {
+        outcome,
+        decision: shift.is_some().then_some(decision),
+        any_token_change: all.then(|| tokens(logits) != golden.tokens),
+        shift,
+    }
+}
+
+/// Whether two arrays hold the same bits. All NaN count as one: their payloads differ by platform.
+fn same(a: &Array2<f32>, b: &Array2<f32>) -> bool {
+    let equal = |(x, y): (&f32, &f32)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
+    a.dim() == b.dim() && a.iter().zip(b).all(equal)
+}

@@ -1,0 +1,151 @@
+//! What every stage of the work shares: the subject, the clock, the limits and the progress bar.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use certify::claim::{Decision, Deployed};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use reports::model::LimitHit;
+
+use crate::input::Sample;
+use crate::plan::{LARGE, Plan};
+
+/// The subject of an analysis.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The request.
+    pub plan: &'a Plan,
+    /// The deployed program.
+    pub deployed: Deployed<'a>,
+    /// The samples.
+    pub samples: &'a [Sample],
+    /// Ternary and other weights of the linear layers.
+    pub weights: u64,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Context<'_> {
+    /// Whether the model is so large that defaults shrink and samples go one after another.
+    #[must_use]
+    pub fn large(&self) -> bool {
+        self.weights > LARGE
+    }
+
+    /// Runs a function on every sample, in parallel for small models, and gives the results in order.
+    ///
+    /// Samples that the time limit leaves no time for give `None`.
+    pub fn each<T: Send>(
+        &self,
+        stage: &Stage,
+        run: impl Fn(usize, &Sample) -> T + Sync,
+    ) -> Vec<Option<T>> {
+        use rayon::prelude::*;
+        let one = |(index, sample): (usize, &Sample)| {
+            let result = (!self.clock.over()).then(|| run(index, sample));
+            stage.step();
+            result
+        };
+        if self.large() {
+            self.samples.iter().enumerate().map(one).collect()
+        } else {
+            self.samples.par_iter().enumerate().map(one).collect()
+        }
+    }
+}
+
+/// The decision that a sample must keep.
+#[must_use]
+pub(super) fn decision(sample: &Sample, prediction: usize) -> Decision {
+    let winner = sample.label.map_or(prediction, |label| label as usize);
+    Decision { winner, classes: sample.classes.clone() }
+}
+
+/// The clock of a run, and the limits that were hit.
+#[derive(Debug)]
+pub struct Clock {
+    begun: Instant,
+    limit: Option<Duration>,
+    hits: Mutex<Vec<LimitHit>>,
+    show: bool,
+}
+
+impl Clock {
+    /// Starts the clock.
+    #[must_use]
+    pub fn start(begun: Instant, limit: Option<Duration>, show: bool) -> Self {
+        Self { begun, limit, hits: Mutex::new(Vec::new()), show }
+    }
+
+    /// Whether the time limit has passed.
+    #[must_use]
+    pub fn over(&self) -> bool {
+        self.limit.is_some_and(|limit| self.begun.elapsed() >= limit)
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Records that a limit cut something.
+    pub fn hit(&self, limit: &str, what: impl Into<String>) {
+        let hit = LimitHit { limit: limit.into(), what: what.into() };
+        let mut hits = self.hits.lock().expect("no holder of the list panics");
+        if !hits.contains(&hit) {
+            hits.push(hit);
+        }
+    }
+
+    /// Records how many of the results of a stage the time limit left out.
+    pub fn count_missing<T>(&self, stage: &str, results: &[Option<T>]) {
+        let missing = results.iter().filter(|result| result.is_none()).count();
+        if missing > 0 {
+            self.hit("time-limit", format!("{stage}: {missing} of {} samples", results.len()));
+        }
+    }
+
+    /// The limits that were hit, in the order of the stages.
+    #[must_use]
+    pub fn hits(&self) -> Vec<LimitHit> {
+        self.hits.lock().expect("no holder of the list panics").clone()
+    }
+
+    /// A stage with a progress bar of `steps`.
+    #[must_use]
+    pub fn stage(&self, name: &'static str, steps: u64) -> Stage {
+        let bar = ProgressBar::new(steps);
+        if !self.show {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let style = ProgressStyle::with_template("{msg:<28} [{bar:32}] {pos}/{len} {eta}");
+        bar.set_style(style.expect("a valid template").progress_chars("=> "));
+        bar.set_message(name);
+        Stage { bar }
+    }
+}
+
+/// One stage of the work; its bar vanishes with it.
+#[derive(Debug)]
+pub struct Stage {
+    bar: ProgressBar,
+}
+
+impl Stage {
+    /// One step is done.
+    pub fn step(&self) {
+        self.bar.inc(1);
+    }
+
+    /// So many steps are done.
+    pub fn at(&self, steps: u64) {
+        self.bar.set_position(steps);
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,136 @@
+//! The fault campaign of an analysis: which targets, how many trials, and what came of them.
+
+use engine::formats::Loaded;
+use engine::model::KvKind;
+use engine::walk::Read;
+use faults::{
+    Campaign, CampaignError, Input, Plan as CampaignPlan, Sample as FaultSample, SampleError,
+    Tally, Target, UnusedCode, run,
+};
+
+use super::context::Context;
+use crate::cli::UnusedArg;
+use crate::failure::Failure;
+use crate::input::{Content, Sample, Samples};
+
+/// Trials by default, over all targets, for models of either size.
+const TRIALS: (u64, u64) = (8000, 100);
+/// How many of the worst trials are reported.
+const WORST: usize = 20;
+
+/// A finished campaign, or a prefix of one.
+#[derive(Debug)]
+pub struct Campaigned {
+    /// The plan.
+    pub plan: CampaignPlan,
+    /// What came of the trials.
+    pub tally: Tally,
+    /// The clean decisions of the worst trials, in their order.
+    pub worst_before: Vec<u32>,
+}
+
+/// Trials over all targets.
+pub(crate) fn trials(context: &Context) -> u64 {
+    context.plan.faults.unwrap_or(if context.large() { TRIALS.1 } else { TRIALS.0 })
+}
+
+/// Every target that the samples read; of the storage types all for small models.
+fn targets(context: &Context) -> Vec<Target> {
+    let model = context.deployed.model;
+    let ids = context.samples.iter().any(|sample| matches!(sample.content, Content::Ids(_)));
+    let mut targets = vec![Target::WeightCode, Target::WeightScale, Target::Norm];
+    let ternary = context.weights > 0;
+    if !ternary {
+        targets.drain(..2);
+    }
+    if ids || model.config.tied {
+        targets.push(Target::Embedding);
+    }
+    if !model.config.tied {
+        targets.push(Target::LmHead);
+    }
+    if context.large() {
+        targets.push(Target::of_kv(context.deployed.kv));
+    } else {
+        let kinds = [KvKind::F32, KvKind::F16, KvKind::Int8, KvKind::OneBit];
+        targets.extend(kinds.map(Target::of_kv));
+    }
+    targets
+}
+
+/// The policy for the unused code: what the user said, else what is deployed.
+pub(crate) fn unused_code(plan: Option<UnusedArg>) -> UnusedCode {
+    match plan {
+        None | Some(UnusedArg::Deployed) => UnusedCode::Deployed,
+        Some(UnusedArg::Zero) => UnusedCode::Zero,
+        Some(UnusedArg::Detect) => UnusedCode::Detect,
+    }
+}
+
+/// A sample as the campaign takes it.
+pub(crate) fn fault_sample(sample: &Sample) -> FaultSample {
+    let classes: Vec<u32> = sample.classes.iter().map(|&class| class as u32).collect();
+    let input = match &sample.content {
+        Content::Ids(ids) => Input::Ids(ids.clone()),
+        Content::Embeddings(rows) => Input::Embedded(rows.clone()),
+    };
+    FaultSample { input, label: sample.label, classes: (!classes.is_empty()).then_some(classes) }
+}
+
+/// Runs the campaign; `None` if a limit left no room for it.
+///
+/// # Errors
+/// If the plan does not fit the model, or a clean run is not finite.
+pub(super) fn campaign(
+    context: &Context,
+    loaded: &Loaded,
+    samples: &Samples,
+) -> Result<Option<Campaigned>, Failure> {
+    if context.clock.over() {
+        context.clock.hit("time-limit", "fault trials: all");
+        return Ok(None);
+    }
+    if let Some(limit) = context.plan.max_memory {
+        let held = super::predict::current_memory().unwrap_or(0);
+        let wanted = held + super::predict::extra_memory(context);
+        if wanted > limit {
+            let what = format!("fault trials: they would take the process to {wanted} bytes");
+            context.clock.hit("max-memory", what);
+            return Ok(None);
+        }
+    }
+    let plan = CampaignPlan {
+        seed: context.plan.seed,
+        trials: trials(context),
+        flips: context.plan.flips as usize,
+        targets: targets(context),
+        unused: unused_code(context.plan.unused),
+        kv: context.deployed.kv,
+        confidence: context.plan.confidence,
+        positions: Read::All,
+        worst: WORST,
+    };
+    let identity = plan.identity(&loaded.manifest.digest, &samples.digest);
+    let inputs: Vec<FaultSample> = samples.samples.iter().map(fault_sample).collect();
+    let deployed = &context.deployed;
+    let campaign = Campaign::new(deployed.model, deployed.kernels, plan.clone(), identity, &inputs)
+        .map_err(refusal)?;
+    let stage = context.clock.stage("fault trials", plan.trials);
+    let tally = run(&campaign, &|done| stage.at(done), &|| context.clock.over());
+    if tally.trials < plan.trials {
+        let what = format!("fault trials: {} of {}", plan.trials - tally.trials, plan.trials);
+        context.clock.hit("time-limit", what);
+    }
+    let before = tally.worst.iter().map(|record| campaign.golden(record.target, record.sample));
+    let worst_before = before.map(|golden| golden.decision()).collect();
+    Ok(Some(Campaigned { plan, tally, worst_before }))
+}
+
+fn refusal(error: CampaignError) -> Failure {
+    match error {
+        CampaignError::Sample { source: SampleError::NotFinite, .. } => {
+            Failure::refused(error).help("another --kv storage type, or --no-faults")
+        }
+        _ => Failure::usage(error),
+    }
+}

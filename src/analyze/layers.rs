@@ -1,0 +1,118 @@
+//! Layer by layer: certified radii of the stream, local Lipschitz bounds, and where bounds grow.
+
+use certify::claim::prove;
+use certify::interval::{Boxes, Diverged, Interval, Width};
+use certify::lipschitz::{Lipschitz, of_layer};
+use certify::radius::search;
+use engine::walk::{self, Read};
+
+use super::context::Context;
+use super::verdicts::{Clean, margin_of, rms, settings};
+
+/// What one sample says of the layers.
+#[derive(Clone, Debug)]
+pub struct SampleLayers {
+    /// Certified radius of the stream that enters each layer; 0 where none was proven.
+    pub radii: Vec<f64>,
+    /// Root mean square of the stream that enters each layer.
+    pub rms: Vec<f64>,
+    /// Largest width of the box at epsilon that enters each layer, and behind them the last.
+    pub widths: Vec<Option<f64>>,
+    /// Local Lipschitz bounds on the boxes that epsilon reaches.
+    pub lipschitz: Vec<Option<Lipschitz>>,
+    /// Widths behind every step at epsilon.
+    pub growth: Vec<Width>,
+    /// Where the box at epsilon was lost.
+    pub diverged: Option<Diverged>,
+}
+
+/// Layers of every sample whose clean decision holds.
+pub(super) fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLayers>> {
+    let stage = context.clock.stage("layers", context.samples.len() as u64);
+    let results = context.each(&stage, |index, sample| {
+        if !clean[index].holds() {
+            return None;
+        }
+        let embedded = sample.embedded(context.deployed.model);
+        let streams = context.deployed.streams(&embedded);
+        let (widths, lipschitz) = responses(context, &embedded);
+        let (growth, diverged) = growth(context, &embedded);
+        Some(SampleLayers {
+            radii: radii(context, &streams, &clean[index]),
+            rms: streams[..streams.len() - 1].iter().map(rms).collect(),
+            widths,
+            lipschitz,
+            growth,
+            diverged,
+        })
+    });
+    context.clock.count_missing("layers", &results);
+    results.into_iter().map(Option::flatten).collect()
+}
+
+/// From the last layer to the first: a radius, searched from where the layer behind ended.
+///
+/// Once a layer has radius 0 the layers before it are not searched: 0 is what is proven for them.
+fn radii(context: &Context, streams: &[ndarray::Array2<f32>], clean: &Clean) -> Vec<f64> {
+    let count = streams.len() - 1;
+    let claim = [margin_of(&clean.decision, 0)];
+    let mut radii = vec![0.0; count];
+    let mut start = 1e-3;
+    for index in (0..count).rev() {
+        let stream = &streams[index];
+        let all = 0..stream.nrows();
+        let radius = search(settings(context, start, rms(stream)), |epsilon| {
+            let boxes = Boxes::ball(stream, epsilon, &all);
+            !context.clock.over()
+                && prove(&context.deployed, &boxes, index, Read::Last, &claim).certifies()
+        });
+        radii[index] = radius;
+        if radius == 0.0 {
+            break;
+        }
+        start = radius / 8.0;
+    }
+    radii
+}
+
+/// The box at epsilon through every layer, with its local Lipschitz bounds.
+fn responses(
+    context: &Context,
+    embedded: &ndarray::Array2<f32>,
+) -> (Vec<Option<f64>>, Vec<Option<Lipschitz>>) {
+    let deployed = &context.deployed;
+    let count = deployed.model.layers.len();
+    let mut boxes = Boxes::ball(embedded, context.plan.epsilon, &(0..embedded.nrows()));
+    let mut widths = vec![None; count + 1];
+    let mut bounds = vec![None; count];
+    for index in 0..count {
+        widths[index] = Some(widest(&boxes));
+        let Ok((bound, leaving)) =
+            of_layer(deployed.kernels, deployed.model, deployed.kv, index, &boxes)
+        else {
+            return (widths, bounds);
+        };
+        bounds[index] =
+            Some(bound).filter(|bound| bound.bound.is_finite() && bound.slack.is_finite());
+        boxes = leaving;
+    }
+    widths[count] = Some(widest(&boxes));
+    (widths, bounds)
+}
+
+fn widest(boxes: &Boxes) -> f64 {
+    let widths = boxes.widths();
+    f64::from(
+        widths.iter().copied().fold(0.0, |most, width| if width > most { width } else { most }),
+    )
+}
+
+/// The widths behind every step of the walk at epsilon.
+fn growth(context: &Context, embedded: &ndarray::Array2<f32>) -> (Vec<Width>, Option<Diverged>) {
+    let deployed = &context.deployed;
+    let mut domain = Interval::new(deployed.kernels, deployed.model, deployed.kv, Vec::new());
+    domain.trace();
+    let boxes = Boxes::ball(embedded, context.plan.epsilon, &(0..embedded.nrows()));
+    walk::run(&mut domain, deployed.model, &boxes, 0, 0, Read::Last);
+    (domain.traced().to_vec(), domain.diverged())
+}

@@ -1,0 +1,117 @@
+//! What a run will take: from the size of the files, and from one timed pass of each kind.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use certify::claim::prove;
+use certify::interval::Boxes;
+use engine::walk::Read;
+
+use super::context::Context;
+use super::verdicts::attack_budget;
+use crate::failure::Failure;
+use crate::plan::Plan;
+use crate::source::Origin;
+
+/// Refuses a model whose files alone exceed the memory that may be used.
+///
+/// # Errors
+/// If they do (exit 4).
+pub(super) fn refuse_by_size(origin: &Origin, plan: &Plan) -> Result<(), Failure> {
+    let (Some(limit), Some(bytes)) = (plan.max_memory, origin.source.tensor_bytes()) else {
+        return Ok(());
+    };
+    if bytes > limit {
+        let what = format!("the weights take {bytes} bytes, --max-memory allows {limit}");
+        return Err(Failure::incomplete(what).help("a larger --max-memory"));
+    }
+    Ok(())
+}
+
+/// The peak memory of this process in bytes, where the platform tells.
+pub(super) fn peak_memory() -> Option<u64> {
+    memory_line("VmHWM:")
+}
+
+/// The memory of this process now.
+pub(super) fn current_memory() -> Option<u64> {
+    memory_line("VmRSS:")
+}
+
+fn memory_line(key: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// What a stage is expected to take.
+struct Expected {
+    stage: &'static str,
+    seconds: f64,
+}
+
+/// Prints what the run will take, and starts nothing.
+///
+/// # Errors
+/// None; the signature is that of a verb.
+pub(super) fn show(context: &Context) -> Result<(), Failure> {
+    let stages = expected(context);
+    println!("Expected on this machine with {} threads:", rayon::current_num_threads());
+    for Expected { stage, seconds } in &stages {
+        println!("  {stage:<26} {seconds:>10.1} s");
+    }
+    let total: f64 = stages.iter().map(|stage| stage.seconds).sum();
+    println!("  {:<26} {total:>10.1} s", "all");
+    let held = peak_memory().unwrap_or(0) + extra_memory(context);
+    println!("  {:<26} {:>10.0} MB", "memory", held as f64 / 1e6);
+    Ok(())
+}
+
+/// Bytes that the stages will hold beside the model: streams, logits and boxes of the samples.
+pub(super) fn extra_memory(context: &Context) -> u64 {
+    let config = &context.deployed.model.config;
+    let tokens: u64 = context.samples.iter().map(|sample| sample.tokens() as u64).sum();
+    let most = context.samples.iter().map(|sample| sample.tokens() as u64).max().unwrap_or(0);
+    let streams = (config.layers as u64 + 1) * config.hidden as u64 * 4;
+    let logits = config.vocabulary as u64 * 4;
+    let at_once = if context.large() { 1 } else { rayon::current_num_threads() as u64 };
+    // Faults keep streams and logits of every sample; a pass over boxes holds a few rows in f64.
+    let kept = if context.plan.inject { tokens * (streams + logits) } else { 0 };
+    kept + at_once * most * (streams + 3 * logits + 64 * config.ffn as u64)
+}
+
+/// The stages with their times, from one inference and one pass over boxes of the first sample.
+fn expected(context: &Context) -> Vec<Expected> {
+    let plan = context.plan;
+    let model = context.deployed.model;
+    let x = context.samples[0].embedded(model);
+    let begun = Instant::now();
+    black_box(context.deployed.logits(&x, 0, Read::Last));
+    let exact = begun.elapsed().as_secs_f64();
+    let boxes = Boxes::ball(&x, plan.epsilon, &(0..x.nrows()));
+    let begun = Instant::now();
+    black_box(prove(&context.deployed, &boxes, 0, Read::Last, &[]));
+    let set = begun.elapsed().as_secs_f64();
+    let spread = if context.large() { 1.0 } else { rayon::current_num_threads() as f64 };
+    let samples = context.samples.len() as f64 / spread;
+    let layers = model.layers.len() as f64;
+    let (search, deep) = if context.large() { (8.0, 4.0) } else { (14.0, layers) };
+    let bounded = if context.large() { 4.0 } else { layers };
+    let mut stages = vec![Expected { stage: "clean decisions", seconds: samples * exact }];
+    let mut add = |stage, seconds| stages.push(Expected { stage, seconds });
+    if plan.certify {
+        add("bounds at epsilon", samples * set);
+        add("certified radii", samples * search * set);
+        let budget = f64::from(attack_budget(context));
+        let backward = if context.large() { 20.0 * exact } else { 0.0 };
+        add("attack radii", samples * (budget * exact + backward));
+        add("layers", samples * (search * deep * set / 2.0 + 3.0 * set));
+    }
+    if plan.inject {
+        let trials = super::faults::trials(context) as f64 * 6.0 / spread;
+        add("fault trials", trials * exact * 0.6 + samples * exact);
+        add("bounds under any flip", samples * 14.0 * bounded * set);
+    }
+    stages
+}

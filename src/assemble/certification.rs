@@ -1,0 +1,217 @@
+//! Verdicts, radii and layers in the words of the contract.
+
+use reports::model as out;
+use reports::model::finite;
+
+use super::growth::{first_lost, growth, step_name};
+use super::{largest, median, number, scope};
+use crate::analyze::{AtEpsilon, Attacked, Certified, Clean, Context, SampleLayers};
+
+pub(super) fn certification(
+    context: &Context,
+    clean: &[Clean],
+    found: &Certified,
+) -> out::Certification {
+    let plan = context.plan;
+    let samples: Vec<out::Sample> =
+        (0..clean.len()).map(|index| sample(context, index, &clean[index], found)).collect();
+    let count = |verdict| samples.iter().filter(|s| s.verdict == verdict).count() as u64;
+    let labelled = samples.iter().filter(|s| s.label.is_some()).count() as u64;
+    let share = |holds: &dyn Fn(&&out::Sample) -> bool| {
+        let hits = samples.iter().filter(|s| s.label.is_some()).filter(holds).count();
+        (labelled > 0).then(|| hits as f64 / labelled as f64)
+    };
+    let layers = layers(context, &found.layers);
+    let radii = || samples.iter().map(|s| s.certified_radius);
+    out::Certification {
+        epsilon: plan.epsilon_text.clone(),
+        epsilon_value: plan.epsilon,
+        norm: out::Norm::Linf,
+        scope: scope(plan),
+        method: out::Method::IntervalBoundPropagation,
+        labelled,
+        unlabelled: samples.len() as u64 - labelled,
+        clean_acc: share(&|s| s.correct == Some(true)),
+        cert_acc: share(&|s| s.verdict == out::Verdict::Certified),
+        certified: count(out::Verdict::Certified),
+        falsified: count(out::Verdict::Falsified),
+        unknown: count(out::Verdict::Unknown),
+        largest_certified_epsilon: largest(radii()).unwrap_or(0.0),
+        median_certified_radius: median(radii().collect()).unwrap_or(0.0),
+        median_attack_radius: median(samples.iter().filter_map(|s| s.attack_radius).collect()),
+        deepest_certified_suffix: deepest(&layers, plan.epsilon),
+        first_lost_layer: first_lost(plan.epsilon, &found.layers),
+        next_token: next_token(&samples),
+        curve: curve(plan.epsilon, &samples, found),
+        growth: growth(&found.layers),
+        samples,
+        layers,
+    }
+}
+
+fn sample(context: &Context, index: usize, clean: &Clean, found: &Certified) -> out::Sample {
+    let epsilon = context.plan.epsilon;
+    let at = found.verdicts.get(index).and_then(Option::as_ref);
+    let attack = found.attacks.get(index).and_then(Option::as_ref).and_then(Option::as_ref);
+    let radius = found.radii.get(index).copied().flatten().unwrap_or(0.0);
+    let certified = clean.holds() && at.is_some_and(|at| at.certified);
+    let radius = if certified && radius < epsilon { epsilon } else { radius };
+    let fallen = attack.filter(|attack| attack.radius <= epsilon);
+    assert!(!(certified && fallen.is_some()), "sample {index} is certified and has a witness");
+    assert!(attack.is_none_or(|a| a.radius >= radius), "sample {index}: witness inside its radius");
+    let verdict = match (clean.holds(), certified, fallen) {
+        (false, _, _) | (_, _, Some(_)) => out::Verdict::Falsified,
+        (true, true, None) => out::Verdict::Certified,
+        (true, false, None) => out::Verdict::Unknown,
+    };
+    let margin = at.and_then(|at| at.margin);
+    let label = context.samples[index].label;
+    out::Sample {
+        index: index as u64,
+        label,
+        prediction: number(clean.prediction),
+        correct: clean.correct,
+        verdict,
+        why: why(clean, at, verdict),
+        margin: finite(clean.margin),
+        margin_lower_bound: margin,
+        certified_radius: if clean.holds() { radius } else { 0.0 },
+        attack_radius: if clean.holds() { attack.map(|a| a.radius) } else { Some(0.0) },
+        runtime_slack: margin.filter(|_| certified).map(|margin| margin / 2.0),
+        positions: at
+            .and_then(|at| at.positions)
+            .map(|(certified, total)| out::PositionCount { certified, total }),
+        witness: witness(clean, fallen, verdict),
+    }
+}
+
+fn witness(
+    clean: &Clean,
+    fallen: Option<&Attacked>,
+    verdict: out::Verdict,
+) -> Option<out::Witness> {
+    if verdict != out::Verdict::Falsified {
+        return None;
+    }
+    if !clean.holds() {
+        let prediction = number(clean.prediction);
+        return Some(out::Witness { kind: out::WitnessKind::Clean, epsilon: 0.0, prediction });
+    }
+    fallen.map(|fallen| out::Witness {
+        kind: match fallen.witness.kind {
+            "random-point" => out::WitnessKind::Random,
+            "random-corner" | "greedy-flips" => out::WitnessKind::Corner,
+            _ => out::WitnessKind::Gradient,
+        },
+        epsilon: fallen.radius,
+        prediction: number(predicted(clean, fallen)),
+    })
+}
+
+/// The token that wins on a witness: the attack speaks of an index into the sorted classes.
+fn predicted(clean: &Clean, fallen: &Attacked) -> usize {
+    let mut classes = clean.decision.classes.clone();
+    classes.sort_unstable();
+    let index = fallen.witness.prediction.unwrap_or(0);
+    classes.get(index).copied().unwrap_or(index)
+}
+
+fn why(clean: &Clean, at: Option<&AtEpsilon>, verdict: out::Verdict) -> Option<String> {
+    match verdict {
+        out::Verdict::Certified => None,
+        out::Verdict::Falsified if !clean.holds() => Some("wrong on the clean input".into()),
+        out::Verdict::Falsified => Some("an attack inside the ball changes the decision".into()),
+        out::Verdict::Unknown => Some(match at {
+            None => "the time limit came first".into(),
+            Some(AtEpsilon { diverged: Some(diverged), .. }) => format!(
+                "the bound was lost at layer {}, step {}",
+                diverged.site.layer,
+                step_name(diverged.site.step)
+            ),
+            Some(_) => "the bounds of the two best logits overlap".into(),
+        }),
+    }
+}
+
+fn next_token(samples: &[out::Sample]) -> Option<out::NextToken> {
+    let counts: Vec<out::PositionCount> = samples.iter().filter_map(|s| s.positions).collect();
+    let positions: u64 = counts.iter().map(|count| count.total).sum();
+    let certified: u64 = counts.iter().map(|count| count.certified).sum();
+    (positions > 0)
+        .then(|| out::NextToken { positions, certified_share: certified as f64 / positions as f64 })
+}
+
+/// Where the curve is drawn: eight points a decade, and epsilon itself.
+fn curve(epsilon: f64, samples: &[out::Sample], found: &Certified) -> Vec<out::CurvePoint> {
+    const DECADE: [f64; 8] = [1.0, 1.3, 1.8, 2.4, 3.2, 4.2, 5.6, 7.5];
+    let mut points: Vec<f64> = (-8..1)
+        .flat_map(|power: i32| {
+            let unit: f64 = format!("1e{power}").parse().expect("a power of ten");
+            DECADE.map(|digit| digit * unit)
+        })
+        .chain([epsilon])
+        .collect();
+    points.sort_by(f64::total_cmp);
+    points.dedup();
+    let any_label = samples.iter().any(|s| s.label.is_some());
+    let counted: Vec<&out::Sample> =
+        samples.iter().filter(|s| !any_label || s.label.is_some()).collect();
+    let share = |hits: usize| hits as f64 / counted.len() as f64;
+    let attacked = found.attacks.iter().all(Option::is_some) && !found.attacks.is_empty();
+    points
+        .into_iter()
+        .map(|epsilon| {
+            let holds =
+                |s: &&&out::Sample| s.correct != Some(false) && s.certified_radius >= epsilon;
+            let stands = |s: &&&out::Sample| s.attack_radius.is_none_or(|radius| radius > epsilon);
+            out::CurvePoint {
+                epsilon,
+                certified_acc: share(counted.iter().filter(holds).count()),
+                attacked_acc: attacked.then(|| share(counted.iter().filter(stands).count())),
+            }
+        })
+        .collect()
+}
+
+/// How many of the last layers hold at epsilon on every sample that is right.
+fn deepest(layers: &[out::Layer], epsilon: f64) -> Option<u32> {
+    let holding = layers.iter().rev().take_while(|layer| layer.certified_radius >= epsilon);
+    (!layers.is_empty()).then(|| number(holding.count()))
+}
+
+fn layers(context: &Context, found: &[Option<SampleLayers>]) -> Vec<out::Layer> {
+    let known: Vec<&SampleLayers> = found.iter().flatten().collect();
+    if known.is_empty() {
+        return Vec::new();
+    }
+    (0..context.deployed.model.layers.len()).map(|index| layer(index, &known)).collect()
+}
+
+fn layer(index: usize, known: &[&SampleLayers]) -> out::Layer {
+    let radii: Vec<f64> = known.iter().map(|sample| sample.radii[index]).collect();
+    let least = radii.iter().copied().fold(f64::INFINITY, |a, b| if b < a { b } else { a });
+    let stream_rms = median(known.iter().map(|sample| sample.rms[index]).collect());
+    let stream_rms = stream_rms.unwrap_or(0.0);
+    // A pair holds on all boxes if each of its numbers is the largest.
+    let all = |pick: &dyn Fn(&SampleLayers) -> Option<f64>| {
+        let values: Option<Vec<f64>> = known.iter().map(|sample| pick(sample)).collect();
+        values.and_then(|values| largest(values.into_iter())).and_then(finite)
+    };
+    let bound = all(&|sample| sample.lipschitz[index].map(|pair| pair.bound));
+    let slack = all(&|sample| sample.lipschitz[index].map(|pair| pair.slack));
+    let width_in = all(&|sample| sample.widths[index]);
+    let width_out = all(&|sample| sample.widths[index + 1]);
+    let lost = bound.is_none() || slack.is_none() || width_in.is_none() || width_out.is_none();
+    out::Layer {
+        index: number(index),
+        certified_radius: least,
+        certified_radius_median: median(radii).unwrap_or(0.0),
+        certified_radius_rel: if stream_rms > 0.0 { least / stream_rms } else { 0.0 },
+        stream_rms,
+        lipschitz_bound: bound,
+        lipschitz_slack: slack,
+        width_in,
+        width_out,
+        reason: lost.then(|| "the bound at epsilon is lost before or in this layer".into()),
+    }
+}

@@ -1,0 +1,158 @@
+//! Outcomes of faults, and bounds on them, in the words of the contract.
+
+use faults::{Outcome, Rate, Summary, Target};
+use reports::model as out;
+use reports::model::finite;
+
+use super::{number, unused};
+use crate::analyze::{Campaigned, LayerBound};
+use crate::plan::Plan;
+
+pub(super) fn faults(
+    plan: &Plan,
+    campaigned: &Campaigned,
+    bounds: Option<&[LayerBound]>,
+) -> out::Faults {
+    let tally = &campaigned.tally;
+    let confidence = plan.confidence;
+    out::Faults {
+        seed: plan.seed,
+        trials: tally.trials,
+        flips: plan.flips,
+        confidence,
+        unused_code: unused(plan),
+        kv: super::kv(plan),
+        targets: tally.targets.iter().map(|(&t, s)| target(t, s, confidence)).collect(),
+        layers: tally.layers.iter().map(|(&key, s)| layer(key, s, confidence)).collect(),
+        bits: tally.bits.iter().map(|(&key, s)| bit(key, s, confidence)).collect(),
+        worst: worst(campaigned),
+        bounds: bounds.unwrap_or_default().iter().enumerate().map(bound).collect(),
+    }
+}
+
+fn word(target: Target) -> out::FaultTarget {
+    match target {
+        Target::WeightCode => out::FaultTarget::WeightCode,
+        Target::WeightScale => out::FaultTarget::WeightScale,
+        Target::Norm => out::FaultTarget::Norm,
+        Target::Embedding => out::FaultTarget::Embedding,
+        Target::LmHead => out::FaultTarget::LmHead,
+        Target::KvF32 => out::FaultTarget::KvF32,
+        Target::KvF16 => out::FaultTarget::KvF16,
+        Target::KvInt8 => out::FaultTarget::KvInt8,
+        Target::KvOneBit => out::FaultTarget::Kv1bit,
+    }
+}
+
+/// The share, where anything was tried, and the ends of its interval.
+fn rate(rate: Rate, trials: u64) -> (Option<f64>, f64, f64) {
+    ((trials > 0).then_some(rate.share), rate.interval.low, rate.interval.high)
+}
+
+fn target(target: Target, summary: &Summary, confidence: f64) -> out::Target {
+    let (sdc_rate, sdc_rate_low, sdc_rate_high) =
+        rate(summary.sdc_rate(confidence), summary.trials);
+    let (due_rate, due_rate_low, due_rate_high) =
+        rate(summary.due_rate(confidence), summary.trials);
+    let mean = |sum| summary.mean(sum).and_then(finite);
+    out::Target {
+        target: word(target),
+        trials: summary.trials,
+        masked: summary.masked,
+        identical: summary.identical,
+        sdc: summary.sdc,
+        due: summary.due,
+        sdc_rate,
+        sdc_rate_low,
+        sdc_rate_high,
+        due_rate,
+        due_rate_low,
+        due_rate_high,
+        any_token_changes: summary.token_changes,
+        mean_kl: mean(summary.kl_sum),
+        max_kl: (summary.shifted > 0).then_some(summary.kl_max).and_then(finite),
+        mean_nll_change: mean(summary.nll_change_sum),
+        mean_margin_loss: mean(summary.margin_loss_sum),
+    }
+}
+
+fn layer(
+    (target, layer): (Target, Option<usize>),
+    summary: &Summary,
+    confidence: f64,
+) -> out::LayerRate {
+    let (sdc_rate, sdc_rate_low, sdc_rate_high) =
+        rate(summary.sdc_rate(confidence), summary.trials);
+    out::LayerRate {
+        layer: layer.map(number),
+        target: word(target),
+        trials: summary.trials,
+        masked: summary.masked,
+        sdc: summary.sdc,
+        due: summary.due,
+        sdc_rate,
+        sdc_rate_low,
+        sdc_rate_high,
+    }
+}
+
+fn bit((target, bit): (Target, u8), summary: &Summary, confidence: f64) -> out::BitRate {
+    let (sdc_rate, sdc_rate_low, sdc_rate_high) =
+        rate(summary.sdc_rate(confidence), summary.trials);
+    out::BitRate {
+        target: word(target),
+        bit: bit.into(),
+        trials: summary.trials,
+        masked: summary.masked,
+        sdc: summary.sdc,
+        due: summary.due,
+        sdc_rate,
+        sdc_rate_low,
+        sdc_rate_high,
+    }
+}
+
+fn worst(campaigned: &Campaigned) -> Vec<out::Worst> {
+    let records = campaigned.tally.worst.iter().zip(&campaigned.worst_before).enumerate();
+    records
+        .map(|(rank, (record, &before))| {
+            let shift = record.trial.shift;
+            let first = record.fault.flips().next().expect("a trial flips at least one bit");
+            out::Worst {
+                rank: number(rank + 1),
+                address: first.to_string(),
+                target: word(record.target),
+                sample: record.sample as u64,
+                outcome: match record.trial.outcome {
+                    Outcome::Masked { .. } => out::Outcome::Masked,
+                    Outcome::Sdc => out::Outcome::Sdc,
+                    Outcome::Due(_) => out::Outcome::Due,
+                },
+                max_logit_change: shift.and_then(|shift| finite(shift.max_logit_change)),
+                margin_loss: shift.and_then(|shift| finite(shift.margin_loss)),
+                kl: shift.and_then(|shift| finite(shift.kl_divergence)),
+                prediction_before: before,
+                prediction_after: record.trial.decision,
+            }
+        })
+        .collect()
+}
+
+fn bound((index, bound): (usize, &LayerBound)) -> out::Bound {
+    let change = bound.change.and_then(finite);
+    let missing = || "there are no ternary weights to flip in this layer".to_owned();
+    out::Bound {
+        layer: number(index),
+        flips: 1,
+        logit_change_bound: change,
+        proven_masked_share: match bound.pairs {
+            0 => 0.0,
+            pairs => bound.proven as f64 / pairs as f64,
+        },
+        pairs: bound.pairs,
+        reason: match change {
+            Some(_) => None,
+            None => Some(bound.reason.clone().unwrap_or_else(missing)),
+        },
+    }
+}

@@ -1,0 +1,147 @@
+//! Painted inputs for every entry of a kernel table.
+//!
+//! The paint has period 251, so that swapped blocks cannot cancel out, and covers every byte: the
+//! unused code, -128 and widths of 255 are among the operands.
+
+use engine::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, scalar};
+
+/// Widths on both sides of every lane and unrolling boundary.
+const WIDTHS: [usize; 11] = [1, 2, 15, 16, 17, 31, 33, 64, 127, 257, 1000];
+const BLOCKS: [usize; 7] = [1, 2, 3, 8, 9, 21, 160];
+const TOKENS: [usize; 7] = [1, 2, 3, 4, 5, 8, 17];
+
+/// The entries of a table, each as a function to the bits of its results.
+type Entry = (&'static str, fn(&Kernels) -> Vec<u32>);
+
+const ENTRIES: [Entry; 12] = [
+    ("ternary", ternary),
+    ("spread", spread),
+    ("dot", dot),
+    ("dot_rows", dot_rows),
+    ("weighted_sum", weighted_sum),
+    ("rms_norm", rms_norm),
+    ("absmax", absmax),
+    ("codes", codes),
+    ("softmax", softmax),
+    ("relu2_gate", |table| gate(table.relu2_gate)),
+    ("silu_gate", |table| gate(table.silu_gate)),
+    ("widen_bf16", widen_bf16),
+];
+
+/// The entries in which a table differs from the portable one.
+pub(super) fn differing(table: &Kernels) -> Vec<&'static str> {
+    let differs = |(_, run): &&Entry| run(table) != run(scalar());
+    ENTRIES.iter().filter(differs).map(|&(name, _)| name).collect()
+}
+
+fn paint(index: usize, salt: usize) -> u8 {
+    (((index + salt) % 251) * 37 % 256) as u8
+}
+
+fn bytes(len: usize, salt: usize) -> Vec<u8> {
+    (0..len).map(|index| paint(index, salt)).collect()
+}
+
+fn floats(len: usize, salt: usize) -> Vec<f32> {
+    (0..len).map(|index| (f32::from(paint(index, salt)) - 127.0) / 17.0).collect()
+}
+
+fn bits(values: &[f32]) -> impl Iterator<Item = u32> {
+    values.iter().map(|value| value.to_bits())
+}
+
+/// The results of `run(width, out)` over all widths.
+fn over_widths(run: impl Fn(usize, &mut [f32])) -> Vec<u32> {
+    let mut all = Vec::new();
+    for width in WIDTHS {
+        let mut out = floats(width, 211);
+        run(width, &mut out);
+        all.extend(bits(&out));
+    }
+    all
+}
+
+/// The results of `run(group, operand bytes, results)` over all shapes of packed groups.
+fn over_groups(run: impl Fn(&[u8], &[u8], usize) -> Vec<i32>) -> Vec<u32> {
+    let mut all = Vec::new();
+    for blocks in BLOCKS {
+        for tokens in TOKENS {
+            let group = bytes(blocks * BLOCK_BYTES, blocks);
+            let operand = bytes(tokens * blocks * BLOCK_COLUMNS, tokens + 7);
+            all.extend(
+                run(&group, &operand, tokens * GROUP_ROWS).into_iter().map(|sum| sum as u32),
+            );
+        }
+    }
+    all
+}
+
+fn ternary(table: &Kernels) -> Vec<u32> {
+    over_groups(|group, operand, results| {
+        let codes: Vec<i8> = operand.iter().map(|&byte| byte as i8).collect();
+        let mut out = vec![0; results];
+        (table.ternary)(group, &codes, &mut out);
+        out
+    })
+}
+
+fn spread(table: &Kernels) -> Vec<u32> {
+    over_groups(|group, widths, results| {
+        let (mut plus, mut minus) = (vec![0; results], vec![0; results]);
+        (table.spread)(group, widths, &mut plus, &mut minus);
+        plus.extend(minus);
+        plus
+    })
+}
+
+fn dot(table: &Kernels) -> Vec<u32> {
+    over_widths(|width, out| out.fill((table.dot)(&floats(width, 3), &floats(width, 101))))
+}
+
+fn dot_rows(table: &Kernels) -> Vec<u32> {
+    over_widths(|width, out| {
+        let count = out.len();
+        (table.dot_rows)(&floats(width, 3), &floats(width * count, 57), out);
+    })
+}
+
+fn weighted_sum(table: &Kernels) -> Vec<u32> {
+    over_widths(|width, out| {
+        for count in [1, 3, 4, 9] {
+            (table.weighted_sum)(&floats(count, 9), &floats(width * count, 57), out);
+        }
+    })
+}
+
+fn rms_norm(table: &Kernels) -> Vec<u32> {
+    over_widths(|width, out| (table.rms_norm)(&floats(width, 3), &floats(width, 101), 1e-5, out))
+}
+
+fn absmax(table: &Kernels) -> Vec<u32> {
+    over_widths(|width, out| out.fill((table.absmax)(&floats(width, 3))))
+}
+
+fn codes(table: &Kernels) -> Vec<u32> {
+    let mut all = Vec::new();
+    for width in WIDTHS {
+        let mut codes = vec![0i8; width];
+        all.push((table.codes)(&floats(width, 3), 13.37, &mut codes) as u32);
+        all.extend(codes.iter().map(|&code| code as u32));
+    }
+    all
+}
+
+fn softmax(table: &Kernels) -> Vec<u32> {
+    over_widths(|_, out| (table.softmax)(out))
+}
+
+fn gate(kernel: fn(&[f32], &[f32], &mut [f32])) -> Vec<u32> {
+    over_widths(|width, out| kernel(&floats(width, 3), &floats(width, 101), out))
+}
+
+fn widen_bf16(table: &Kernels) -> Vec<u32> {
+    over_widths(|width, out| {
+        let halves: Vec<u16> = (0..width).map(|i| u16::from(paint(i, 5)) << 7).collect();
+        (table.widen_bf16)(&halves, out);
+    })
+}

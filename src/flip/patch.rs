@@ -1,0 +1,131 @@
+//! A copy of a checkpoint in which one stored bit is flipped, written whole or not at all.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use engine::formats::{EMBEDDING, HEAD, Loaded, TensorEntry, TensorKind, linear_name, norm_name};
+use engine::model::NormSlot;
+use faults::Address;
+
+use crate::failure::Failure;
+use crate::source::Origin;
+
+/// Copies a checkpoint to a new folder and flips the bit there.
+pub(super) fn write(
+    origin: &Origin,
+    loaded: &Loaded,
+    address: &Address,
+    folder: &Path,
+) -> Result<(), Failure> {
+    let (file, byte, bit) = place(loaded, address)?;
+    if folder.exists() {
+        return Err(Failure::output(format!("{}: it exists already", folder.display()))
+            .help("--write with the name of a new folder"));
+    }
+    let step = |error: std::io::Error| {
+        Failure::output(format!("{}: cannot be written: {error}", folder.display()))
+    };
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(step)?;
+    let aside = tempfile::Builder::new().prefix(".flip-").tempdir_in(parent).map_err(step)?;
+    match &origin.embedded {
+        Some(checkpoint) => checkpoint.write_to(aside.path()).map_err(step)?,
+        None => copy(&origin.path, aside.path()).map_err(step)?,
+    }
+    flip(&aside.path().join(file), byte, bit).map_err(step)?;
+    readable(aside.path()).map_err(step)?;
+    fs::rename(aside.path(), folder).map_err(step)
+}
+
+/// The files of a folder; not what lies deeper, which no loader reads.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if fs::metadata(entry.path())?.is_file() {
+            let target = to.join(entry.file_name());
+            fs::copy(entry.path(), &target)?;
+            let mut permissions = fs::metadata(&target)?.permissions();
+            #[expect(clippy::permissions_set_readonly_false, reason = "a fresh private copy")]
+            permissions.set_readonly(false);
+            fs::set_permissions(&target, permissions)?;
+        }
+    }
+    Ok(())
+}
+
+/// Temporary folders are private; a checkpoint is for everybody whom the umask allows.
+fn readable(folder: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
+    let _ = folder;
+    Ok(())
+}
+
+fn flip(file: &Path, byte: u64, bit: u8) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().read(true).write(true).open(file)?;
+    let mut stored = [0u8];
+    file.seek(SeekFrom::Start(byte))?;
+    file.read_exact(&mut stored)?;
+    stored[0] ^= 1 << bit;
+    file.seek(SeekFrom::Start(byte))?;
+    file.write_all(&stored)?;
+    file.sync_all()
+}
+
+/// The file, the byte in it and the bit of that byte.
+fn place(loaded: &Loaded, address: &Address) -> Result<(String, u64, u8), Failure> {
+    let entry = |name: String| {
+        loaded.manifest.entry(&name).ok_or_else(|| {
+            Failure::refused(format!("the checkpoint stores no tensor {name} of its own"))
+        })
+    };
+    match *address {
+        Address::Code { layer, slot, .. } => {
+            let entry = entry(format!("{}.weight", linear_name(layer, slot)))?;
+            if entry.kind != TensorKind::TernaryPacked {
+                return Err(Failure::refused(format!(
+                    "{}: its codes are not stored as bits of this file, only packed ones are",
+                    entry.name
+                ))
+                .help("a packed checkpoint"));
+            }
+            let place = address.physical(&loaded.model).map_err(Failure::usage)?;
+            let place = place.ok_or_else(|| Failure::bug("a code has a place"))?.place;
+            Ok((entry.file.clone(), entry.offset + place.byte as u64, place.bit))
+        }
+        Address::Scale { layer, slot, bit } => {
+            Ok(value(entry(format!("{}.weight_scale", linear_name(layer, slot)))?, 0, bit))
+        }
+        Address::Norm { layer, slot, index, bit } => {
+            Ok(value(entry(norm_name(layer, slot))?, index, bit))
+        }
+        Address::FinalNorm { index, bit } => {
+            Ok(value(entry(norm_name(0, NormSlot::Final))?, index, bit))
+        }
+        Address::Embedding { row, column, bit } => {
+            let columns = loaded.model.embedding.columns();
+            Ok(value(entry(EMBEDDING.into())?, row * columns + column, bit))
+        }
+        Address::Head { row, column, bit } => {
+            let columns = loaded.model.head.columns();
+            Ok(value(entry(HEAD.into())?, row * columns + column, bit))
+        }
+        Address::Kv { .. } => Err(Failure::usage("a bit of the key-value cache is in no file")
+            .help("an address of a weight, or no --write")),
+    }
+}
+
+/// The place of a bit of a stored little-endian value.
+fn value(entry: &TensorEntry, index: usize, bit: u8) -> (String, u64, u8) {
+    let values: usize = entry.shape.iter().product();
+    let size = entry.bytes / values as u64;
+    let byte = entry.offset + index as u64 * size + u64::from(bit / 8);
+    (entry.file.clone(), byte, bit % 8)
+}

@@ -1,0 +1,60 @@
+//! Files that are written whole or not at all: aside first, then renamed.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+
+/// Where a file will be written; checked before the work starts.
+///
+/// # Errors
+/// If the folder cannot be made or written to, or something else stands in the file's place.
+pub fn check(path: &Path) -> Result<(), Failure> {
+    let folder = folder_of(path);
+    let refuse = |why: String| {
+        Failure::output(format!("{}: cannot be written: {why}", path.display()))
+            .help("another place with -o FILE")
+    };
+    if path.is_dir() {
+        return Err(refuse("it is a folder".into()));
+    }
+    fs::create_dir_all(&folder).map_err(|error| refuse(error.to_string()))?;
+    tempfile::NamedTempFile::new_in(&folder).map_err(|error| refuse(error.to_string()))?;
+    Ok(())
+}
+
+/// Writes a file aside, then renames it into place.
+///
+/// # Errors
+/// If any step of that fails; nothing is then left behind.
+pub fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {
+    let step = |error: std::io::Error| {
+        Failure::output(format!("{}: cannot be written: {error}", path.display()))
+    };
+    let folder = folder_of(path);
+    let mut aside = tempfile::NamedTempFile::new_in(&folder).map_err(step)?;
+    aside.write_all(contents).map_err(step)?;
+    aside.as_file().sync_all().map_err(step)?;
+    readable(aside.as_file()).map_err(step)?;
+    aside.persist(path).map_err(|error| step(error.error))?;
+    Ok(())
+}
+
+/// Temporary files are private; a report is for everybody whom the umask allows.
+fn readable(file: &File) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    }
+    let _ = file;
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}

@@ -1,0 +1,58 @@
+//! Where models come from: a checkpoint folder, or one that comes with the program.
+
+use std::path::PathBuf;
+
+use engine::formats::{self, LoadOptions, Loaded, Source, UnusedCode};
+use fixtures::embedded::{self, Checkpoint};
+
+use crate::cli::UnusedArg;
+use crate::failure::Failure;
+
+/// The embedded model that is analysed when none is named.
+pub const DEFAULT: &str = "@digits";
+
+/// A model's origin: the words typed, resolved.
+#[derive(Debug)]
+pub struct Origin {
+    /// Set for a model that comes with the program.
+    pub embedded: Option<Checkpoint>,
+    /// Its folder, for any other.
+    pub path: PathBuf,
+    /// Its files.
+    pub source: Source<'static>,
+}
+
+/// Resolves `@name` or a folder.
+///
+/// # Errors
+/// If there is no embedded model of that name.
+pub fn resolve(text: &str) -> Result<Origin, Failure> {
+    let Some(name) = text.strip_prefix('@') else {
+        let path = PathBuf::from(text);
+        return Ok(Origin { embedded: None, source: Source::folder(&path), path });
+    };
+    let all = embedded::all();
+    let found = all.iter().find(|checkpoint| checkpoint.name == name).copied();
+    let checkpoint = found.ok_or_else(|| {
+        let names: Vec<String> = all.iter().map(|c| format!("@{}", c.name)).collect();
+        Failure::usage(format!("there is no embedded model {text:?}"))
+            .help(format!("one of {}, or a checkpoint folder", names.join(", ")))
+    })?;
+    let files = checkpoint.files.iter().map(|&(name, bytes)| (name, bytes));
+    let source = Source::memory(checkpoint.name, files);
+    Ok(Origin { embedded: Some(checkpoint), source, path: PathBuf::new() })
+}
+
+/// Loads a model.
+///
+/// # Errors
+/// If the checkpoint is refused.
+pub fn load(origin: &Origin, unused: Option<UnusedArg>, mmap: bool) -> Result<Loaded, Failure> {
+    let unused = match unused {
+        None => UnusedCode::Refuse,
+        Some(UnusedArg::Deployed) => UnusedCode::Deployed,
+        Some(UnusedArg::Zero) => UnusedCode::Zero,
+        Some(UnusedArg::Detect) => UnusedCode::Detect,
+    };
+    Ok(formats::load(&origin.source, &LoadOptions { mmap, unused })?)
+}
