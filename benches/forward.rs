@@ -3,8 +3,8 @@
 //! `small` is 4.2 million ternary weights: four layers of width 256 with four heads and a
 //! feed-forward block of 1024, 64 tokens of a vocabulary of 512, tied embeddings, norms behind
 //! attention and gate. `digits` is the embedded classifier on one of its samples. Every position is
-//! read. Before they are timed, logits are held to those of the portable table, bit for bit, and the
-//! boxes to the logits that they must contain.
+//! read. Before they are timed, logits are held to those of the portable table, bit for bit, and
+//! the boxes to the logits that they must contain.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -2,8 +2,8 @@
 //!
 //! The shape is that of the feed-forward block of BitNet b1.58 2B-4T: 6912 rows of 2560 columns,
 //! two bits a weight. A multiplication and an addition count as two operations; the bytes are those
-//! of the weights, read once. Before it is timed, each table's answer is held to the portable one's:
-//! a fast wrong answer fails.
+//! of the weights, read once. Before it is timed, each table's answer is held to the portable
+//! one's: a fast wrong answer fails.
 
 use std::hint::black_box;
 use std::time::Duration;
