@@ -5,7 +5,8 @@
 //! come out on every machine, with every kernel table and with any number of threads.
 //!
 //! The forward pass is written once, in [`walk`], generic over the meaning of a whole tensor step.
-//! [`walk::Exact`] gives it numbers; the certifier gives it sets; the fault injector decorates both.
+//! [`walk::Exact`] gives it numbers; the certifier gives it sets; the fault injector decorates
+//! both.
 
 pub mod formats;
 pub mod kernels;

@@ -30,13 +30,11 @@ fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
         let rows = if rest.0.len() >= TILE * width { TILE } else { 1 };
         let (now, later) = rest.0.split_at(rows * width);
         let (results, behind) = rest.1.split_at_mut(rows * GROUP_ROWS);
-        for half in 0..2 {
-            // SAFETY: the table's constructor detected AVX2.
-            unsafe {
-                match rows {
-                    TILE => ternary_half::<TILE>(group, now, half, results),
-                    _ => ternary_half::<1>(group, now, half, results),
-                }
+        // SAFETY: the table's constructor detected AVX2.
+        unsafe {
+            match rows {
+                TILE => ternary_tile::<TILE>(group, now, results),
+                _ => ternary_tile::<1>(group, now, results),
             }
         }
         rest = (later, behind);
@@ -76,37 +74,63 @@ fn store(sums: __m256i, out: &mut [i32]) {
     unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) }
 }
 
-#[inline(always)]
-fn four_signed(q: &[i8]) -> i32 {
-    i32::from_le_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8])
+/// The sum of the codes, 32 at a time.
+#[target_feature(enable = "avx2")]
+fn sum(codes: &[i8]) -> i32 {
+    let (chunks, rest) = codes.as_chunks::<32>();
+    let one = _mm256_set1_epi8(1);
+    let mut sums = _mm256_setzero_si256();
+    for chunk in chunks {
+        // SAFETY: a chunk is 32 bytes long, and the load asks for no alignment.
+        let q = unsafe { _mm256_loadu_si256(chunk.as_ptr().cast()) };
+        sums = widen(sums, _mm256_maddubs_epi16(one, q));
+    }
+    let mut lanes = [0; 8];
+    store(sums, &mut lanes);
+    lanes.iter().sum::<i32>() + rest.iter().map(|&q| i32::from(q)).sum::<i32>()
 }
 
+/// `M` token rows share each unpacked quarter, and both halves of a block each activation.
 #[target_feature(enable = "avx2")]
-fn ternary_half<const M: usize>(group: &[u8], codes: &[i8], half: usize, out: &mut [i32]) {
-    let width = codes.len() / M;
-    let mut sums = [_mm256_setzero_si256(); M];
+fn ternary_tile<const M: usize>(group: &[u8], codes: &[i8], out: &mut [i32]) {
+    let width = group.len() / BLOCK_BYTES * BLOCK_COLUMNS;
+    assert_eq!(codes.len(), M * width, "M rows as wide as the group");
+    let three = _mm256_set1_epi8(3);
+    let mut sums = [[_mm256_setzero_si256(); 2]; M];
     for (index, blocks) in group.chunks(PATIENCE * BLOCK_BYTES).enumerate() {
-        let mut pairs = [_mm256_setzero_si256(); M];
+        let mut pairs = [[_mm256_setzero_si256(); 2]; M];
         for (inner, block) in blocks.chunks_exact(BLOCK_BYTES).enumerate() {
             let column = (index * PATIENCE + inner) * BLOCK_COLUMNS;
-            for (quarter, weights) in quarters(load_half(block, half)).into_iter().enumerate() {
+            let mut packed = [load_half(block, 0), load_half(block, 1)];
+            for quarter in 0..4 {
+                let weights = packed.map(|half| _mm256_and_si256(half, three));
                 for m in 0..M {
                     let at = m * width + column + 4 * quarter;
-                    let activations = _mm256_set1_epi32(four_signed(&codes[at..at + 4]));
-                    let products = _mm256_maddubs_epi16(weights, activations);
-                    pairs[m] = _mm256_add_epi16(pairs[m], products);
+                    // SAFETY: `column` is that of a whole block of the group, so `at + 4` ends
+                    // within row `m` of the `M * width` codes asserted above; the read asks for no
+                    // alignment.
+                    let four = unsafe { codes.as_ptr().add(at).cast::<i32>().read_unaligned() };
+                    let four = _mm256_set1_epi32(four);
+                    for half in 0..2 {
+                        let products = _mm256_maddubs_epi16(weights[half], four);
+                        pairs[m][half] = _mm256_add_epi16(pairs[m][half], products);
+                    }
                 }
+                packed = packed.map(|half| _mm256_srli_epi16::<2>(half));
             }
         }
         for m in 0..M {
-            sums[m] = widen(sums[m], pairs[m]);
+            for half in 0..2 {
+                sums[m][half] = widen(sums[m][half], pairs[m][half]);
+            }
         }
     }
     for m in 0..M {
-        let token = &codes[m * width..(m + 1) * width];
-        let offset = token.iter().map(|&q| i32::from(q)).sum();
-        let at = m * GROUP_ROWS + 8 * half;
-        store(_mm256_sub_epi32(sums[m], _mm256_set1_epi32(offset)), &mut out[at..at + 8]);
+        let offset = _mm256_set1_epi32(sum(&codes[m * width..(m + 1) * width]));
+        for half in 0..2 {
+            let at = m * GROUP_ROWS + 8 * half;
+            store(_mm256_sub_epi32(sums[m][half], offset), &mut out[at..at + 8]);
+        }
     }
 }
 

@@ -78,8 +78,23 @@ fn ternary_row(group: &[u8], codes: &[i8], out: &mut [i32]) {
         _mm512_add_epi32(sums[0], _mm512_srai_epi32::<2>(sums[1])),
         _mm512_add_epi32(_mm512_srai_epi32::<4>(sums[2]), _mm512_srai_epi32::<6>(sums[3])),
     );
-    let offset = codes.iter().map(|&q| i32::from(q)).sum();
-    store(_mm512_sub_epi32(total, _mm512_set1_epi32(offset)), out);
+    store(_mm512_sub_epi32(total, _mm512_set1_epi32(sum(codes))), out);
+}
+
+/// The sum of the codes, 64 at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn sum(codes: &[i8]) -> i32 {
+    let (chunks, rest) = codes.as_chunks::<64>();
+    let one = _mm512_set1_epi8(1);
+    let mut sums = [_mm512_setzero_si512(); 4];
+    for (index, chunk) in chunks.iter().enumerate() {
+        // SAFETY: a chunk is 64 bytes long, and the load asks for no alignment.
+        let q = unsafe { _mm512_loadu_si512(chunk.as_ptr().cast()) };
+        sums[index % 4] = _mm512_dpbusd_epi32(sums[index % 4], one, q);
+    }
+    let sums =
+        _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]), _mm512_add_epi32(sums[2], sums[3]));
+    _mm512_reduce_add_epi32(sums) + rest.iter().map(|&q| i32::from(q)).sum::<i32>()
 }
 
 #[target_feature(enable = "avx512f")]
@@ -92,9 +107,8 @@ fn store(sums: __m512i, out: &mut [i32]) {
 /// `M` token rows share each unpacked quarter of a block.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn ternary_tile<const M: usize>(group: &[u8], codes: &[i8], out: &mut [i32]) {
-    let width = codes.len() / M;
-    let bytes = as_bytes(codes);
-    let tokens: [&[u8]; M] = std::array::from_fn(|m| &bytes[m * width..(m + 1) * width]);
+    let width = group.len() / BLOCK_BYTES * BLOCK_COLUMNS;
+    assert_eq!(codes.len(), M * width, "M rows as wide as the group");
     let three = _mm512_set1_epi8(3);
     let mut sums = [_mm512_setzero_si512(); M];
     for (index, block) in group.chunks_exact(BLOCK_BYTES).enumerate() {
@@ -106,20 +120,19 @@ fn ternary_tile<const M: usize>(group: &[u8], codes: &[i8], out: &mut [i32]) {
             _mm512_and_si512(_mm512_srli_epi32::<4>(packed), three),
             _mm512_and_si512(_mm512_srli_epi32::<6>(packed), three),
         ];
-        let operands: [&[u8; 16]; M] = std::array::from_fn(|m| {
-            let at = index * BLOCK_COLUMNS;
-            tokens[m][at..at + BLOCK_COLUMNS].try_into().expect("a block of 16 columns")
-        });
         for quarter in 0..4 {
             for m in 0..M {
-                let activations = _mm512_set1_epi32(four(&operands[m][4 * quarter..]));
-                sums[m] = _mm512_dpbusd_epi32(sums[m], quarters[quarter], activations);
+                let at = m * width + index * BLOCK_COLUMNS + 4 * quarter;
+                // SAFETY: `index` counts whole blocks of the group, so `at + 4` ends within row
+                // `m` of the `M * width` codes asserted above; the read asks for no alignment.
+                let four = unsafe { codes.as_ptr().add(at).cast::<i32>().read_unaligned() };
+                sums[m] = _mm512_dpbusd_epi32(sums[m], quarters[quarter], _mm512_set1_epi32(four));
             }
         }
     }
     for m in 0..M {
-        let offset = tokens[m].iter().map(|&q| i32::from(q as i8)).sum();
-        let total = _mm512_sub_epi32(sums[m], _mm512_set1_epi32(offset));
+        let offset = _mm512_set1_epi32(sum(&codes[m * width..(m + 1) * width]));
+        let total = _mm512_sub_epi32(sums[m], offset);
         store(total, &mut out[m * GROUP_ROWS..(m + 1) * GROUP_ROWS]);
     }
 }

@@ -80,7 +80,8 @@ pub(super) fn widen_bf16(bits: &[u16], out: &mut [f32]) {
 /// Defines, for one set of target features, the float entries of a table as safe functions.
 ///
 /// Each is reached only through a table, and a table only through its constructor, which has seen
-/// the features on this processor.
+/// the features on this processor. NEON is part of every aarch64, so only x86-64 needs stamps.
+#[cfg(target_arch = "x86_64")]
 macro_rules! stamp_floats {
     ($features:literal) => {
         mod floats {
@@ -129,6 +130,7 @@ macro_rules! stamp_floats {
         )*
     };
 }
+#[cfg(target_arch = "x86_64")]
 pub(super) use stamp_floats;
 
 /// A table from its two integer kernels and its module of float entries.

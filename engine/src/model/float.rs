@@ -50,8 +50,8 @@ impl FloatType {
 
     /// The value that results when all the stored bits of a mask are flipped at once.
     ///
-    /// This is not always a sequence of single flips: a signalling f16 NaN between two of them would
-    /// be quieted on its way through f32.
+    /// This is not always a sequence of single flips: a signalling f16 NaN between two of them
+    /// would be quieted on its way through f32.
     ///
     /// # Panics
     /// If the mask has a bit that the type has not.

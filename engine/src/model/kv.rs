@@ -6,8 +6,8 @@
 //! | `int8` | `clamp(rne(x t), -127, 127)`, `t = fl(fl(1/a) 127)` | f32 scale `fl(a / 127)` a token and head |
 //! | `1bit` | 1 where `x >= 0` (either zero), else 0 | f32 scale `fl(sum16(abs x) / d)` a token and head |
 //!
-//! where `a = max(max abs x, 1e-5)`. Entries are read back as f32: the value, `fl(code scale)`, or the
-//! scale with the sign of the bit. What is read depends on the stored bits alone.
+//! where `a = max(max abs x, 1e-5)`. Entries are read back as f32: the value, `fl(code scale)`, or
+//! the scale with the sign of the bit. What is read depends on the stored bits alone.
 
 use half::f16;
 

@@ -6,15 +6,18 @@
 //!
 //! | step | program (`fl` = one f32 rounding) |
 //! |---|---|
-//! | `sum16` | 16 lanes start at +0; lane `k % 16` adds `x_k` in rising `k`; then a tree of strides 8, 4, 2, 1 |
+//! | `sum16` | 16 lanes start at +0; lane `k % 16` adds `x_k` in rising `k`; a tree of strides 8, 4, 2, 1 |
 //! | `dot16` | `sum16` of `fl(a_k b_k)` |
-//! | RMSNorm | `S` = `sum16` in f64 of exact squares; `v = fl(S / n)`; `r = fl(1 / fl(sqrt(fl(v + eps))))`; `y_k = fl(g_k fl(x_k r))` |
+//! | RMSNorm | `S` = `sum16` in f64 of exact squares; `v = fl(S / n)`; `r = fl(1 / fl(sqrt(fl(v + eps))))` |
+//! | | `y_k = fl(g_k fl(x_k r))` |
 //! | int8 codes | `a = max(max abs x, 1e-5)`; `t = fl(fl(1/a) 127)`; `q = rne(clamp(fl(x t), -128, 127))` |
 //! | ternary product | exact in i32, then `fl(i / fl(ws t))` (divide) or `fl(fl(i / t) ws)` (multiply) |
-//! | master weights | `m = max(fl(S / n), 1e-5)`, `S` = `sum16` in f64 of magnitudes; `s = fl(1/m)`; `w = clamp(rne(fl(W s)), -1, 1)`; `ws = fl(1/s)` |
+//! | master weights | `m = max(fl(S / n), 1e-5)`, `S` = `sum16` in f64 of magnitudes; `s = fl(1/m)` |
+//! | | `w = clamp(rne(fl(W s)), -1, 1)`; `ws = fl(1/s)` |
 //! | float product | `dot16`, then the scale, if any |
 //! | RoPE | half-split; `fl(fl(a c) - fl(b s))`, `fl(fl(b c) + fl(a s))`; tables in f64, rounded once |
-//! | attention | `s_j = fl(dot16(q, k_j) d^-1/2)`; `e_j = exp(fl(s_j - max s))`; `p_j = fl(e_j / sum16(e))`; `o` adds `fl(p_j v_j)` in rising `j` |
+//! | attention | `s_j = fl(dot16(q, k_j) d^-1/2)`; `e_j = exp(fl(s_j - max s))`; `p_j = fl(e_j / sum16(e))` |
+//! | | `o` adds `fl(p_j v_j)` in rising `j` |
 //! | relu2 gate | `fl(fl(max(g, 0)^2) u)` |
 //! | silu gate | `fl(fl(g / fl(1 + exp(-g))) u)` |
 //! | logits | `dot16` of the normed row and the row of the head |
@@ -61,7 +64,8 @@ pub fn min(a: f32, b: f32) -> f32 {
     }
 }
 
-/// The index of the largest value; the lowest index on ties; `None` if a value is NaN or there is none.
+/// The index of the largest value; the lowest index on ties; `None` if a value is NaN or there is
+/// none.
 #[must_use]
 pub fn argmax(values: &[f32]) -> Option<usize> {
     let mut best = 0;

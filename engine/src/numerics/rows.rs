@@ -10,7 +10,8 @@ pub fn inverse_rms(sum: f64, n: usize, eps: f32) -> f32 {
     1.0 / (mean + eps).sqrt()
 }
 
-/// RMSNorm of one row with gains `g` (Zhang and Sennrich 2019; the cast before the gain as in Llama).
+/// RMSNorm of one row with gains `g` (Zhang and Sennrich 2019; the cast before the gain as in
+/// Llama).
 #[inline(always)]
 pub fn rms_norm_row(x: &[f32], g: &[f32], eps: f32, y: &mut [f32]) {
     let r = inverse_rms(sum_squares(x), x.len(), eps);

@@ -4,9 +4,9 @@
 //! |---|---|
 //! | byte `64 b + 4 r + j` of group `g`, bits `2 q + 1 : 2 q` | the code of row `16 g + r`, column `16 b + 4 q + j` |
 //!
-//! A block is one 64-byte register: lane `r` holds four columns of row `r` in each quarter `q`, which
-//! is the shape that an int8 dot-product instruction takes. Rows and columns are padded with code 1
-//! (weight 0). Invariant: padding never changes a sum.
+//! A block is one 64-byte register: lane `r` holds four columns of row `r` in each quarter `q`,
+//! which is the shape that an int8 dot-product instruction takes. Rows and columns are padded with
+//! code 1 (weight 0). Invariant: padding never changes a sum.
 
 use rayon::prelude::*;
 

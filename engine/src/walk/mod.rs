@@ -1,10 +1,10 @@
 //! The transformer, once: its steps in order, generic over what a step means.
 //!
-//! Invariant: this is the only place that knows the order of the steps. A [`Domain`] knows what each
-//! whole tensor step means (numbers, boxes, a tape of operations) and nothing of their order.
+//! Invariant: this is the only place that knows the order of the steps. A [`Domain`] knows what
+//! each whole tensor step means (numbers, boxes, a tape of operations) and nothing of their order.
 //!
-//! Every output row depends on its own prefix only, in one fixed order; so prefill and token-by-token
-//! decoding are the same walk at different positions and give the same bits.
+//! Every output row depends on its own prefix only, in one fixed order; so prefill and
+//! token-by-token decoding are the same walk at different positions and give the same bits.
 
 mod exact;
 

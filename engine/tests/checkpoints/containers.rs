@@ -1,5 +1,5 @@
-//! Files that are cut, bent, or made to be read in two ways: each is refused with a message that says
-//! where and why.
+//! Files that are cut, bent, or made to be read in two ways: each is refused with a message that
+//! says where and why.
 
 use engine::formats::{FormatError, LoadOptions, Source, load};
 use proptest::prelude::*;
