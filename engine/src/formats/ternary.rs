@@ -3,6 +3,7 @@
 //! Invariant: a weight is exactly what the file says, or the tensor is refused; rounding happens to
 //! masters only, where it is the definition of the model.
 
+use rayon::prelude::*;
 use safetensors::Dtype;
 
 use super::UnusedCode;
@@ -15,6 +16,8 @@ use crate::packing::{BitPlace, HfRows, TernaryRows, UNUSED_CODE, ZERO_CODE};
 
 /// The floor under the mean magnitude of masters.
 const MEAN_FLOOR: f32 = 1e-5;
+/// How many bytes one thread counts at a time.
+const CENSUS_CHUNK: usize = 1 << 18;
 
 /// Ternary weights `[rows, columns]` of a tensor of two bits a weight.
 pub(super) fn packed(
@@ -44,6 +47,11 @@ pub(super) fn packed(
 
 /// The codes of packed bytes, counted as stored.
 fn byte_census(data: &[u8]) -> [u64; 4] {
+    let add = |a: [u64; 4], b: [u64; 4]| [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]];
+    data.par_chunks(CENSUS_CHUNK).map(chunk_census).reduce(|| [0; 4], add)
+}
+
+fn chunk_census(data: &[u8]) -> [u64; 4] {
     let mut bytes = [0u64; 256];
     for &byte in data {
         bytes[usize::from(byte)] += 1;

@@ -1,6 +1,7 @@
 //! Float tensors: from the bytes of a file to values, every one of them finite.
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 use safetensors::Dtype;
 
 use super::error::FormatError;
@@ -71,13 +72,19 @@ impl Tensor<'_> {
             FloatType::F16 => Float::F16 { data: halves(self.data), columns },
             FloatType::Bf16 => Float::Bf16 { data: halves(self.data), columns },
         };
-        let (mut zeros, mut row) = (0, vec![0.0; columns]);
-        for index in 0..rows {
-            float.read_row(index, &mut row);
-            if let Some(bad) = row.iter().position(|value| !value.is_finite()) {
-                return Err(self.bad_value(index * columns + bad, "a finite number", row[bad]));
+        let check = |row: &mut Vec<f32>, index: usize| {
+            float.read_row(index, row);
+            match row.iter().position(|value| !value.is_finite()) {
+                Some(bad) => Err((index * columns + bad, row[bad])),
+                None => Ok(count_zeros(row)),
             }
-            zeros += row.iter().filter(|&&value| value == 0.0).count();
+        };
+        // All rows are judged, then read in order: the first bad value is named on every machine.
+        let judged = (0..rows).into_par_iter().map_init(|| vec![0.0; columns], check);
+        let mut zeros = 0;
+        for row in judged.collect::<Vec<_>>() {
+            zeros +=
+                row.map_err(|(index, value)| self.bad_value(index, "a finite number", value))?;
         }
         Ok((float, self.entry(TensorKind::Float, zeros)))
     }
