@@ -69,7 +69,8 @@ Examples:
 A model is a Hugging Face checkpoint folder, or one that comes with the program:
   @digits, @digits-normal, @digits-shallow, @language
 
-Exit codes: 0 done, 1 a gate failed, 2 usage, 3 model or data refused, 4 incomplete, 5 cannot write";
+Exit codes: 0 done, 1 a gate failed, 2 usage, 3 model or data refused, 4 incomplete,
+5 cannot write, 70 a bug";
 
 const FLIP_EXAMPLES: &str = "\
 Examples:

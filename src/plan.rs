@@ -1,7 +1,7 @@
 //! What the words typed mean: every default resolved, every value checked once.
 //!
-//! A [`Plan`] is all that the work needs to know. Nothing behind it asks the command line again, and
-//! what of it may change a result is written into the report.
+//! A [`Plan`] is all that the work needs to know. Nothing behind it asks the command line again,
+//! and what of it may change a result is written into the report.
 
 use std::path::PathBuf;
 use std::time::Duration;

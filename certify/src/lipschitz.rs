@@ -1,10 +1,11 @@
 //! Local Lipschitz bounds with slack: `|f(x) - f(x')| <= bound |x - x'| + slack` on a box.
 //!
 //! Rounding to int8 makes every layer discontinuous, so a constant alone cannot be true; the slack
-//! holds what rounding may add (CERTIFY part C). Changes of the input are measured in the maximum
-//! norm over all rows. Inside, every feature has its own pair `(b, s)`, the larger over all rows: the
-//! feature changes by at most `b |x - x'| + s`. The constants of each step are local: they are taken
-//! on the boxes that the interval domain gives. With `abs` and `largest` understood over the box:
+//! holds what rounding may add. Changes of the input are measured in the maximum
+//! norm over all rows. Inside, every feature has its own pair `(b, s)`, the larger over all rows:
+//! the feature changes by at most `b |x - x'| + s`. The constants of each step are local: they are
+//! taken on the boxes that the interval domain gives. With `abs` and `largest` understood over the
+//! box:
 //!
 //! | step | bound of feature `i` | slack beside the same map of the input's |
 //! |---|---|---|
@@ -76,8 +77,8 @@ struct Responding {
 }
 
 impl Responding {
-    /// No two values of a feature are farther apart than its box is wide: where the slack alone says
-    /// more than that, the width says it better.
+    /// No two values of a feature are farther apart than its box is wide: where the slack alone
+    /// says more than that, the width says it better.
     fn new(boxes: Boxes, mut response: Response) -> Self {
         for (feature, width) in Extremes::widths(&boxes).into_iter().enumerate() {
             if response.slack[feature] > width {

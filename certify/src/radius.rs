@@ -1,8 +1,9 @@
-//! Certified radii: the largest epsilon that a method proves, by a search that tries each it reports.
+//! Certified radii: the largest epsilon that a method proves, by a search that tries each it
+//! reports.
 //!
-//! A radius is only ever an epsilon for which a proof was found, so the search may be as coarse as it
-//! likes without a claim that is not proven. Proofs are monotone in the set that they speak of: what
-//! holds on a ball holds on every smaller one.
+//! A radius is only ever an epsilon for which a proof was found, so the search may be as coarse as
+//! it likes without a claim that is not proven. Proofs are monotone in the set that they speak of:
+//! what holds on a ball holds on every smaller one.
 
 /// How a radius is searched.
 #[derive(Clone, Copy, Debug, PartialEq)]

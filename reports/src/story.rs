@@ -15,7 +15,13 @@ pub(crate) fn suffix(report: &Report, found: &Certification) -> Option<String> {
     let depth = found.deepest_certified_suffix?;
     let epsilon = shown(&found.epsilon);
     Some(match depth {
-        0 => format!("not even the last layer holds at {epsilon}"),
+        0 => match found.readout_certified_radius_median {
+            Some(radius) => format!(
+                "not even the last layer at {epsilon}; the read-out alone to {} (median)",
+                number(radius, Side::Down)
+            ),
+            None => format!("not even the last layer holds at {epsilon}"),
+        },
         _ if depth >= report.model.layers => {
             format!("all {} hold at {epsilon}", plural(u64::from(depth), "layer"))
         }

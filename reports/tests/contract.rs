@@ -51,6 +51,8 @@ mod reader {
         pub(crate) median_certified_radius: f64,
         pub(crate) median_attack_radius: Option<f64>,
         pub(crate) deepest_certified_suffix: Option<u32>,
+        pub(crate) readout_certified_radius: Option<f64>,
+        pub(crate) readout_certified_radius_median: Option<f64>,
         pub(crate) first_lost_layer: Value,
         pub(crate) next_token: Value,
         pub(crate) samples: Vec<Sample>,

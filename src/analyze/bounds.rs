@@ -1,24 +1,26 @@
-//! What any single flip of a weight code can do: a sound bound a layer, and the share proven masked.
+//! What any single flip of a weight code can do: a sound bound a layer, and the share proven
+//! masked.
 //!
-//! A fault is a decorator over any domain, so a *set* of faults is a decorator over boxes: everything
-//! before the struck layer is a point, the struck sums may move by the range of what any flip in a
-//! row can add, and boxes carry that to the logits. A row is tried with all its flips first; where
-//! that proves nothing, with those whose effect is at most a half, a quarter, ... of the largest.
-//! What is spent is counted in operations, never in time, so that results do not depend on the
-//! machine.
+//! A fault is a decorator over any domain, so a *set* of faults is a decorator over boxes:
+//! everything before the struck layer is a point, the struck sums may move by the range of what any
+//! flip in a row can add, and boxes carry that to the logits. A row is tried with all its flips
+//! first; where that proves nothing, with those whose effect is at most a half, a quarter, ... of
+//! the largest. What is spent is counted in operations, never in time, so that results do not
+//! depend on the machine.
 
-use std::ops::Range;
+mod any_flip;
+mod reach;
 
 use certify::claim::Decision;
-use certify::interval::{BoxPrepared, Boxes, Interval, Margin};
-use engine::model::{Activations, Float, Gate, Linear, Norm, Rope, Slot, Weights};
-use engine::packing::{UNUSED_CODE, weight_of};
-use engine::walk::{self, Domain, Read, Site, Step};
+use certify::interval::{Boxes, Interval, Margin};
+use engine::model::{Slot, Weights};
+use engine::walk::{self, Read, Site, Step};
 use ndarray::Array2;
 
 use super::context::Context;
 use super::verdicts::{Clean, margin_of};
-use crate::cli::UnusedArg;
+use any_flip::AnyFlip;
+use reach::{Moves, Reach};
 
 /// Operations that all bounds together may take.
 const BUDGET: u64 = 40_000_000_000;
@@ -98,8 +100,8 @@ fn layer_rows(layer: &engine::model::Layer) -> impl Iterator<Item = usize> {
     })
 }
 
-/// From the last layer to the first; once a layer proves nothing, only what costs nothing is said of
-/// the layers before it.
+/// From the last layer to the first; once a layer proves nothing, only what costs nothing is said
+/// of the layers before it.
 fn sample_bounds(context: &Context, index: usize, clean: &Clean, grain: Grain) -> Vec<LayerBound> {
     let model = context.deployed.model;
     let x = context.samples[index].embedded(model);
@@ -236,183 +238,5 @@ impl LayerBound {
                 self.reason = Some("the bound is not finite".into());
             }
         }
-    }
-}
-
-/// The ranges `[row][token]` by which integer sums may move; no entries = not at all.
-#[derive(Clone, Debug, Default)]
-struct Moves {
-    rows: Vec<Vec<(i32, i32)>>,
-}
-
-/// What each flip of a tensor can do to the integer sums, on the codes of one sample.
-struct Reach {
-    rows: usize,
-    /// Flips `[row]`: the change of the weight, and the column.
-    flips: Vec<Vec<(i32, u32)>>,
-    /// Detected flips: never silent.
-    detected: u64,
-    /// Codes `[column][token]`.
-    codes: Vec<Vec<i32>>,
-}
-
-impl Reach {
-    fn new(linear: &Linear, x: &BoxPrepared, unused: Option<UnusedArg>) -> Option<Self> {
-        let (Weights::Ternary { rows, .. }, Some(codes)) = (&linear.weights, &x.codes) else {
-            return None;
-        };
-        let tokens = codes.scales.len();
-        let padded = codes.lo.len() / tokens;
-        let by_column = (0..rows.columns())
-            .map(|k| (0..tokens).map(|t| i32::from(codes.lo[t * padded + k])).collect())
-            .collect();
-        let mut detected = 0;
-        let flips = (0..rows.rows())
-            .map(|row| {
-                let mut flips = Vec::with_capacity(2 * rows.columns());
-                for (column, code) in rows.row(row).into_iter().enumerate() {
-                    for flipped in [code ^ 1, code ^ 2] {
-                        match (flipped == UNUSED_CODE, unused) {
-                            (true, Some(UnusedArg::Detect)) => detected += 1,
-                            (true, Some(UnusedArg::Zero)) => {
-                                flips.push((-weight_of(code), column as u32));
-                            }
-                            _ => {
-                                let change = weight_of(flipped) - weight_of(code);
-                                flips.push((change, column as u32));
-                            }
-                        }
-                    }
-                }
-                flips
-            })
-            .collect();
-        Some(Self { rows: rows.rows(), flips, detected, codes: by_column })
-    }
-
-    /// All bits of the tensor.
-    fn pairs(&self) -> u64 {
-        self.silent() + self.detected
-    }
-
-    /// All flips that no detector sees.
-    fn silent(&self) -> u64 {
-        self.flips.iter().map(|flips| flips.len() as u64).sum()
-    }
-
-    /// The largest change of a sum by one flip, over all tokens.
-    fn effect(&self, (change, column): (i32, u32)) -> i32 {
-        let codes = &self.codes[column as usize];
-        codes.iter().map(|q| (change * q).abs()).max().unwrap_or(0)
-    }
-
-    fn most(&self, row: usize) -> i32 {
-        self.flips[row].iter().map(|&flip| self.effect(flip)).max().unwrap_or(0)
-    }
-
-    /// The flips of a row whose effect is within a limit.
-    fn within(&self, row: usize, limit: Option<i32>) -> impl Iterator<Item = (i32, u32)> {
-        self.flips[row]
-            .iter()
-            .copied()
-            .filter(move |&flip| limit.is_none_or(|limit| self.effect(flip) <= limit))
-    }
-
-    fn count(&self, row: usize, limit: Option<i32>) -> u64 {
-        self.within(row, limit).count() as u64
-    }
-
-    fn without_effect(&self) -> u64 {
-        (0..self.rows).map(|row| self.count(row, Some(0))).sum()
-    }
-
-    /// For each token the range by which any one of these flips, or none, moves the sum.
-    fn range(&self, row: usize, limit: Option<i32>) -> Vec<(i32, i32)> {
-        let tokens = self.codes.first().map_or(0, Vec::len);
-        let mut range = vec![(0, 0); tokens];
-        for (change, column) in self.within(row, limit) {
-            for (ends, q) in range.iter_mut().zip(&self.codes[column as usize]) {
-                let moved = change * q;
-                *ends = (ends.0.min(moved), ends.1.max(moved));
-            }
-        }
-        range
-    }
-}
-
-/// Boxes under any one of a set of flips in one tensor.
-struct AnyFlip {
-    inner: Interval,
-    site: Site,
-    moves: Moves,
-    unused: Option<UnusedArg>,
-    reach: Option<Reach>,
-}
-
-impl Domain for AnyFlip {
-    type Rows = Boxes;
-    type Prepared = BoxPrepared;
-
-    fn linear(&mut self, at: Site, x: &BoxPrepared, linear: &Linear) -> Boxes {
-        if at != self.site {
-            return self.inner.linear(at, x, linear);
-        }
-        if self.moves.rows.is_empty() {
-            self.reach = Reach::new(linear, x, self.unused);
-            return self.inner.linear(at, x, linear);
-        }
-        let moves = std::mem::take(&mut self.moves);
-        let moved =
-            |token: usize, row: usize| moves.rows[row].get(token).copied().unwrap_or((0, 0));
-        let boxes = self.inner.linear_moved(at, x, linear, moved);
-        boxes.unwrap_or_else(|| self.inner.linear(at, x, linear))
-    }
-
-    fn norm(&mut self, at: Site, x: &Boxes, norm: &Norm) -> Boxes {
-        self.inner.norm(at, x, norm)
-    }
-
-    fn prepare(&mut self, at: Site, x: &Boxes, policy: Activations) -> BoxPrepared {
-        self.inner.prepare(at, x, policy)
-    }
-
-    fn rope(&mut self, at: Site, x: Boxes, rope: &Rope, first: usize) -> Boxes {
-        self.inner.rope(at, x, rope, first)
-    }
-
-    fn store(&mut self, at: Site, keys: Boxes, values: Boxes) {
-        self.inner.store(at, keys, values);
-    }
-
-    fn attend(&mut self, at: Site, queries: &Boxes, first: usize) -> Boxes {
-        self.inner.attend(at, queries, first)
-    }
-
-    fn gate(&mut self, at: Site, gate: &Boxes, up: &Boxes, kind: Gate) -> Boxes {
-        self.inner.gate(at, gate, up, kind)
-    }
-
-    fn add(&mut self, at: Site, stream: &Boxes, update: &Boxes) -> Boxes {
-        self.inner.add(at, stream, update)
-    }
-
-    fn logits(&mut self, at: Site, x: &Boxes, head: &Float) -> Boxes {
-        self.inner.logits(at, x, head)
-    }
-
-    fn count(&self, x: &Boxes) -> usize {
-        self.inner.count(x)
-    }
-
-    fn select(&self, x: &Boxes, rows: Range<usize>) -> Boxes {
-        self.inner.select(x, rows)
-    }
-
-    fn stack(&self, above: &Boxes, below: &Boxes) -> Boxes {
-        self.inner.stack(above, below)
-    }
-
-    fn replace_column(&self, x: &mut Boxes, index: usize, column: &Boxes) {
-        self.inner.replace_column(x, index, column);
     }
 }

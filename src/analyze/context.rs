@@ -32,7 +32,8 @@ impl Context<'_> {
         self.weights > LARGE
     }
 
-    /// Runs a function on every sample, in parallel for small models, and gives the results in order.
+    /// Runs a function on every sample, in parallel for small models, and gives the results in
+    /// order.
     ///
     /// Samples that the time limit leaves no time for give `None`.
     pub fn each<T: Send>(

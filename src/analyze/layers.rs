@@ -14,6 +14,8 @@ use super::verdicts::{Clean, margin_of, rms, settings};
 pub struct SampleLayers {
     /// Certified radius of the stream that enters each layer; 0 where none was proven.
     pub radii: Vec<f64>,
+    /// The same for the stream that leaves the last layer: the read-out alone.
+    pub readout: f64,
     /// Root mean square of the stream that enters each layer.
     pub rms: Vec<f64>,
     /// Largest width of the box at epsilon that enters each layer, and behind them the last.
@@ -37,8 +39,10 @@ pub(super) fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLay
         let streams = context.deployed.streams(&embedded);
         let (widths, lipschitz) = responses(context, &embedded);
         let (growth, diverged) = growth(context, &embedded);
+        let mut radii = radii(context, &streams, &clean[index]);
         Some(SampleLayers {
-            radii: radii(context, &streams, &clean[index]),
+            readout: radii.pop().expect("one radius a stream"),
+            radii,
             rms: streams[..streams.len() - 1].iter().map(rms).collect(),
             widths,
             lipschitz,
@@ -50,14 +54,15 @@ pub(super) fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLay
     results.into_iter().map(Option::flatten).collect()
 }
 
-/// From the last layer to the first: a radius, searched from where the layer behind ended.
+/// From the read-out to the first layer: a radius a stream, searched from where the one behind
+/// ended.
 ///
 /// Once a layer has radius 0 the layers before it are not searched: 0 is what is proven for them.
 fn radii(context: &Context, streams: &[ndarray::Array2<f32>], clean: &Clean) -> Vec<f64> {
-    let count = streams.len() - 1;
+    let count = streams.len();
     let claim = [margin_of(&clean.decision, 0)];
     let mut radii = vec![0.0; count];
-    let mut start = 1e-3;
+    let mut start = 1e-2;
     for index in (0..count).rev() {
         let stream = &streams[index];
         let all = 0..stream.nrows();

@@ -1,4 +1,5 @@
-//! Sample by sample: the clean decision, the verdict at epsilon, the certified and the attack radius.
+//! Sample by sample: the clean decision, the verdict at epsilon, the certified and the attack
+//! radius.
 
 use std::ops::Range;
 

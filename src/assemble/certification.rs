@@ -22,6 +22,7 @@ pub(super) fn certification(
         (labelled > 0).then(|| hits as f64 / labelled as f64)
     };
     let layers = layers(context, &found.layers);
+    let readouts: Vec<f64> = found.layers.iter().flatten().map(|sample| sample.readout).collect();
     let radii = || samples.iter().map(|s| s.certified_radius);
     out::Certification {
         epsilon: plan.epsilon_text.clone(),
@@ -40,6 +41,9 @@ pub(super) fn certification(
         median_certified_radius: median(radii().collect()).unwrap_or(0.0),
         median_attack_radius: median(samples.iter().filter_map(|s| s.attack_radius).collect()),
         deepest_certified_suffix: deepest(&layers, plan.epsilon),
+        readout_certified_radius: largest(readouts.iter().map(|radius| -radius))
+            .map(|least| -least),
+        readout_certified_radius_median: median(readouts),
         first_lost_layer: first_lost(plan.epsilon, &found.layers),
         next_token: next_token(&samples),
         curve: curve(plan.epsilon, &samples, found),

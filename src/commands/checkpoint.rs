@@ -1,8 +1,8 @@
 //! `random-checkpoint`: a packed Hugging Face checkpoint with random ternary weights, of any shape.
 //!
 //! It is written as it is drawn, a row at a time, so that a model of gigabytes needs no memory; and
-//! aside, so that the folder is there whole or not at all. A shape and a seed name the same bytes on
-//! every machine.
+//! aside, so that the folder is there whole or not at all. A shape and a seed name the same bytes
+//! on every machine.
 
 mod draw;
 mod layout;

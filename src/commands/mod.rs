@@ -1,7 +1,7 @@
 //! The verbs beside `analyze`: each reads what was typed, does one thing, and tells it on stdout.
 //!
-//! Invariants: results go to stdout and everything else to stderr; a reader that has seen enough and
-//! closes the pipe is no failure; nothing that came from a file reaches a terminal unescaped.
+//! Invariants: results go to stdout and everything else to stderr; a reader that has seen enough
+//! and closes the pipe is no failure; nothing that came from a file reaches a terminal unescaped.
 
 pub mod checkpoint;
 pub mod doctor;

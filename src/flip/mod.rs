@@ -21,7 +21,8 @@ const SHOWN: usize = 5;
 /// Runs `flip`.
 ///
 /// # Errors
-/// If the model, the address or the samples are refused, or the patched checkpoint cannot be written.
+/// If the model, the address or the samples are refused, or the patched checkpoint cannot be
+/// written.
 pub fn run(args: &FlipArgs) -> Result<(), Failure> {
     let typed: AnyAddress = args.bit.parse().map_err(|error| {
         Failure::usage(format!("--bit: {error}"))

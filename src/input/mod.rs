@@ -1,7 +1,7 @@
 //! Samples: token ids, texts or embeddings, with an optional label and classes.
 //!
-//! Everything is checked before any work starts: a sample that the model cannot take is refused with
-//! its place, what was expected and what is there.
+//! Everything is checked before any work starts: a sample that the model cannot take is refused
+//! with its place, what was expected and what is there.
 
 mod arrays;
 mod lines;

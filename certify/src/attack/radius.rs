@@ -1,8 +1,8 @@
 //! The smallest radius at which an attack finds a witness: a bound of the true radius from above.
 //!
 //! Radii double, or more, along the best directions until one is hit; the witness is drawn back
-//! towards the clean point along its own direction, which costs one evaluation a step; then the rest
-//! of the budget goes to balls between the last that withstood and the smallest that fell.
+//! towards the clean point along its own direction, which costs one evaluation a step; then the
+//! rest of the budget goes to balls between the last that withstood and the smallest that fell.
 
 use ndarray::Array2;
 

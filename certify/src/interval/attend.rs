@@ -1,8 +1,8 @@
-//! Attention over boxes: end points, and the exact range of `softmax(s) . v` (CERTIFY part A, hull 5).
+//! Attention over boxes: end points, and the exact range of `softmax(s) . v`.
 //!
-//! For `f = sum p_j v_j`, `df/ds_j = p_j (v_j - f)`: at a maximum every score of a `v_j` above `f` is at
-//! its upper end and every other at its lower end. So the maximum is attained at a threshold in the
-//! order of `v`, and trying all thresholds finds it.
+//! For `f = sum p_j v_j`, `df/ds_j = p_j (v_j - f)`: at a maximum every score of a `v_j` above `f`
+//! is at its upper end and every other at its lower end. So the maximum is attained at a threshold
+//! in the order of `v`, and trying all thresholds finds it.
 //!
 //! The engine against the real value, for scores that lie in the box: `s_j - m` is rounded once
 //! (at most 105 units absolute where the exponential is not zero), the exponential once; sum and
@@ -147,7 +147,8 @@ impl Weights {
         }
     }
 
-    /// The extreme of `sum p v` over the score box, `v` taken in `order`: falling for the upper one.
+    /// The extreme of `sum p v` over the score box, `v` taken in `order`: falling for the upper
+    /// one.
     ///
     /// All sums of positive weights are within `n 2^-52` of the truth, which the margin covers.
     fn extreme(&self, order: &[u32], value: impl Fn(usize) -> f64, upper: bool) -> f64 {

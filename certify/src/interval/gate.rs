@@ -1,4 +1,4 @@
-//! Gated products over boxes (CERTIFY part A, hulls 3 and 6).
+//! Gated products over boxes.
 //!
 //! relu squared is monotone as computed; its product with the other factor is bounded at four
 //! corners. Where gate and up are integer sums under one common scale, the product is

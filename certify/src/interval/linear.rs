@@ -1,9 +1,10 @@
 //! Linear steps over boxes: ternary products, float products, rotations, the head.
 //!
-//! Integer sums over a box of codes are exact: the lower end takes lower codes under positive weights
-//! and upper codes under negative ones. What follows is rounded but monotone in each operand, so the
-//! corners bound it (hull 7). A float product in the engine's order is monotone in each activation:
-//! running it at the corner that the signs of the weights name gives the exact range.
+//! Integer sums over a box of codes are exact: the lower end takes lower codes under positive
+//! weights and upper codes under negative ones. What follows is rounded but monotone in each
+//! operand, so the corners bound it (hull 7). A float product in the engine's order is monotone in
+//! each activation: running it at the corner that the signs of the weights name gives the exact
+//! range.
 
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@
 //! 2. the projected row: the least of `sum (w_y - w_k) x` over the box, over the reals, less the
 //!    engine's errors of both dot products, `(n / 16 + 5) u sum |w| |x|` each;
 //! 3. the same through the final norm: `x = g z / r` with `r > 0`, so the least of
-//!    `sum (w_y - w_k) g z` over the box of `z`, divided by the extreme `r`, keeps what the norm's hull
-//!    loses (CERTIFY part B, point 7).
+//!    `sum (w_y - w_k) g z` over the box of `z`, divided by the extreme `r`, keeps what the hull of
+//!    the norm loses.
 
 use engine::model::Float;
 use ndarray::Array2;

@@ -6,8 +6,8 @@
 //! the step over the reals, widened by a proven bound of the engine's rounding errors; tight on
 //! wide boxes, because numerator and denominator are not taken apart.
 //!
-//! Where a bound is not finite, or crosses, the domain records the site as [`Diverged`] and computes
-//! no further: nothing is repaired, and nothing is certified.
+//! Where a bound is not finite, or crosses, the domain records the site as [`Diverged`] and
+//! computes no further: nothing is repaired, and nothing is certified.
 
 mod attend;
 mod gate;
@@ -171,7 +171,8 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// An empty state for a model; `claims` are the margins to bound when the walk reaches the head.
+    /// An empty state for a model; `claims` are the margins to bound when the walk reaches the
+    /// head.
     #[must_use]
     pub fn new(kernels: &'static Kernels, model: &Model, kv: KvKind, claims: Vec<Margin>) -> Self {
         let config = &model.config;
@@ -218,7 +219,8 @@ impl Interval {
     }
 
     /// A ternary layer whose integer sums may moreover move by `moves(token, row)`, a range of
-    /// integers: what a disturbance of the weights can do. `None` unless codes meet ternary weights.
+    /// integers: what a disturbance of the weights can do. `None` unless codes meet ternary
+    /// weights.
     pub fn linear_moved(
         &mut self,
         at: Site,

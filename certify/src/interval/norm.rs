@@ -1,13 +1,14 @@
-//! RMSNorm over a box (CERTIFY part A, hull 1).
+//! RMSNorm over a box.
 //!
-//! `y_i = g_i x_i / sqrt((x_i^2 + S) / D + eps)` with `S` the squares of the others. Over the reals it
-//! rises in `x_i`; in `S` it falls where `x_i > 0` and rises where `x_i < 0`. So the maximum is at the
-//! upper end with the least `S` if that end is positive, else with the greatest; it is attained.
+//! `y_i = g_i x_i / sqrt((x_i^2 + S) / D + eps)` with `S` the squares of the others. Over the reals
+//! it rises in `x_i`; in `S` it falls where `x_i > 0` and rises where `x_i < 0`. So the maximum is
+//! at the upper end with the least `S` if that end is positive, else with the greatest; it is
+//! attained.
 //!
 //! The engine's error against the real value: a mean of f64 squares (below 2^-29 relative), one
-//! rounding of the mean, one of `+ eps` (both halved by the root), root, reciprocal, two products: at
-//! most 5.1 units. [`RELATIVE`] is 8. Products below the normal range add at most
-//! `(|g| + 1) 2^-149`.
+//! rounding of the mean, one of `+ eps` (both halved by the root), root, reciprocal, two products:
+//! at most 5.1 units. [`RELATIVE`] is 8. Products below the normal range add at most `(|g| + 1)
+//! 2^-149`.
 
 use std::ops::Range;
 
@@ -167,7 +168,8 @@ fn sq(x: f64) -> f64 {
     x * x
 }
 
-/// For each index the sum of all others, from prefix and suffix sums (never the total less its own).
+/// For each index the sum of all others, from prefix and suffix sums (never the total less its
+/// own).
 pub(super) fn others(x: &[f64]) -> Vec<f64> {
     let mut sums = vec![0.0; x.len()];
     let mut before = 0.0;

@@ -1,13 +1,13 @@
-//! Absmax int8 codes over a box (CERTIFY part A, hull 2).
+//! Absmax int8 codes over a box.
 //!
-//! A code is `rne(127 z_k / max_j |z_j|)`: whatever scales the whole row cancels. With `M` the maximum
-//! of the others, in `[Mlo, Mhi]`, the ratio is at most `u / max(u, Mlo)` if `u > 0`, else
+//! A code is `rne(127 z_k / max_j |z_j|)`: whatever scales the whole row cancels. With `M` the
+//! maximum of the others, in `[Mlo, Mhi]`, the ratio is at most `u / max(u, Mlo)` if `u > 0`, else
 //! `u / max(|u|, Mhi)`; the least is symmetric. Rounding half to even is monotone, so the code of a
 //! bound bounds the code.
 //!
-//! The engine's scaled value against the real one: the errors of `z_k` and of the largest `z_j`, then
-//! reciprocal, product with 127, product with the value: the error of the source twice plus four
-//! units. The floor under the absmax breaks the cancelling, so it must be ruled out first.
+//! The engine's scaled value against the real one: the errors of `z_k` and of the largest `z_j`,
+//! then reciprocal, product with 127, product with the value: the error of the source twice plus
+//! four units. The floor under the absmax breaks the cancelling, so it must be ruled out first.
 
 use std::sync::Arc;
 

@@ -46,6 +46,11 @@ pub struct Certification {
     /// How many of the last layers hold at `epsilon` when the residual stream that enters them
     /// moves; null where layers were not analysed.
     pub deepest_certified_suffix: Option<u32>,
+    /// Radius around the stream that leaves the last layer, so that of the final norm and the head
+    /// alone: the minimum over the samples that are right; null where layers were not analysed.
+    pub readout_certified_radius: Option<f64>,
+    /// The median over the same samples.
+    pub readout_certified_radius_median: Option<f64>,
     /// The first step at which the bound at `epsilon` is lost; null where it is not.
     pub first_lost_layer: Option<FirstLost>,
     /// Next-token positions that hold; null unless every position was asked for.

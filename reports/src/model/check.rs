@@ -122,6 +122,12 @@ fn check_certification(check: &mut Check, found: &Certification) {
     }
     check.not_negative(&path("largest_certified_epsilon"), found.largest_certified_epsilon);
     check.not_negative(&path("median_certified_radius"), found.median_certified_radius);
+    for (key, radius) in [
+        ("readout_certified_radius", found.readout_certified_radius),
+        ("readout_certified_radius_median", found.readout_certified_radius_median),
+    ] {
+        radius.into_iter().for_each(|radius| check.not_negative(&path(key), radius));
+    }
     check.not_negative(&path("median_attack_radius"), found.median_attack_radius);
     let samples = found.samples.len() as u64;
     check.sum(&path("labelled"), &[found.labelled, found.unlabelled], samples);

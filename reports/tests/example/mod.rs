@@ -170,6 +170,8 @@ fn certification(count: u64, layers: u32) -> Certification {
         median_certified_radius: radii.get(radii.len() / 2).copied().unwrap_or(0.0),
         median_attack_radius: attacks.get(attacks.len() / 2).copied(),
         deepest_certified_suffix: Some(layers / 2),
+        readout_certified_radius: Some(0.004),
+        readout_certified_radius_median: Some(0.02),
         first_lost_layer: Some(FirstLost {
             layer: Some(layers / 2),
             step: "attention".to_owned(),
