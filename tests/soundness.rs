@@ -188,9 +188,9 @@ fn sample_holds(
 #[test]
 fn no_point_of_a_certified_box_changes_a_decision() {
     let models = [
-        ("@digits", 10, 250 * share()),
-        ("@digits-normal", 10, 250 * share()),
-        ("@digits-shallow", 10, 250 * share()),
+        ("@digits", 10, 260 * share()),
+        ("@digits-normal", 10, 260 * share()),
+        ("@digits-shallow", 10, 260 * share()),
         ("@language", 4, 40 * share()),
     ];
     let mut all = 0;

@@ -62,7 +62,9 @@ fn headers_that_lie_are_refused() {
     weights(|file| *file = framed(&entry("[4]", "[0,16]"), 8), &["expected"]);
     let one = "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}";
     weights(|file| *file = framed(&format!("{{{one},{one}}}"), 4), &["duplicate", "a"]);
-    weights(|file| *file = framed("{}", 0), &["missing"]);
+    let desk = digits();
+    desk.put(WEIGHTS, framed("{}", 0));
+    refused(&desk, WORDS, 3, &["model.embed_tokens.weight is missing", "expected", "[10, 16]"]);
 }
 
 #[test]

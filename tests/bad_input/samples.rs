@@ -22,7 +22,7 @@ fn line(desk: &Desk, model: &str, line: impl AsRef<[u8]>, parts: &[&str]) {
 fn lines_that_are_no_sample_are_refused_with_their_number() {
     let desk = Desk::new();
     for (text, parts) in [
-        ("not JSON", ["at byte 0", "expected"]),
+        ("not JSON", ["line 3: at byte 1: expected", "such as"]),
         ("{\"input_ids\": [1]", ["at byte", "EOF"]),
         ("[1, 2]", ["a JSON object", "try"]),
         ("{\"input_ids\": [1]} {}", ["at byte 19", "trailing"]),

@@ -45,7 +45,7 @@ fn options_with_values_that_make_no_sense_are_refused_with_what_was_expected() {
         ("--kv int4", ["'int4'", "int8, 1bit"]),
         ("--positions some", ["'some'", "last, all"]),
         ("--unused-code maybe", ["'maybe'", "deployed, zero, detect"]),
-        ("--seed -1", ["-1", "--seed"]),
+        ("--seed x", ["'x'", "--seed"]),
         ("--classes 1,x", ["'x'", "--classes"]),
         ("--nosuch", ["--nosuch", "Usage"]),
         ("-o report.doc", ["report.doc", ".json"]),
@@ -64,7 +64,7 @@ fn a_model_is_a_folder_or_one_of_the_embedded_names() {
         let parts = ["no embedded model \"@nosuch\"", "@digits", "@language"];
         refused(&desk, &format!("{verb} @nosuch"), 2, &parts);
         let missing = format!("{verb} nosuch");
-        refused(&desk, &missing, 3, &["nosuch", "config.json"]);
+        refused(&desk, &missing, 3, &["nosuch", "No such file"]);
     }
 }
 
