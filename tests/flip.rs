@@ -38,7 +38,7 @@ fn logits(effects: &Value, side: &str) -> Vec<Vec<u32>> {
 fn a_flip_shows_the_decision_and_the_logits_before_and_after() {
     let desk = Desk::new();
     let kv = [
-        "kv.layers.0.key[token=2,head=1,dim=3].30@5",
+        "kv.layers.0.key[token=2,head=1,dim=3].22@5",
         "kv.layers.1.value[token=0,head=0,dim=0].31",
     ];
     for bit in STORED.into_iter().chain(kv) {
@@ -143,18 +143,51 @@ fn a_scale_that_no_model_has_is_shown_but_the_patched_file_is_refused() {
 #[test]
 fn the_unused_code_is_detected_where_a_detector_was_asked_for() {
     let desk = Desk::new();
-    let outcomes: Vec<Value> = (0..2)
-        .map(|bit| {
-            let bit = format!("model.layers.1.mlp.down_proj.weight[0,5].{bit}");
-            parts(&desk, &format!("@digits --limit 1 --unused-code detect --bit {bit}"))
-        })
-        .collect();
-    let due: Vec<&Value> =
-        outcomes.iter().filter(|o| o["samples"][0]["outcome"] == "due").collect();
-    assert!(due.len() <= 1);
-    for effects in due {
-        assert_eq!(effects["samples"][0]["logits_after"], Value::Null);
-        assert_eq!(effects["samples"][0]["decision_after"], Value::Null);
+    let mut detected = 0;
+    for column in 0..8 {
+        let effects = [0, 1].map(|bit| {
+            let bit = format!("model.layers.1.mlp.down_proj.weight[0,{column}].{bit}");
+            let sample = "--limit 1 --unused-code detect --bit";
+            parts(&desk, &format!("@digits {sample} {bit}"))["samples"][0].clone()
+        });
+        let due = effects.iter().filter(|effect| effect["outcome"] == "due");
+        for effect in due.clone() {
+            assert_eq!(effect["logits_after"], Value::Null);
+            assert_eq!(effect["decision_after"], Value::Null);
+        }
+        // 1 and 2 are one bit away from 3, 0 is two bits away.
+        assert!(due.clone().count() <= 1, "column {column}");
+        detected += due.count();
+    }
+    assert!(detected > 0, "no code of eight is a 1 or a 2");
+}
+
+#[test]
+fn a_flip_that_makes_infinities_is_detected_and_shown() {
+    let desk = Desk::new();
+    let bit = "lm_head.weight[3,4].30";
+    let effects = parts(&desk, &format!("@digits --limit 1 --bit {bit}"));
+    let kv = "kv.layers.0.key[token=2,head=1,dim=3].30@5";
+    let through_kv = parts(&desk, &format!("@digits --limit 1 --bit {kv}"));
+    for sample in [&effects, &through_kv].map(|effects| &effects["samples"][0]) {
+        let row = sample["logits_after"].as_array().expect("a row");
+        let finite = row.iter().all(Value::is_number);
+        assert_eq!(sample["outcome"] == "due", !finite, "{sample}");
+        assert_eq!(sample["decision_after"].is_null(), !finite, "{sample}");
+    }
+}
+
+#[test]
+fn a_bit_of_the_cache_is_one_of_its_storage_type() {
+    let desk = Desk::new();
+    for (kv, bits) in [("f32", 32), ("f16", 16), ("int8", 8), ("1bit", 1)] {
+        let bit = |bit: u32| {
+            let address = format!("kv.layers.1.value[token=1,head=0,dim=2].{bit}@3");
+            desk.run(&format!("flip @digits --limit 1 --kv {kv} --bit {address}"))
+        };
+        let told = bit(bits - 1).ends(0);
+        assert!(told.out.contains("sample 0"), "{kv}: {}", told.out);
+        bit(bits).ends(2).says(&["--bit", "bit", &bits.to_string()]);
     }
 }
 

@@ -4,6 +4,7 @@
 #[path = "../terminal/mod.rs"]
 mod terminal;
 
+mod edges;
 mod inputs;
 mod limits;
 mod reports;

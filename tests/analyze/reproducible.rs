@@ -39,7 +39,9 @@ fn reproduces(request: &str) {
 
 #[test]
 fn no_byte_on_the_digits_depends_on_threads_or_kernels_or_the_day() {
-    reproduces("@digits --limit 3 --faults 120 --positions all --kv int8 --scope each --attack-budget 25");
+    reproduces(
+        "@digits --limit 3 --faults 120 --positions all --kv int8 --scope each --attack-budget 25",
+    );
 }
 
 #[test]
