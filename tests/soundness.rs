@@ -10,6 +10,7 @@ mod terminal;
 
 use std::env;
 
+use bitnet_certify::cli::UnusedArg;
 use bitnet_certify::input::{self, Sample};
 use bitnet_certify::source;
 use certify::attack::{Attack, Budget, Claim, Scope, Target as Aim, attack_radius};
@@ -22,9 +23,11 @@ use engine::model::random::SplitMix;
 use engine::model::{KvKind, Model};
 use engine::walk::{self, Read};
 use faults::{Address, Fault, Golden, Input, Outcome, Space, Target, UnusedCode, run_trial};
+use fixtures::embedded;
 use ndarray::Array2;
 use rayon::prelude::*;
-use terminal::{Desk, at, number};
+use serde_json::Value;
+use terminal::{Desk, at, extent, number};
 
 const KINDS: [KvKind; 4] = [KvKind::F32, KvKind::F16, KvKind::Int8, KvKind::OneBit];
 
@@ -262,24 +265,55 @@ fn no_single_flip_does_more_than_the_fault_bounds_say() {
         let (model, samples) = subject(name, 2);
         for (word, policy) in policies {
             let words = format!("{name} --limit 2 --no-certify --faults 9 --unused-code {word}");
-            let report = Desk::new().report(&words);
             let truths = flipped_one_by_one(&model, &samples, policy);
-            let bounds = at(&report, "faults.bounds[]");
-            assert_eq!(bounds.len(), truths.len());
-            for (bound, truth) in bounds.into_iter().zip(&truths) {
-                assert_eq!(number(bound, "pairs"), truth.pairs as f64, "{name} {word}");
-                let share = number(bound, "proven_masked_share");
-                let masked = truth.masked as f64 / truth.pairs as f64;
-                assert!(share <= masked, "{name} {word}: {bound} but {truth:?}");
-                proven += share;
-                if let Some(most) = bound["logit_change_bound"].as_f64() {
-                    assert!(truth.largest_change <= most, "{name} {word}: {bound} but {truth:?}");
-                    assert!(truth.largest_change > 0.0);
-                    bounded += 1;
-                }
-            }
+            let (shares, bounds) = compared(&words, &Desk::new().report(&words), &truths);
+            proven += shares;
+            bounded += bounds;
         }
     }
     println!("{bounded} bounds, proven masked shares add up to {proven}");
     assert!(bounded > 0 && proven > 0.0, "nothing was bounded: the test would be empty");
+}
+
+/// Compares the bounds of a report with the truth; gives the shares that were proven masked, added
+/// up, and the number of layers with a bound.
+fn compared(case: &str, report: &Value, truths: &[Truth]) -> (f64, usize) {
+    let (mut shares, mut bounded) = (0.0, 0);
+    let bounds = at(report, "faults.bounds[]");
+    assert_eq!(bounds.len(), truths.len(), "{case}");
+    for (bound, truth) in bounds.into_iter().zip(truths) {
+        assert_eq!(number(bound, "pairs"), truth.pairs as f64, "{case}");
+        let share = number(bound, "proven_masked_share");
+        let masked = truth.masked as f64 / truth.pairs as f64;
+        assert!(share <= masked, "{case}: {bound} but {truth:?}");
+        shares += share;
+        if let Some(most) = bound["logit_change_bound"].as_f64() {
+            assert!(truth.largest_change <= most, "{case}: {bound} but {truth:?}");
+            assert!(truth.largest_change > 0.0, "{case}: no flip does anything");
+            bounded += 1;
+        }
+    }
+    (shares, bounded)
+}
+
+#[test]
+fn the_fault_bounds_hold_where_the_file_has_unused_codes_too() {
+    let desk = Desk::new();
+    desk.checkpoint("model", embedded::digits());
+    let mut file = desk.read("model/model.safetensors");
+    for tensor in ["self_attn.v_proj", "mlp.up_proj", "mlp.down_proj"] {
+        let place = extent(&file, &format!("model.layers.1.{tensor}.weight"));
+        file[place].iter_mut().step_by(7).for_each(|byte| *byte |= 0b0000_1100);
+    }
+    desk.put("model/model.safetensors", file);
+    let words = "model --inputs model/inputs.safetensors --limit 2 --no-certify --faults 9";
+    let report = desk.report(&format!("{words} --unused-code deployed"));
+    let folder = desk.path("model").display().to_string();
+    let origin = source::resolve(&folder).expect("a folder");
+    let loaded = source::load(&origin, Some(UnusedArg::Deployed), false).expect("a checkpoint");
+    let inputs = desk.path("model/inputs.safetensors");
+    let samples = input::read(&origin, &loaded, Some(&inputs), None, Some(2)).expect("samples");
+    let truths = flipped_one_by_one(&loaded.model, &samples.samples, UnusedCode::Deployed);
+    let (_, bounded) = compared(words, &report, &truths);
+    assert!(bounded > 0, "nothing was bounded: the test would be empty");
 }
