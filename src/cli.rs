@@ -88,13 +88,14 @@ pub struct AnalyzeArgs {
     #[arg(long, value_name = "FILE")]
     pub inputs: Option<PathBuf>,
     /// Radius of the perturbation of the embeddings
-    #[arg(long, default_value = "0.01")]
+    #[arg(long, default_value = "0.01", allow_hyphen_values = true)]
     pub epsilon: String,
     /// Norm that measures the perturbation
     #[arg(long, value_enum, default_value = "linf")]
     pub norm: NormArg,
     /// Which embeddings move: all at once, each alone, or the one at a 0-based position
     #[arg(long, default_value = "all", value_name = "all|each|POSITION")]
+    #[arg(allow_hyphen_values = true)]
     pub scope: String,
     /// Where decisions are read
     #[arg(long, value_enum, default_value = "last")]

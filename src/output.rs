@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
-/// Where a file will be written; checked before the work starts.
+/// Where a file will be written; checked before the work starts, and nothing is made yet.
 ///
 /// # Errors
-/// If the folder cannot be made or written to, or something else stands in the file's place.
+/// If the folder is not there and cannot be made, cannot be written to, or something else stands in
+/// the file's place.
 pub fn check(path: &Path) -> Result<(), Failure> {
-    let folder = folder_of(path);
     let refuse = |why: String| {
         Failure::output(format!("{}: cannot be written: {why}", path.display()))
             .help("another place with -o FILE")
@@ -19,9 +19,21 @@ pub fn check(path: &Path) -> Result<(), Failure> {
     if path.is_dir() {
         return Err(refuse("it is a folder".into()));
     }
-    fs::create_dir_all(&folder).map_err(|error| refuse(error.to_string()))?;
-    tempfile::NamedTempFile::new_in(&folder).map_err(|error| refuse(error.to_string()))?;
+    let standing = standing(&folder_of(path));
+    if !standing.is_dir() {
+        return Err(refuse(format!("{} is no folder", standing.display())));
+    }
+    tempfile::NamedTempFile::new_in(&standing).map_err(|error| refuse(error.to_string()))?;
     Ok(())
+}
+
+/// The deepest part of a folder's path that is there already.
+fn standing(folder: &Path) -> PathBuf {
+    let there = |part: &&Path| fs::symlink_metadata(part).is_ok();
+    match folder.ancestors().find(there) {
+        Some(part) => part.to_path_buf(),
+        None => PathBuf::from("."),
+    }
 }
 
 /// Writes a file aside, then renames it into place.
@@ -33,6 +45,7 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {
         Failure::output(format!("{}: cannot be written: {error}", path.display()))
     };
     let folder = folder_of(path);
+    fs::create_dir_all(&folder).map_err(step)?;
     let mut aside = tempfile::NamedTempFile::new_in(&folder).map_err(step)?;
     aside.write_all(contents).map_err(step)?;
     aside.as_file().sync_all().map_err(step)?;

@@ -59,6 +59,7 @@ pub(super) fn bounds(context: &Context, clean: &[Clean]) -> Option<Vec<LayerBoun
     let results = context.each(&stage, |index, _| {
         (index < count).then(|| sample_bounds(context, index, &clean[index], grain))
     });
+    context.clock.count_missing("bounds under any flip", &results[..count]);
     let mut layers = vec![LayerBound::default(); model.layers.len()];
     let mut any = false;
     for sample in results.into_iter().take(count).flatten().flatten() {

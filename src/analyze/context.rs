@@ -84,6 +84,16 @@ impl Clock {
         self.limit.is_some_and(|limit| self.begun.elapsed() >= limit)
     }
 
+    /// Whether the time limit has passed; if so, that it cut this is recorded.
+    #[must_use]
+    pub fn cuts(&self, what: &str) -> bool {
+        let over = self.over();
+        if over {
+            self.hit("time-limit", what);
+        }
+        over
+    }
+
     /// Time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {

@@ -87,14 +87,16 @@ pub(super) fn campaign(
     samples: &Samples,
 ) -> Result<Option<Campaigned>, Failure> {
     if context.clock.over() {
-        context.clock.hit("time-limit", "fault trials: all");
+        context.clock.hit("time-limit", "fault trials and bounds under any flip: all");
         return Ok(None);
     }
     if let Some(limit) = context.plan.max_memory {
         let held = super::predict::current_memory().unwrap_or(0);
         let wanted = held + super::predict::extra_memory(context);
         if wanted > limit {
-            let what = format!("fault trials: they would take the process to {wanted} bytes");
+            let what = format!(
+                "fault trials and bounds under any flip: they would take the process to {wanted} bytes"
+            );
             context.clock.hit("max-memory", what);
             return Ok(None);
         }

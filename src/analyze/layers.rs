@@ -68,7 +68,7 @@ fn radii(context: &Context, streams: &[ndarray::Array2<f32>], clean: &Clean) -> 
         let all = 0..stream.nrows();
         let radius = search(settings(context, start, rms(stream)), |epsilon| {
             let boxes = Boxes::ball(stream, epsilon, &all);
-            !context.clock.over()
+            !context.clock.cuts("layers: searches that had begun")
                 && prove(&context.deployed, &boxes, index, Read::Last, &claim).certifies()
         });
         radii[index] = radius;

@@ -30,7 +30,7 @@ use crate::cli::AnalyzeArgs;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, Samples};
 use crate::plan::Plan;
-use crate::{machine, output, source};
+use crate::{commands, machine, output, source};
 
 /// All that the certification stages found.
 #[derive(Debug, Default)]
@@ -102,10 +102,10 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
 fn check_scope(plan: &Plan, samples: &Samples) -> Result<(), Failure> {
     for (index, sample) in samples.samples.iter().enumerate() {
         if plan.scope.moves(sample.tokens()).is_none() {
+            let (scope, tokens) = (assemble::scope(plan), sample.tokens());
             return Err(Failure::refused(format!(
-                "--scope {:?}: sample {index} has {} tokens",
-                plan.scope,
-                sample.tokens()
+                "--scope {scope}: sample {index} has {tokens} tokens, expected 0 to {}",
+                tokens - 1
             ))
             .help("--scope all, or a smaller 0-based position"));
         }
@@ -131,10 +131,8 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
     let (mut faults, mut bounds) = (None, None);
     if context.plan.inject {
         faults = faults::campaign(context, loaded, samples)?;
-        bounds = bounds::bounds(context, &clean);
-        if bounds.is_none() {
-            context.clock.hit("time-limit", "bounds under any flip: all samples");
-        }
+        // A report has bounds beside trials only, and what left no room for those leaves none here.
+        bounds = faults.as_ref().and_then(|_| bounds::bounds(context, &clean));
         run.seconds_faults = Some(begun.elapsed().as_secs_f64());
     }
     Ok((Found { clean, certified, faults, bounds }, run))
@@ -173,7 +171,7 @@ fn finish(
     }
     write(plan, &report)?;
     if !plan.quiet {
-        print!("{}", reports::text::summary(&report));
+        commands::tell(reports::text::summary(&report).as_bytes())?;
         for path in &plan.outputs {
             eprintln!("wrote {}", path.display());
         }

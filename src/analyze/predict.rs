@@ -54,18 +54,19 @@ struct Expected {
 /// Prints what the run will take, and starts nothing.
 ///
 /// # Errors
-/// None; the signature is that of a verb.
+/// If stdout cannot be written.
 pub(super) fn show(context: &Context) -> Result<(), Failure> {
     let stages = expected(context);
-    println!("Expected on this machine with {} threads:", rayon::current_num_threads());
+    let threads = rayon::current_num_threads();
+    let mut text = format!("Expected on this machine with {threads} threads:\n");
     for Expected { stage, seconds } in &stages {
-        println!("  {stage:<26} {seconds:>10.1} s");
+        text += &format!("  {stage:<26} {seconds:>10.1} s\n");
     }
     let total: f64 = stages.iter().map(|stage| stage.seconds).sum();
-    println!("  {:<26} {total:>10.1} s", "all");
+    text += &format!("  {:<26} {total:>10.1} s\n", "all");
     let held = peak_memory().unwrap_or(0) + extra_memory(context);
-    println!("  {:<26} {:>10.0} MB", "memory", held as f64 / 1e6);
-    Ok(())
+    text += &format!("  {:<26} {:>10.0} MB\n", "memory", held as f64 / 1e6);
+    crate::commands::tell(text.as_bytes())
 }
 
 /// Bytes that the stages will hold beside the model: streams, logits and boxes of the samples.

@@ -187,7 +187,7 @@ pub(super) fn radii(
         let known = if certified { context.plan.epsilon } else { 0.0 };
         let start = if known > 0.0 { known } else { 1e-6 };
         let found = search(settings(context, start, rms(&x)), |epsilon| {
-            !context.clock.over()
+            !context.clock.cuts("certified radii: searches that had begun")
                 && sets
                     .iter()
                     .all(|moved| pass(context, &x, moved, epsilon, &claim, Read::Last).certifies())

@@ -22,12 +22,23 @@ pub(super) fn faults(
         confidence,
         unused_code: unused(plan),
         kv: super::kv(plan),
-        targets: tally.targets.iter().map(|(&t, s)| target(t, s, confidence)).collect(),
+        targets: targets(campaigned, confidence),
         layers: tally.layers.iter().map(|(&key, s)| layer(key, s, confidence)).collect(),
         bits: tally.bits.iter().map(|(&key, s)| bit(key, s, confidence)).collect(),
         worst: worst(campaigned),
         bounds: bounds.unwrap_or_default().iter().enumerate().map(bound).collect(),
     }
+}
+
+/// Every target that was asked for, in the order of reports: one without trials has no rate, and
+/// must not look like one that cannot fail.
+fn targets(campaigned: &Campaigned, confidence: f64) -> Vec<out::Target> {
+    let untried = Summary::default();
+    let mut asked = campaigned.plan.targets.clone();
+    asked.sort();
+    asked.dedup();
+    let summary = |of| campaigned.tally.targets.get(&of).unwrap_or(&untried);
+    asked.into_iter().map(|of| target(of, summary(of), confidence)).collect()
 }
 
 fn word(target: Target) -> out::FaultTarget {

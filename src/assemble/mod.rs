@@ -136,7 +136,7 @@ fn data(samples: &Samples) -> out::Data {
 }
 
 /// The scope as it was typed.
-fn scope(plan: &Plan) -> String {
+pub(crate) fn scope(plan: &Plan) -> String {
     match plan.scope {
         certify::claim::Scope::All => "all".into(),
         certify::claim::Scope::Each => "each".into(),

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use engine::formats::Loaded;
 use engine::walk::Read;
-use faults::{AnyAddress, Effect, Fault, Outcome, effect};
+use faults::{AddressError, AnyAddress, Effect, Fault, Outcome, effect};
 use serde_json::{Value, json};
 
 use crate::analyze::{fault_sample, unused_code};
@@ -30,14 +30,21 @@ pub fn run(args: &FlipArgs) -> Result<(), Failure> {
     })?;
     let origin = source::resolve(&args.model)?;
     let loaded = source::load(&origin, args.unused_code, false)?;
-    let address = typed.resolve(&loaded.model).map_err(Failure::usage)?;
-    if let Some(folder) = &args.write {
-        patch::write(&origin, &loaded, &address, folder)?;
-        eprintln!("wrote {} with {address} flipped", folder.display());
-    }
+    let address = typed.resolve(&loaded.model).map_err(absent)?;
+    // Before any sample tells its length, a store may be as long as the model takes.
+    let longest = loaded.model.config.max_positions;
+    address.check(&loaded.model, args.kv.kind(), longest).map_err(absent)?;
+    let write = || match &args.write {
+        Some(folder) => {
+            patch::write(&origin, &loaded, &address, folder)?;
+            eprintln!("wrote {} with {address} flipped", folder.display());
+            Ok(())
+        }
+        None => Ok(()),
+    };
     if args.inputs.is_none() && origin.embedded.is_none() {
         return match args.write {
-            Some(_) => Ok(()),
+            Some(_) => write(),
             None => Err(Failure::usage("a checkpoint needs samples to show an effect on")
                 .help("--inputs FILE.jsonl, or --write FOLDER for a patched checkpoint alone")),
         };
@@ -49,6 +56,7 @@ pub fn run(args: &FlipArgs) -> Result<(), Failure> {
     for (index, sample) in samples.samples.iter().enumerate() {
         all.push((index, sample, shown_effect(args, &loaded, sample, &fault)?));
     }
+    write()?;
     let physical = address.physical(&loaded.model).ok().flatten().map(|place| place.to_string());
     let text = if args.json {
         let object = json!({
@@ -66,6 +74,11 @@ pub fn run(args: &FlipArgs) -> Result<(), Failure> {
         text
     };
     commands::tell(text.as_bytes())
+}
+
+fn absent(error: AddressError) -> Failure {
+    Failure::usage(format!("--bit: {error}"))
+        .help("`bitnet-certify inspect` for the tensors and their shapes")
 }
 
 fn shown_effect(

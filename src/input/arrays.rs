@@ -85,8 +85,11 @@ fn ids_of(array: &TensorView) -> Result<Vec<Content>, String> {
         return Err(format!("input_ids: expected two dimensions, got {:?}", array.shape()));
     };
     let ids = integers(array, "input_ids")?;
-    if samples == 0 || tokens == 0 {
+    if samples == 0 {
         return Ok(Vec::new());
+    }
+    if tokens == 0 {
+        return Err(format!("input_ids: empty samples, shape {:?}", array.shape()));
     }
     ids.chunks_exact(tokens)
         .map(|row| {

@@ -1,6 +1,6 @@
 //! JSON Lines: one sample a line, unknown and duplicate keys refused.
 
-use engine::formats::{Tokenizer, json_object};
+use engine::formats::{FormatError, Tokenizer, json_object};
 use ndarray::Array2;
 use serde_json::{Map, Value};
 
@@ -23,7 +23,7 @@ pub(super) fn parse(
         }
         let place = format!("line {}", index + 1);
         let label = format!("{name}: {place}");
-        let object = json_object(&label, line)?;
+        let object = json_object(&label, line).map_err(|error| syntax(&label, error))?;
         let (sample, kind) = sample(&object, tokenizer)
             .map_err(|why| Failure::refused(format!("{label}: {why}")).help(EXAMPLE))?;
         samples.push((sample, place));
@@ -39,6 +39,19 @@ pub(super) fn parse(
 }
 
 const EXAMPLE: &str = "a line such as {\"input_ids\": [1, 2, 3], \"label\": 4}";
+
+/// Text that is no JSON object. The parser counts lines within this one only, so that its line is
+/// left out.
+fn syntax(label: &str, error: FormatError) -> Failure {
+    let what = match error {
+        FormatError::Json { offset, got, .. } => {
+            let got = got.rsplit_once(" at line ").map_or(got.as_str(), |(got, _)| got);
+            format!("{label}: at byte {offset}: {got}")
+        }
+        other => other.to_string(),
+    };
+    Failure::refused(what).help(EXAMPLE)
+}
 
 fn sample(
     object: &Map<String, Value>,

@@ -1,0 +1,15 @@
+//! `analyze` from outside: what it prints, what it writes, and that both follow from the request
+//! alone.
+
+#[path = "../terminal/mod.rs"]
+mod terminal;
+
+mod edges;
+mod inputs;
+mod limits;
+mod reports;
+mod reproducible;
+mod verdicts;
+
+/// A run that takes a moment.
+const SMALL: &str = "--limit 3 --faults 90 --attack-budget 60";
