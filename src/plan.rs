@@ -29,7 +29,7 @@ pub struct Plan {
     pub all_positions: bool,
     /// Classes for samples without their own.
     pub classes: Option<Vec<u32>>,
-    /// Trials a target; `None` = by model size.
+    /// Trials over all targets; `None` = by model size.
     pub faults: Option<u64>,
     /// Bits flipped together.
     pub flips: u32,

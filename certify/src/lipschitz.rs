@@ -118,8 +118,8 @@ impl Responsive {
             }
             // A sign may jump: two stored values differ by at most two scales.
             KvKind::OneBit => {
-                response.forget(2.0 * most * (1.0 + 1e-5));
-                extremes.replace(most * (1.0 + 1e-5));
+                response.forget(2.0 * most * (1.0 + 1e-4));
+                extremes.replace(most * (1.0 + 1e-4));
             }
         }
         (response, extremes)
@@ -158,7 +158,8 @@ impl Domain for Responsive {
             for (i, &gain) in norm.gains.iter().enumerate() {
                 // |x_i| / r is at most sqrt D; where the gain is not tiny the box knows better.
                 let cap = (n as f64).sqrt() * 1.000_001;
-                let share = y[i] / f64::from(gain.abs());
+                // A tiny gain may round its box to zero: then the cap alone.
+                let share = if gain.abs() > 1e-20 { y[i] / f64::from(gain.abs()) } else { cap };
                 let share = if share < cap { share } else { cap };
                 bound += share * x.response.bound[i] / n as f64;
                 slack += share * x.response.slack[i] / n as f64;
@@ -270,7 +271,7 @@ impl Domain for Responsive {
                 map(gate.response.bound[i], up.response.bound[i]),
                 map(gate.response.slack[i], up.response.slack[i])
                     + 12.0 * UNIT * magnitude(&boxes, (row, i))
-                    + 1e-35,
+                    + 1e-35 * (1.0 + u),
             );
         }
         Responding::new(boxes, response)

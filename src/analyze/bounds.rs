@@ -52,6 +52,10 @@ pub(super) fn bounds(context: &Context, clean: &[Clean]) -> Option<Vec<LayerBoun
     let pass = (context.weights * tokens * 4).max(LEAST_PASS);
     let by_row = 2 * rows as u64 * pass;
     let by_tensor = 7 * model.layers.len() as u64 * pass;
+    if rows == 0 {
+        // No ternary weights: there is no flip of a code to bound.
+        return Some(vec![LayerBound::default(); model.layers.len()]);
+    }
     let (grain, each) =
         if by_row <= BUDGET { (Grain::Row, by_row) } else { (Grain::Tensor, by_tensor) };
     let count = ((BUDGET / each) as usize).clamp(1, MOST_SAMPLES).min(context.samples.len());

@@ -6,7 +6,7 @@
 //!
 //! The engine against the real value, for scores that lie in the box: `s_j - m` is rounded once
 //! (at most 105 units absolute where the exponential is not zero), the exponential once; sum and
-//! quotient add `n / 16 + 6`; numerator and denominator share these. The weighted sum adds `n + 1`
+//! quotient add `n / 16 + 8` at most; numerator and denominator share these. The weighted sum adds `n + 1`
 //! units of `sum p |v|`. Exponentials below the normal range are off by at most 2^-149 each.
 
 use engine::numerics::{exp, exp_f64, max, min, sum16};
@@ -32,6 +32,10 @@ impl Interval {
                     let at = head * d..(head + 1) * d;
                     let query = (&queries.lo_row(row)[at.clone()], &queries.hi_row(row)[at]);
                     let scores = scores(query, keys, first + row + 1);
+                    // A score that may overflow may be infinite, and its share then NaN.
+                    if scores.iter().any(|s| !s.0.is_finite() || !s.1.is_finite()) {
+                        return vec![(f32::NAN, f32::NAN); d];
+                    }
                     mix(&scores, values, &order)
                 })
                 .collect::<Vec<(f32, f32)>>()
@@ -103,6 +107,9 @@ fn mix(scores: &[(f32, f32)], values: &Ends, order: &Order) -> Vec<(f32, f32)> {
                     most = if magnitude > most { magnitude } else { most };
                 }
             }
+            if !weights.hull {
+                return (low, high);
+            }
             let margin = most * weights.error + 1e-40;
             let value = |ends: &[f32], token: usize| f64::from(ends[token * order.d + dim]);
             let top = weights.extreme(&order.falling[dim], |t| value(&values.hi, t), true);
@@ -124,16 +131,26 @@ fn shares(scores: &[(f32, f32)]) -> Vec<(f32, f32)> {
     e_lo.into_iter().zip(e_hi).map(|(lo, hi)| (lo / z_hi, hi / z_lo)).collect()
 }
 
+/// If every lower end is farther below the largest upper end, the hull is not used: its weights
+/// have a floor at e^-690, which is a vanishing part of their sum only above that.
+const FARTHEST: f64 = 600.0;
+/// Up to so many tokens the error bound covers its second order.
+const MOST_TOKENS: usize = 1 << 17;
+
 /// The exponentials of both ends of every score, against one reference, in f64.
 struct Weights {
     lo: Vec<f64>,
     hi: Vec<f64>,
     error: f64,
+    /// Whether the hull may be used.
+    hull: bool,
 }
 
 impl Weights {
     fn new(scores: &[(f32, f32)]) -> Self {
         let top = scores.iter().map(|s| s.1).fold(f32::NEG_INFINITY, max);
+        let low = scores.iter().map(|s| s.0).fold(f32::NEG_INFINITY, max);
+        let near = f64::from(top) - f64::from(low) <= FARTHEST;
         let e = |s: f32| {
             let d = f64::from(s) - f64::from(top);
             // Below -690 the true weight is under 1e-299 of the largest upper one.
@@ -144,6 +161,7 @@ impl Weights {
             lo: scores.iter().map(|s| e(s.0)).collect(),
             hi: scores.iter().map(|s| e(s.1)).collect(),
             error: (2.0 * 106.0 + n / 16.0 + 8.0 + n + 2.0) * UNIT * 1.01 + n * 3e-45,
+            hull: near && scores.len() <= MOST_TOKENS,
         }
     }
 
@@ -169,5 +187,65 @@ impl Weights {
             (weight, sum, ratio) = (next_weight, next_sum, next);
         }
         ratio
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::numerics::softmax_row;
+
+    /// The range of one attention output for score boxes and values.
+    fn range(scores: &[(f32, f32)], v: &[(f32, f32)]) -> (f32, f32) {
+        let (lo, hi) = v.iter().copied().unzip();
+        let values = Ends { lo, hi };
+        let order = Order::new(&values, 1, v.len());
+        mix(scores, &values, &order)[0]
+    }
+
+    fn engine(scores: &[f32], v: &[f32]) -> f32 {
+        let mut shares = scores.to_vec();
+        softmax_row(&mut shares);
+        shares.iter().zip(v).fold(0.0, |sum, (share, value)| sum + share * value)
+    }
+
+    #[test]
+    fn one_share_reaches_its_supremum_where_a_fudged_denominator_says_almost_nothing() {
+        // Bounds that subtract and re-add the largest term put this share below 4e-6.
+        let wide = [(-60.0, 0.0), (-60.0, -40.0)];
+        for v in [[(1.0, 1.0), (0.0, 0.0)], [(0.0, 0.0), (1.0, 1.0)]] {
+            let (lo, hi) = range(&wide, &v);
+            for corner in [[-60.0, -60.0], [-60.0, -40.0], [0.0, -60.0], [0.0, -40.0]] {
+                let y = engine(&corner, &[v[0].0, v[1].0]);
+                assert!(lo <= y && y <= hi, "{corner:?} gives {y} outside [{lo}, {hi}]");
+            }
+        }
+        assert!(range(&wide, &[(1.0, 1.0), (0.0, 0.0)]).1 >= 1.0);
+        let (lo, hi) = range(&[(-20.0, 0.0), (-18.0, -18.0)], &[(1.0, 1.0), (0.0, 0.0)]);
+        assert!(lo <= 0.1193 && hi >= 0.999_999, "[{lo}, {hi}]");
+        assert!(lo > 0.119 && hi < 1.000_1, "the hull is tight: [{lo}, {hi}]");
+    }
+
+    #[test]
+    fn ranges_hold_where_score_boxes_are_hundreds_wide() {
+        let scores = [(-1000.0, 0.0), (-1000.0, -5.0), (-2000.0, -900.0)];
+        let (lo, hi) = range(&scores, &[(3.0, 3.0), (-2.0, -2.0), (7.0, 7.0)]);
+        for corner in [[-1000.0, -1000.0, -900.0], [0.0, -5.0, -900.0], [-1000.0, -1000.0, -2000.0]]
+        {
+            let y = engine(&corner, &[3.0, -2.0, 7.0]);
+            assert!(lo <= y && y <= hi, "{corner:?} gives {y} outside [{lo}, {hi}]");
+        }
+    }
+
+    #[test]
+    fn a_reference_far_above_every_lower_end_keeps_the_bound() {
+        let scores = [(-1000.0f32, -1000.0f32), (-2000.0, -2000.0), (-3000.0, 0.0)];
+        let values = Ends { lo: vec![1.0, 0.0, 0.0], hi: vec![1.0, 0.0, 0.0] };
+        let order = Order::new(&values, 1, 3);
+        let found = mix(&scores, &values, &order)[0];
+        let mut s = vec![-1000.0f32, -2000.0, -3000.0];
+        engine::numerics::softmax_row(&mut s);
+        let out = s[0] * 1.0;
+        assert!(found.0 <= out && out <= found.1, "{out} outside {found:?}");
     }
 }

@@ -99,6 +99,11 @@ fn scale_free(gate: &Boxes, up: &Boxes) -> Origin {
         lo[at] = u_lo * if u_lo >= 0.0 { s_lo } else { s_hi };
         hi[at] = u_hi * if u_hi >= 0.0 { s_hi } else { s_lo };
     }
+    // Squares, scale products and quotients are then normal.
+    let tame = |&(lo, hi): &(f64, f64)| 1e-15 < lo && hi < 1e15;
+    if !g.factors.iter().chain(&u.factors).all(tame) {
+        return Origin::Plain;
+    }
     let factors = factors(g, u);
     if factors.iter().any(|&(least, _)| least < SMALLEST_FACTOR) {
         return Origin::Plain;

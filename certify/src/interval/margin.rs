@@ -3,7 +3,7 @@
 //! Three bounds, each sound, the best counts:
 //! 1. the lower end of one logit less the upper end of the other;
 //! 2. the projected row: the least of `sum (w_y - w_k) x` over the box, over the reals, less the
-//!    engine's errors of both dot products, `(n / 16 + 5) u sum |w| |x|` each;
+//!    engine's errors of both dot products, `(n / 16 + 6) u sum |w| |x|` each;
 //! 3. the same through the final norm: `x = g z / r` with `r > 0`, so the least of
 //!    `sum (w_y - w_k) g z` over the box of `z`, divided by the extreme `r`, keeps what the hull of
 //!    the norm loses.
@@ -108,7 +108,7 @@ impl<'a> Winner<'a> {
             magnitudes += (f64::from(a).abs() + f64::from(b).abs()) * most64(lo, hi);
         }
         // Engine: one unit a product, n / 16 + 4 additions a lane and tree; here: n f64 additions.
-        let error = magnitudes * ((n / 16.0 + 6.0) * UNIT + n * 4.0 * f64::EPSILON) + 1e-37;
+        let error = magnitudes * ((n / 16.0 + 6.0) * UNIT * 1.01 + n * 4.0 * f64::EPSILON) + 1e-37;
         let direct = least - error;
         let through = self.normed.as_ref().map_or(f64::NEG_INFINITY, |projection| {
             let difference = |k: usize| f64::from(self.weights[k]) - f64::from(other[k]);

@@ -76,9 +76,10 @@ pub(super) fn norm(x: &Boxes, norm: &Norm) -> Boxes {
     let mut lo = Array2::zeros((rows, width));
     let mut hi = Array2::zeros((rows, width));
     let source = source_of(x, norm);
+    let regular: Vec<bool> = (0..rows).map(|row| regular(x, row, norm)).collect();
     for row in 0..rows {
         let mut ends = end_points(x, row, norm);
-        if let Some(tight) = hull(&source, row) {
+        if let Some(tight) = regular[row].then(|| hull(&source, row)).flatten() {
             for (end, hull) in ends.iter_mut().zip(tight) {
                 *end = (max(end.0, hull.0), min(end.1, hull.1));
             }
@@ -87,7 +88,20 @@ pub(super) fn norm(x: &Boxes, norm: &Norm) -> Boxes {
             (lo[[row, column]], hi[[row, column]]) = end;
         }
     }
+    if regular.contains(&false) {
+        return Boxes::new(lo, hi);
+    }
     Boxes { lo, hi, origin: Origin::Normed(std::sync::Arc::new(source)) }
+}
+
+/// Whether the engine's mean square plus epsilon is a normal number on the whole box: only then is
+/// its reciprocal root within the error bound of the truth.
+fn regular(x: &Boxes, row: usize, norm: &Norm) -> bool {
+    let ends = || x.lo_row(row).iter().zip(x.hi_row(row));
+    let near: Vec<f32> = ends().map(|(&lo, &hi)| least(lo, hi)).collect();
+    let far: Vec<f32> = ends().map(|(&lo, &hi)| most(lo, hi)).collect();
+    let mean = |x: &[f32]| (sum_squares(x) / x.len() as f64) as f32 + norm.eps;
+    f64::from(mean(&near)) > SMALLEST_MEAN && mean(&far).is_finite()
 }
 
 /// What is normed: gated products up to their factor, or the values themselves.
@@ -183,4 +197,36 @@ pub(super) fn others(x: &[f64]) -> Vec<f64> {
         behind += value;
     }
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(lo: Vec<f32>, hi: Vec<f32>, point: Vec<f32>, eps: f32) {
+        let n = lo.len();
+        let row = |v: Vec<f32>| Array2::from_shape_vec((1, n), v).unwrap();
+        let gains: std::sync::Arc<[f32]> = vec![1.0f32; n].into();
+        let of = Norm { gains: gains.clone(), eps, stored: engine::model::FloatType::F32 };
+        let boxes = norm(&Boxes::new(row(lo), row(hi)), &of);
+        let mut y = vec![0.0; n];
+        engine::numerics::rms_norm_row(&point, &gains, eps, &mut y);
+        let y = row(y);
+        assert!(!boxes.sound() || boxes.contains(&y), "{y:?} outside {boxes:?}");
+    }
+
+    #[test]
+    fn a_mean_square_that_overflows_is_left_to_the_end_points() {
+        check(vec![1e19; 2], vec![3e19; 2], vec![3e19; 2], 1e-5);
+    }
+
+    #[test]
+    fn without_epsilon_a_box_around_zero_is_not_bounded() {
+        check(vec![-1.0; 2], vec![1.0; 2], vec![0.0; 2], 0.0);
+    }
+
+    #[test]
+    fn without_epsilon_tiny_rows_keep_their_bound() {
+        check(vec![-1.0; 2], vec![1.0; 2], vec![1e-23, 1e-24], 0.0);
+    }
 }

@@ -87,8 +87,12 @@ pub struct ConfigError {
     pub expected: String,
 }
 
-/// No field of a shape may exceed this; it keeps every product of three far from overflow.
+/// No field of a shape may exceed this.
 const LARGEST: usize = 1 << 24;
+/// The residual stream may not be wider: the error bounds of the certifier are proven so far.
+const WIDEST_STREAM: usize = 1 << 16;
+/// No linear layer may have more inputs: integer sums over boxes stay below 2^31 up to 2.8 million.
+const WIDEST: usize = 1 << 20;
 
 impl Config {
     /// Checks that the fields fit one another.
@@ -107,9 +111,18 @@ impl Config {
             ("max_position_embeddings", self.max_positions),
         ];
         for (field, value) in fields {
-            if value == 0 || value > LARGEST {
-                return Err(error(field, value, format!("1 to {LARGEST}")));
+            let most = match field {
+                "hidden_size" => WIDEST_STREAM,
+                "intermediate_size" => WIDEST,
+                _ => LARGEST,
+            };
+            if value == 0 || value > most {
+                return Err(error(field, value, format!("1 to {most}")));
             }
+        }
+        if self.query_width() > WIDEST {
+            let expected = format!("at most {WIDEST} / num_attention_heads");
+            return Err(error("head_dim", self.head_dim, expected));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
             let expected = format!("a divisor of num_attention_heads = {}", self.heads);

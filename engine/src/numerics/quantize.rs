@@ -35,7 +35,7 @@ fn round_even(x: f32) -> f32 {
 
 /// Writes the int8 codes of a row at scale `t` and returns their sum.
 ///
-/// NaN becomes 0 here; the caller refuses rows whose `absmax` is not finite.
+/// NaN becomes 0 here; it comes back through the scale of the row, which is then NaN too.
 #[inline(always)]
 pub fn codes_of(x: &[f32], t: f32, codes: &mut [i8]) -> i32 {
     let mut sum = 0i32;

@@ -111,7 +111,8 @@ pub struct Sample {
     pub certified_radius: f64,
     /// Smallest epsilon at which the attack changed the decision; null where it did not.
     pub attack_radius: Option<f64>,
-    /// Half the certified margin: the verdict holds for every runtime whose logits stay that close.
+    /// Half the certified margin: the verdict holds for every runtime whose logits stay strictly
+    /// closer than this on the whole ball.
     pub runtime_slack: Option<f64>,
     /// Positions that hold; null unless every position was asked for.
     pub positions: Option<PositionCount>,
