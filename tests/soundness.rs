@@ -1,9 +1,9 @@
 //! Attempts to break what is called certified, on the trained models: no point of a certified box
 //! may change the decision, and no single flip may do more than the fault bounds say.
 //!
-//! Points are drawn at the largest epsilon that was certified, where a wrong bound would show first:
-//! random ones, corners, sparse ones, one ulp within the ends, those that attacks try, and mixtures
-//! of the ends with a witness from outside. The default run takes a seeded share;
+//! Points are drawn at the largest epsilon that was certified, where a wrong bound would show
+//! first: random ones, corners, sparse ones, one ulp within the ends, those that attacks try, and
+//! mixtures of the ends with a witness from outside. The default run takes a seeded share;
 //! `BITNET_SOUNDNESS=40` multiplies the number of points.
 
 mod terminal;

@@ -75,6 +75,19 @@ impl Plan {
     pub fn identity(&self, model_digest: &str, inputs_digest: &str) -> Identity {
         Identity::of(&[model_digest, inputs_digest, &self.text()])
     }
+
+    /// Checks that trials can be drawn for a model and samples; runs nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the plan.
+    pub fn check(&self, model: &Model, samples: &[Sample]) -> Result<(), CampaignError> {
+        check(self, samples)?;
+        for &target in &self.targets {
+            let space = Space::new(model, target.kv().unwrap_or(self.kv));
+            check_bits(self, target, &space, samples)?;
+        }
+        Ok(())
+    }
 }
 
 /// Why a campaign cannot be run.
@@ -105,7 +118,7 @@ pub enum CampaignError {
     #[error("a trial flips 0 bits, expected 1 or more")]
     NoFlips,
     /// A confidence that is none.
-    #[error("the confidence is {got}, expected more than 0 and at most 1 - 1e-15")]
+    #[error("the confidence is {got}, expected 1e-15 to 1 - 1e-15")]
     Confidence {
         /// What it is.
         got: f64,
@@ -176,16 +189,12 @@ impl<'a> Campaign<'a> {
         identity: Identity,
         samples: &[Sample],
     ) -> Result<Self, CampaignError> {
-        check(&plan, samples)?;
+        plan.check(model, samples)?;
         let mut kinds = vec![plan.kv];
         for kind in plan.targets.iter().filter_map(|target| target.kv()) {
             if !kinds.contains(&kind) {
                 kinds.push(kind);
             }
-        }
-        let space = |kind| Space::new(model, kind);
-        for &target in &plan.targets {
-            check_bits(&plan, target, &space(target.kv().unwrap_or(plan.kv)), samples)?;
         }
         let baseline = |kv| {
             let goldens = samples.par_iter().enumerate().map(|(sample, given)| {
@@ -196,7 +205,7 @@ impl<'a> Campaign<'a> {
             let goldens: Vec<_> = goldens.collect();
             Ok(Baseline {
                 kv,
-                space: space(kv),
+                space: Space::new(model, kv),
                 goldens: goldens.into_iter().collect::<Result<_, _>>()?,
             })
         };
@@ -322,7 +331,7 @@ fn check(plan: &Plan, samples: &[Sample]) -> Result<(), CampaignError> {
     if plan.flips == 0 {
         return Err(CampaignError::NoFlips);
     }
-    if !(plan.confidence > 0.0 && 1.0 - plan.confidence >= 1e-15) {
+    if !(plan.confidence >= 1e-15 && 1.0 - plan.confidence >= 1e-15) {
         return Err(CampaignError::Confidence { got: plan.confidence });
     }
     let distinct: BTreeSet<_> = plan.targets.iter().collect();

@@ -77,6 +77,30 @@ pub(crate) fn fault_sample(sample: &Sample) -> FaultSample {
     FaultSample { input, label: sample.label, classes: (!classes.is_empty()).then_some(classes) }
 }
 
+/// The campaign that was asked for.
+fn plan(context: &Context) -> CampaignPlan {
+    CampaignPlan {
+        seed: context.plan.seed,
+        trials: trials(context),
+        flips: context.plan.flips as usize,
+        targets: targets(context),
+        unused: unused_code(context.plan.unused),
+        kv: context.deployed.kv,
+        confidence: context.plan.confidence,
+        positions: Read::All,
+        worst: WORST,
+    }
+}
+
+/// Checks the campaign before any work starts.
+///
+/// # Errors
+/// If it cannot be drawn for this model and these samples.
+pub(super) fn check(context: &Context) -> Result<(), Failure> {
+    let inputs: Vec<FaultSample> = context.samples.iter().map(fault_sample).collect();
+    plan(context).check(context.deployed.model, &inputs).map_err(refusal)
+}
+
 /// Runs the campaign; `None` if a limit left no room for it.
 ///
 /// # Errors
@@ -95,23 +119,14 @@ pub(super) fn campaign(
         let wanted = held + super::predict::extra_memory(context);
         if wanted > limit {
             let what = format!(
-                "fault trials and bounds under any flip: they would take the process to {wanted} bytes"
+                "fault trials and bounds under any flip: they would take the process to \
+                 {wanted} bytes"
             );
             context.clock.hit("max-memory", what);
             return Ok(None);
         }
     }
-    let plan = CampaignPlan {
-        seed: context.plan.seed,
-        trials: trials(context),
-        flips: context.plan.flips as usize,
-        targets: targets(context),
-        unused: unused_code(context.plan.unused),
-        kv: context.deployed.kv,
-        confidence: context.plan.confidence,
-        positions: Read::All,
-        worst: WORST,
-    };
+    let plan = plan(context);
     let identity = plan.identity(&loaded.manifest.digest, &samples.digest);
     let inputs: Vec<FaultSample> = samples.samples.iter().map(fault_sample).collect();
     let deployed = &context.deployed;

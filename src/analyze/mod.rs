@@ -10,6 +10,7 @@ mod layers;
 mod predict;
 mod verdicts;
 
+use std::collections::BTreeSet;
 use std::time::{Instant, SystemTime};
 
 use certify::claim::Deployed;
@@ -89,6 +90,9 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
             weights: assemble::weight_counts(&loaded.model).ternary,
             clock: Clock::start(begun, plan.time_limit, !plan.quiet),
         };
+        if plan.inject {
+            faults::check(&context)?;
+        }
         if args.dry_run {
             return predict::show(&context);
         }
@@ -202,7 +206,9 @@ fn judge(report: &Report) -> Result<(), Failure> {
         return Err(Failure { exit: Exit::GateFailed, what, help: None });
     }
     if !report.limits_hit.is_empty() {
-        let limits: Vec<&str> = report.limits_hit.iter().map(|hit| hit.limit.as_str()).collect();
+        let limits: BTreeSet<&str> =
+            report.limits_hit.iter().map(|hit| hit.limit.as_str()).collect();
+        let limits: Vec<&str> = limits.into_iter().collect();
         return Err(Failure::incomplete(format!("a limit was hit: {}", limits.join(", ")))
             .help("the report says what was left out"));
     }

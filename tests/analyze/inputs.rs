@@ -89,9 +89,12 @@ fn arrays_of_ids_with_labels_are_analysed_like_lines() {
             ("classes", Dtype::I64, &[3], &classes),
         ]),
     );
-    let line = |ids: [u32; 3], label: Value| json!({"input_ids": ids, "label": label, "classes": [64, 7, 9]});
+    let line = |ids: [u32; 3], label: Value| {
+        let sample = json!({"input_ids": ids, "label": label, "classes": [64, 7, 9]});
+        sample.to_string()
+    };
     let lines = [line([436, 357, 287], json!(64)), line([284, 263, 471], Value::Null)];
-    desk.put("ids.jsonl", lines.map(|line| line.to_string()).join("\n"));
+    desk.put("ids.jsonl", lines.join("\n"));
     let few = "--faults 20 --attack-budget 20 --epsilon 1e-6";
     let [arrays, lines] = ["ids.safetensors", "ids.jsonl"]
         .map(|file| desk.report(&format!("model --inputs {file} {few}")));

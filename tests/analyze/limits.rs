@@ -47,7 +47,7 @@ fn a_gate_on_a_rate_compares_the_upper_end_of_its_interval() {
 fn when_the_time_is_over_what_was_finished_is_reported() {
     let desk = Desk::new();
     let words = "analyze --limit 2 --no-certify --faults 1000000000 --time-limit 3s -o r.json";
-    let told = desk.run(words).ends(4).says(&["time-limit"]);
+    let told = desk.run(words).ends(4).says(&["a limit was hit: time-limit\n"]);
     assert!(told.out.contains("time"), "{}", told.out);
     let report = desk.json("r.json");
     let trials = number(&report, "faults.trials");

@@ -4,7 +4,7 @@ use std::env;
 
 use crate::terminal::Desk;
 
-/// The kernel tables that this processor runs; those of the environment variable must be among them.
+/// The kernel tables that this processor runs; those of the environment variable must be there.
 fn tables(desk: &Desk) -> Vec<&'static str> {
     let required = env::var("BITNET_REQUIRE_KERNELS").unwrap_or_default();
     let here = |name: &&'static str| {

@@ -37,6 +37,8 @@ fn options_with_values_that_make_no_sense_are_refused_with_what_was_expected() {
         ("--faults 0", ["--faults 0", "at least 1"]),
         ("--flips 0", ["--flips 0", "at least 1"]),
         ("--confidence 1", ["--confidence 1", "between 0 and 1"]),
+        ("--confidence 1e-300", ["confidence is", "expected 1e-15 to 1 - 1e-15"]),
+        ("--confidence 0.9999999999999999", ["confidence is", "expected 1e-15 to 1 - 1e-15"]),
         ("--confidence nan", ["--confidence NaN", "between 0 and 1"]),
         ("--time-limit soon", ["--time-limit \"soon\"", "90s, 15m or 2h"]),
         ("--max-memory lots", ["--max-memory \"lots\"", "512MB or 6GB"]),
