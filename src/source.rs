@@ -56,3 +56,19 @@ pub fn load(origin: &Origin, unused: Option<UnusedArg>, mmap: bool) -> Result<Lo
     };
     Ok(formats::load(&origin.source, &LoadOptions { mmap, unused })?)
 }
+
+/// Refuses faults on a file whose unused codes are read as zero: a flip of such a stored bit would
+/// have to start from the code that the file has, which the loaded weights no longer tell.
+///
+/// # Errors
+/// If the policy is `zero` and the file holds an unused code (exit 2).
+pub fn refuse_faults_on_zeroed(loaded: &Loaded, unused: Option<UnusedArg>) -> Result<(), Failure> {
+    let held = |entry: &formats::TensorEntry| entry.census.map_or(0, |census| census[3]);
+    let codes: u64 = loaded.manifest.tensors.iter().map(held).sum();
+    if unused == Some(UnusedArg::Zero) && codes > 0 {
+        let what = format!("--unused-code zero: flips of the {codes} unused codes of this file");
+        return Err(Failure::usage(format!("{what} cannot be simulated, they were read as zero"))
+            .help("--unused-code deployed, or --no-faults"));
+    }
+    Ok(())
+}

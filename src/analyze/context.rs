@@ -109,13 +109,6 @@ impl Clock {
         }
     }
 
-    /// Records that a search ended because the time was over; what it had proven stands.
-    pub fn note_cut(&self, search: &str) {
-        if self.over() {
-            self.hit("time-limit", format!("{search}: some searches ended early"));
-        }
-    }
-
     /// Records how many of the results of a stage the time limit left out.
     pub fn count_missing<T>(&self, stage: &str, results: &[Option<T>]) {
         let missing = results.iter().filter(|result| result.is_none()).count();

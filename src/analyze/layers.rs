@@ -71,7 +71,6 @@ fn radii(context: &Context, streams: &[ndarray::Array2<f32>], clean: &Clean) -> 
             !context.clock.cuts("layers: searches that had begun")
                 && prove(&context.deployed, &boxes, index, Read::Last, &claim).certifies()
         });
-        context.clock.note_cut("radii of layers");
         radii[index] = radius;
         if radius == 0.0 {
             break;

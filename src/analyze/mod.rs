@@ -80,6 +80,9 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
         }
         predict::refuse_by_size(&origin, &plan)?;
         let loaded = source::load(&origin, plan.unused, args.mmap)?;
+        if plan.inject {
+            source::refuse_faults_on_zeroed(&loaded, plan.unused)?;
+        }
         let classes = plan.classes.as_deref();
         let samples = input::read(&origin, &loaded, args.inputs.as_deref(), classes, plan.limit)?;
         check_scope(&plan, &samples)?;

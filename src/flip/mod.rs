@@ -30,6 +30,7 @@ pub fn run(args: &FlipArgs) -> Result<(), Failure> {
     })?;
     let origin = source::resolve(&args.model)?;
     let loaded = source::load(&origin, args.unused_code, false)?;
+    source::refuse_faults_on_zeroed(&loaded, args.unused_code)?;
     let address = typed.resolve(&loaded.model).map_err(absent)?;
     // Before any sample tells its length, a store may be as long as the model takes.
     let longest = loaded.model.config.max_positions;

@@ -126,10 +126,12 @@ fn a_checkpoint_with_the_unused_code_is_refused_unless_its_meaning_is_given() {
         ]);
     }
     let margins = |policy: &str| {
-        let report = desk.report(&format!("{words} --unused-code {policy}"));
-        assert_eq!(one(&report, "faults.unused_code"), policy);
+        let report = desk.report(&format!("{words} --unused-code {policy} --no-faults"));
+        assert_eq!(one(&report, "request.unused_code"), policy);
         numbers(&report, "certification.samples[].margin")
     };
     assert_ne!(margins("deployed"), margins("zero"), "the meaning of the code changes nothing");
+    let told = desk.run(&format!("analyze {words} --unused-code zero -o refused.json")).ends(2);
+    told.says(&["--unused-code zero", "cannot be simulated", "--no-faults"]);
     assert!(desk.listing().iter().all(|name| !name.contains("refused")));
 }

@@ -4,10 +4,11 @@
 //! is at its upper end and every other at its lower end. So the maximum is attained at a threshold
 //! in the order of `v`, and trying all thresholds finds it.
 //!
-//! The engine against the real value, for scores that lie in the box: `s_j - m` is rounded once
-//! (at most 105 units absolute where the exponential is not zero), the exponential once; sum and
-//! quotient add `n / 16 + 8` at most; numerator and denominator share these. The weighted sum adds `n + 1`
-//! units of `sum p |v|`. Exponentials below the normal range are off by at most 2^-149 each.
+//! The engine against the real value, for finite scores that lie in the box: `s_j - m` is rounded
+//! once (at most 105 units absolute where the exponential is not zero), the exponential once; sum
+//! and quotient add `n / 16 + 8` at most; numerator and denominator share these. The weighted sum
+//! adds `n + 1` units of `sum p |v|`. Exponentials below the normal range are off by at most 2^-149
+//! each.
 
 use engine::numerics::{exp, exp_f64, max, min, sum16};
 use engine::walk::score_scale;
