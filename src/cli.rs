@@ -348,3 +348,18 @@ impl KvArg {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_names_the_arithmetic_of_the_engine() {
+        assert!(VERSION.ends_with(&format!("(arithmetic {})", engine::ARITHMETIC)));
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}
