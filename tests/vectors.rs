@@ -2,7 +2,8 @@
 //!
 //! These values are the same on every machine, with every kernel table and any number of threads.
 //! Whoever changes logits changes [`engine::ARITHMETIC`]; whoever changes draws or the numbering of
-//! bits, the campaign's format version. Bounds may become tighter: their pins then move with a reason.
+//! bits, the campaign's format version. Bounds may become tighter: their pins then move, with a
+//! reason.
 
 use certify::claim::{Deployed, decide, prove};
 use certify::interval::{Boxes, Margin};

@@ -17,7 +17,7 @@ pub(crate) fn suffix(report: &Report, found: &Certification) -> Option<String> {
     Some(match depth {
         0 => match found.readout_certified_radius_median {
             Some(radius) => format!(
-                "not even the last layer at {epsilon}; the read-out alone to {} (median)",
+                "not even the last layer; the read-out alone to {} (median)",
                 number(radius, Side::Down)
             ),
             None => format!("not even the last layer holds at {epsilon}"),

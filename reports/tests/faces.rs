@@ -226,7 +226,7 @@ fn the_fullest_summary_still_fits() {
 #[test]
 fn suffixes_are_told_in_plain_words() {
     let cases = [
-        (Some(0), "not even the last layer holds at 0.01"),
+        (Some(0), "not even the last layer; the read-out alone to 0.02 (median)"),
         (Some(1), "the last layer holds at 0.01"),
         (Some(3), "the last 3 layers hold at 0.01"),
         (Some(4), "all 4 layers hold at 0.01"),
