@@ -13,7 +13,7 @@ use std::env;
 use bitnet_certify::cli::UnusedArg;
 use bitnet_certify::input::{self, Sample};
 use bitnet_certify::source;
-use certify::attack::{Attack, Budget, Claim, Scope, Target as Aim, attack_radius};
+use certify::attack::{Attack, Budget, Scope, Target as Aim, attack_radius};
 use certify::claim::{Decision, Deployed, clean_margin, decide, prove};
 use certify::interval::{Boxes, Interval, Margin};
 use certify::radius::{Search, search};
@@ -97,15 +97,6 @@ impl Case<'_> {
     /// Attacks within the box and beyond it: how many points were tried within, and the witness
     /// from beyond, drawn back into the box.
     fn attacked(&self, certified: &Certified, seed: u64) -> (usize, Option<Array2<f32>>) {
-        let classes = (!self.decision.classes.is_empty()).then(|| {
-            let mut classes = self.decision.classes.clone();
-            classes.sort_unstable();
-            classes
-        });
-        let winner = self.decision.winner;
-        let index = |classes: &Vec<usize>| classes.iter().position(|&class| class == winner);
-        let decision = classes.as_ref().map_or(Some(winner), index).expect("one of the classes");
-        let claim = Claim { decision, classes };
         let aim = Aim {
             model: self.deployed.model,
             kernels: self.deployed.kernels,
@@ -114,7 +105,7 @@ impl Case<'_> {
             from: self.from,
             clean: self.stream,
             scope: Scope::All,
-            claim: &claim,
+            claim: &self.decision,
         };
         let budget = Budget { forward_evaluations: 120 };
         let attack = Attack { budget, restarts: 2, seed, stream: 0 };

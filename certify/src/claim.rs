@@ -45,6 +45,16 @@ pub struct Decision {
     pub classes: Vec<usize>,
 }
 
+impl Decision {
+    /// The tokens that compete in a vocabulary, rising.
+    pub fn candidates(&self, vocabulary: usize) -> impl Iterator<Item = usize> {
+        let mut classes = self.classes.clone();
+        classes.sort_unstable();
+        let all = if classes.is_empty() { 0..vocabulary } else { 0..0 };
+        all.chain(classes)
+    }
+}
+
 /// The class that a row of logits decides for; ties go to the lowest index; `None` on NaN.
 #[must_use]
 pub fn decide(logits: &[f32], classes: &[usize]) -> Option<usize> {
@@ -60,10 +70,8 @@ pub fn decide(logits: &[f32], classes: &[usize]) -> Option<usize> {
 /// The margin of a decision: the logit of the winner less the largest of the rivals.
 #[must_use]
 pub fn clean_margin(logits: &[f32], decision: &Decision) -> f64 {
-    let all: Vec<usize> = (0..logits.len()).collect();
-    let classes = if decision.classes.is_empty() { &all } else { &decision.classes };
-    let rivals = classes.iter().filter(|&&class| class != decision.winner);
-    let rivals = rivals.map(|&class| f64::from(logits[class]));
+    let rivals = decision.candidates(logits.len()).filter(|&class| class != decision.winner);
+    let rivals = rivals.map(|class| f64::from(logits[class]));
     let most = rivals.fold(f64::NEG_INFINITY, |most, x| if x > most { x } else { most });
     f64::from(logits[decision.winner]) - most
 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use certify::attack::{self, Attack, Budget, Claim, Target, Witness, attack_radius};
+use certify::attack::{self, Attack, Budget, Target, Witness, attack_radius};
 use certify::claim::{Decision, Scope, clean_margin, decide, prove};
 use certify::interval::{Boxes, Diverged, Margin};
 use certify::radius::{Search, search};
@@ -216,7 +216,6 @@ pub(super) fn attacks(context: &Context, clean: &[Clean]) -> Vec<Option<Option<A
         };
         let budget = attack_budget(context) as usize;
         let best = scopes.into_iter().filter_map(|scope| {
-            let claim = attack_claim(&clean[index].decision);
             let target = Target {
                 model,
                 kernels: context.deployed.kernels,
@@ -225,7 +224,7 @@ pub(super) fn attacks(context: &Context, clean: &[Clean]) -> Vec<Option<Option<A
                 from: 0,
                 clean: &x,
                 scope,
-                claim: &claim,
+                claim: &clean[index].decision,
             };
             let attack = Attack {
                 budget: Budget { forward_evaluations: budget },
@@ -265,15 +264,4 @@ fn ends(x: &Array2<f32>, radius: f32) -> (Array2<f32>, Array2<f32>) {
         })
     };
     (end(-1.0), end(1.0))
-}
-
-/// The decision as the attack names it: an index into the classes, which are in rising order.
-fn attack_claim(decision: &Decision) -> Claim {
-    if decision.classes.is_empty() {
-        return Claim { decision: decision.winner, classes: None };
-    }
-    let mut classes = decision.classes.clone();
-    classes.sort_unstable();
-    let index = classes.iter().position(|&class| class == decision.winner);
-    Claim { decision: index.expect("the label is among the classes"), classes: Some(classes) }
 }

@@ -108,16 +108,8 @@ fn witness(
             _ => out::WitnessKind::Gradient,
         },
         epsilon: fallen.radius,
-        prediction: number(predicted(clean, fallen)),
+        prediction: number(fallen.witness.prediction.unwrap_or(0)),
     })
-}
-
-/// The token that wins on a witness: the attack speaks of an index into the sorted classes.
-fn predicted(clean: &Clean, fallen: &Attacked) -> usize {
-    let mut classes = clean.decision.classes.clone();
-    classes.sort_unstable();
-    let index = fallen.witness.prediction.unwrap_or(0);
-    classes.get(index).copied().unwrap_or(index)
 }
 
 fn why(clean: &Clean, at: Option<&AtEpsilon>, verdict: out::Verdict) -> Option<String> {

@@ -25,6 +25,7 @@ use engine::kernels::Kernels;
 use engine::model::{KvKind, Model};
 use ndarray::Array2;
 
+use crate::claim::Decision;
 use crate::tape::BackwardWeights;
 use ball::Ball;
 pub use radius::attack_radius;
@@ -62,15 +63,6 @@ pub enum Scope {
     Position(usize),
 }
 
-/// The decision under attack, as it is read at the last position.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The index that should win: into `classes`, or a token where there are none.
-    pub decision: usize,
-    /// The tokens that compete, or the whole vocabulary; the first of equal logits wins.
-    pub classes: Option<Vec<usize>>,
-}
-
 /// What is attacked.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
@@ -88,8 +80,8 @@ pub struct Target<'a> {
     pub clean: &'a Array2<f32>,
     /// Which of them move.
     pub scope: Scope,
-    /// The decision.
-    pub claim: &'a Claim,
+    /// The decision under attack, as it is read at the last position.
+    pub claim: &'a Decision,
 }
 
 /// The lower and the upper end points, `[tokens, hidden]` each, of the ball of a radius.

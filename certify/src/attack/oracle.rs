@@ -3,47 +3,48 @@
 //! Rows before the first that moves are walked once and stay in the key-value store; every answer
 //! walks only the rows behind them. The walk gives the same bits either way.
 
-use engine::numerics::argmax;
 use engine::walk::{self, Domain, Exact, Read};
 use ndarray::{Array2, ArrayView2, s};
 
-use super::{Claim, Target, ball};
+use super::{Target, ball};
+use crate::claim::{Decision, decide};
 use crate::tape::Tape;
 
-/// The claim on one point.
+/// The decision on one point.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
-    /// The competing scores.
-    pub(super) scores: Vec<f32>,
+    /// The competing tokens, rising, with their scores.
+    scores: Vec<(usize, f32)>,
     /// The winner; `None` where a score is NaN.
     pub(super) prediction: Option<usize>,
-    /// The score of the decision less the best other; NaN where there is no winner.
+    /// The score of the claimed winner less the best other; NaN where there is no winner.
     pub(super) margin: f32,
 }
 
 impl Reading {
-    pub(super) fn new(claim: &Claim, logits: &[f32]) -> Self {
-        let scores = match &claim.classes {
-            Some(classes) => classes.iter().map(|&token| logits[token]).collect(),
-            None => logits.to_vec(),
-        };
-        let prediction = argmax(&scores);
-        let mut best = f32::NEG_INFINITY;
-        for (index, &score) in scores.iter().enumerate() {
-            if index != claim.decision && score > best {
-                best = score;
-            }
-        }
-        let margin = prediction.map_or(f32::NAN, |_| scores[claim.decision] - best);
+    pub(super) fn new(claim: &Decision, logits: &[f32]) -> Self {
+        let tokens = claim.candidates(logits.len());
+        let scores: Vec<(usize, f32)> = tokens.map(|token| (token, logits[token])).collect();
+        let prediction = decide(logits, &claim.classes);
+        let others = scores.iter().filter(|&&(token, _)| token != claim.winner);
+        let best = others.fold(f32::NEG_INFINITY, |b, &(_, s)| if s > b { s } else { b });
+        let margin = prediction.map_or(f32::NAN, |_| logits[claim.winner] - best);
         Self { scores, prediction, margin }
     }
 
+    /// The score of one competing token less that of another.
+    pub(super) fn over(&self, token: usize, rival: usize) -> f32 {
+        let score = |token| self.scores.iter().find(|(own, _)| *own == token).map(|&(_, s)| s);
+        let (one, other) = (score(token), score(rival));
+        one.expect("a competing token") - other.expect("a competing token")
+    }
+
     /// The best others, best first.
-    pub(super) fn rivals(&self, decision: usize, count: usize) -> Vec<usize> {
-        let mut others: Vec<usize> = (0..self.scores.len()).filter(|&i| i != decision).collect();
-        others.sort_by(|&a, &b| self.scores[b].total_cmp(&self.scores[a]).then(a.cmp(&b)));
-        others.truncate(count);
-        others
+    pub(super) fn rivals(&self, winner: usize, count: usize) -> Vec<usize> {
+        let others = self.scores.iter().filter(|&&(token, _)| token != winner);
+        let mut others: Vec<(usize, f32)> = others.copied().collect();
+        others.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        others.into_iter().map(|(token, _)| token).take(count).collect()
     }
 }
 
@@ -82,7 +83,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    pub(super) fn claim(&self) -> &'a Claim {
+    pub(super) fn claim(&self) -> &'a Decision {
         self.target.claim
     }
 
@@ -151,16 +152,15 @@ impl<'a> Oracle<'a> {
         let output = self.walk(&mut tape, &input);
         let claim = self.target.claim;
         let reading = Reading::new(claim, output.value.as_slice().expect("one standard row"));
-        let token = |index: usize| claim.classes.as_ref().map_or(index, |tokens| tokens[index]);
         // Where the decision has fallen, nobody asks for a slope.
-        let holds = reading.prediction == Some(claim.decision);
+        let holds = reading.prediction == Some(claim.winner);
         let count = if holds { rivals.clamp(1, self.left() - 1) } else { 0 };
-        let rivals = reading.rivals(claim.decision, count);
+        let rivals = reading.rivals(claim.winner, count);
         let slopes: Vec<Array2<f32>> = (rivals.into_iter())
             .map(|rival| {
                 let mut seed = Array2::zeros(output.value.raw_dim());
-                seed[[0, token(claim.decision)]] += 1.0;
-                seed[[0, token(rival)]] -= 1.0;
+                seed[[0, claim.winner]] += 1.0;
+                seed[[0, rival]] -= 1.0;
                 let slope = tape.backward(&output, &seed, &input);
                 slope.slice(s![..self.moving, ..]).to_owned()
             })

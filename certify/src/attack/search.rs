@@ -98,7 +98,7 @@ impl<'a> Search<'a> {
         reading: Reading,
         kind: &'static str,
     ) -> Outcome<Reading> {
-        if reading.prediction != Some(self.oracle.claim().decision) {
+        if reading.prediction != Some(self.oracle.claim().winner) {
             let direction = direction.clone();
             return Outcome::Hit(Box::new(Hit { direction, moved, reading, kind }));
         }
@@ -143,9 +143,9 @@ impl<'a> Search<'a> {
         let Some((reading, slopes)) = self.oracle.slopes(moved.view(), rivals) else {
             return Outcome::Spent;
         };
-        let decision = self.oracle.claim().decision;
-        let margin = |&rival: &usize| reading.scores[decision] - reading.scores[rival];
-        let nearest = reading.rivals(decision, slopes.len());
+        let winner = self.oracle.claim().winner;
+        let margin = |&rival: &usize| reading.over(winner, rival);
+        let nearest = reading.rivals(winner, slopes.len());
         let all = nearest.iter().map(margin).zip(slopes).collect();
         match self.judge(direction, moved, reading, kind) {
             Outcome::Hit(hit) => Outcome::Hit(hit),

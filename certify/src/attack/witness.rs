@@ -91,7 +91,7 @@ impl Witness {
             }
         }
         let now = fresh_reading(target, &self.point);
-        if now.prediction == Some(target.claim.decision) {
+        if now.prediction == Some(target.claim.winner) {
             return Err(Refuted::SameDecision);
         }
         let same = now.margin.to_bits() == self.margin.to_bits()
