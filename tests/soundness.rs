@@ -13,7 +13,7 @@ use std::env;
 use bitnet_certify::cli::UnusedArg;
 use bitnet_certify::input::{self, Sample};
 use bitnet_certify::source;
-use certify::attack::{Attack, Budget, Scope, Target as Aim, attack_radius};
+use certify::attack::{Attack, Budget, Scope, Stop, Target as Aim, attack_radius};
 use certify::claim::{Decision, Deployed, clean_margin, decide, prove};
 use certify::interval::{Boxes, Interval, Margin};
 use certify::radius::{Search, search};
@@ -106,6 +106,7 @@ impl Case<'_> {
             clean: self.stream,
             scope: Scope::All,
             claim: &self.decision,
+            stop: Stop::NEVER,
         };
         let budget = Budget { forward_evaluations: 120 };
         let attack = Attack { budget, restarts: 2, seed, stream: 0 };

@@ -3,7 +3,7 @@
 mod support;
 
 use certify::attack::{
-    Attack, Attempt, Budget, Refuted, Scope, Target, Witness, attack_radius, distance,
+    Attack, Attempt, Budget, Refuted, Scope, Stop, Target, Witness, attack_radius, distance,
 };
 use certify::claim::Decision;
 use certify::tape::BackwardWeights;
@@ -52,6 +52,7 @@ impl Sample {
             clean: &self.clean,
             scope,
             claim: &self.claim,
+            stop: Stop::NEVER,
         }
     }
 
@@ -276,4 +277,13 @@ fn a_changed_witness_is_refuted() {
     assert!(matches!(margin.verify(&target, ends), Err(Refuted::OtherResult { .. })));
     let narrow = Witness { point: witness.point.slice(s![1.., ..]).to_owned(), ..witness };
     assert_eq!(narrow.verify(&target, ends), Err(Refuted::Shape));
+}
+
+#[test]
+fn a_stopped_attack_ends_at_once() {
+    let sample = Sample::new(&DIGITS, 8);
+    let (lo, hi) = sample.ball(10.0);
+    let stop = Stop(&|| true);
+    let target = Target { stop, ..sample.target(Scope::All, true) };
+    assert_eq!(attack(1000).find(&target, &lo, &hi).evaluations, 0);
 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use certify::attack::{self, Attack, Budget, Target, Witness, attack_radius};
+use certify::attack::{self, Attack, Budget, Stop, Target, Witness, attack_radius};
 use certify::claim::{Decision, Scope, clean_margin, decide, prove};
 use certify::interval::{Boxes, Diverged, Margin};
 use certify::radius::{Search, search};
@@ -215,6 +215,7 @@ pub(super) fn attacks(context: &Context, clean: &[Clean]) -> Vec<Option<Option<A
             Scope::Position(row) => vec![attack::Scope::Position(row)],
         };
         let budget = attack_budget(context) as usize;
+        let stop = || context.clock.cuts("attack radii: some searches ended early");
         let best = scopes.into_iter().filter_map(|scope| {
             let target = Target {
                 model,
@@ -225,6 +226,7 @@ pub(super) fn attacks(context: &Context, clean: &[Clean]) -> Vec<Option<Option<A
                 clean: &x,
                 scope,
                 claim: &clean[index].decision,
+                stop: Stop(&stop),
             };
             let attack = Attack {
                 budget: Budget { forward_evaluations: budget },

@@ -59,6 +59,18 @@ fn when_the_time_is_over_what_was_finished_is_reported() {
 }
 
 #[test]
+fn an_attack_without_end_ends_with_the_time() {
+    let desk = Desk::new();
+    let words =
+        "analyze --limit 1 --no-faults --attack-budget 4000000000 --time-limit 3s -o r.json";
+    desk.run(words).ends(4).says(&["a limit was hit: time-limit\n"]);
+    let report = desk.json("r.json");
+    let cut = at(&report, "limits_hit[].what");
+    assert!(cut.iter().any(|what| what.as_str().is_some_and(|w| w.contains("attack radii"))));
+    assert_eq!(at(&report, "certification.samples[]").len(), 1);
+}
+
+#[test]
 fn when_the_time_is_over_before_anything_is_known_the_run_says_so_and_writes_nothing() {
     let desk = Desk::new();
     let told = desk.run("analyze --limit 2 --time-limit 0s -o r.json").ends(4);

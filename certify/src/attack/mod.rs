@@ -10,8 +10,8 @@
 //! corners, and greedy flips of blocks of a corner (Moon et al. 2019). Without backward weights the
 //! slope is measured along random signs instead (SPSA, Spall 1992).
 //!
-//! Invariant: the result is a function of the arguments alone: integer draws of ChaCha, gradients
-//! in the kernels' fixed order, no clock, no threads.
+//! Invariant: unless it is stopped, the result is a function of the arguments alone: integer draws
+//! of ChaCha, gradients in the kernels' fixed order, no clock, no threads.
 
 mod ball;
 mod draws;
@@ -63,6 +63,21 @@ pub enum Scope {
     Position(usize),
 }
 
+/// Asked before each evaluation whether to stop; what was found until then stands.
+#[derive(Clone, Copy)]
+pub struct Stop<'a>(pub &'a (dyn Fn() -> bool + Sync));
+
+impl Stop<'_> {
+    /// Never stops: the budget alone ends the attack.
+    pub const NEVER: Stop<'static> = Stop(&|| false);
+}
+
+impl std::fmt::Debug for Stop<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Stop")
+    }
+}
+
 /// What is attacked.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
@@ -82,6 +97,8 @@ pub struct Target<'a> {
     pub scope: Scope,
     /// The decision under attack, as it is read at the last position.
     pub claim: &'a Decision,
+    /// When to stop before the budget is spent.
+    pub stop: Stop<'a>,
 }
 
 /// The lower and the upper end points, `[tokens, hidden]` each, of the ball of a radius.

@@ -98,7 +98,7 @@ impl<'a> Oracle<'a> {
 
     /// The evaluations that are left.
     pub(super) fn left(&self) -> usize {
-        self.budget.saturating_sub(self.spent)
+        if (self.target.stop.0)() { 0 } else { self.budget.saturating_sub(self.spent) }
     }
 
     /// The rows that are walked anew, for the rows that move.
