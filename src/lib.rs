@@ -1,6 +1,6 @@
 //! The command line of bitnet-certify: the only floor that knows all rooms.
 //!
-//! [`cli`] has the words typed, [`plan`](crate::analyze) what they mean; the order of the work and
+//! [`cli`] has the words typed, [`plan`] what they mean; the order of the work ([`analyze`]) and
 //! the way from results to a report are here, and nothing of what is proven or flipped.
 
 pub mod analyze;
