@@ -2,6 +2,8 @@
 //!
 //! What they mean is decided once, in [`crate::plan`].
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "help texts show defaults in brackets")]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
