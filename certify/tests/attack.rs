@@ -287,3 +287,17 @@ fn a_stopped_attack_ends_at_once() {
     let target = Target { stop, ..sample.target(Scope::All, true) };
     assert_eq!(attack(1000).find(&target, &lo, &hi).evaluations, 0);
 }
+
+#[test]
+fn an_attack_may_be_stopped_between_any_two_of_its_steps() {
+    let sample = Sample::new(&DIGITS, 8);
+    let (lo, hi) = sample.ball(0.02);
+    // One question may be followed by a forward pass and three backward passes.
+    for patience in 0..60 {
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let stop = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= patience;
+        let target = Target { stop: Stop(&stop), ..sample.target(Scope::All, true) };
+        assert!(attack(1000).find(&target, &lo, &hi).evaluations <= 4 * patience);
+        let _ = attack_radius(&attack(1000), &target, &|r| sample.ball(r));
+    }
+}

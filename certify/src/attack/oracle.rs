@@ -139,7 +139,9 @@ impl<'a> Oracle<'a> {
         rivals: usize,
     ) -> Option<(Reading, Vec<Array2<f32>>)> {
         let weights = self.target.weights?;
-        if self.left() < 2 {
+        // Read once: the stop may come between two readings.
+        let left = self.left();
+        if left < 2 {
             return None;
         }
         let mut state = self.state.clone();
@@ -154,7 +156,7 @@ impl<'a> Oracle<'a> {
         let reading = Reading::new(claim, output.value.as_slice().expect("one standard row"));
         // Where the decision has fallen, nobody asks for a slope.
         let holds = reading.prediction == Some(claim.winner);
-        let count = if holds { rivals.clamp(1, self.left() - 1) } else { 0 };
+        let count = if holds { rivals.clamp(1, left - 1) } else { 0 };
         let rivals = reading.rivals(claim.winner, count);
         let slopes: Vec<Array2<f32>> = (rivals.into_iter())
             .map(|rival| {
