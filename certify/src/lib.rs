@@ -10,4 +10,5 @@ pub mod claim;
 pub mod interval;
 pub mod lipschitz;
 pub mod radius;
+pub mod region;
 pub mod tape;

@@ -23,8 +23,9 @@ use std::sync::Arc;
 
 use engine::kernels::Kernels;
 use engine::model::{Activations, Float, Gate, KvKind, Linear, Model, Norm, Rope, Weights};
+use engine::numerics::{max, min};
 use engine::walk::{Domain, Site};
-use ndarray::{Array2, Axis, concatenate, s};
+use ndarray::{Array2, ArrayView1, Axis, concatenate, s};
 
 use kv::BoxCache;
 pub use margin::{Margin, Margins};
@@ -135,6 +136,15 @@ impl Boxes {
     #[must_use]
     pub fn sound(&self) -> bool {
         self.lo.iter().zip(&self.hi).all(|(lo, hi)| lo.is_finite() && hi.is_finite() && lo <= hi)
+    }
+
+    /// Widens the boxes of one row to hold a point; what the values are made of is forgotten.
+    pub(crate) fn include(&mut self, row: usize, point: ArrayView1<'_, f32>) {
+        for (column, &value) in point.iter().enumerate() {
+            let (lo, hi) = (&mut self.lo[[row, column]], &mut self.hi[[row, column]]);
+            (*lo, *hi) = (min(*lo, value), max(*hi, value));
+        }
+        self.origin = Origin::Plain;
     }
 
     /// Forgets what the values are made of: the boxes may then be widened by hand.
