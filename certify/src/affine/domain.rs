@@ -37,13 +37,13 @@ impl Domain for Affine<'_> {
                 };
                 (0..base.len()).map(one).collect()
             }
-            Shape::Normed(first) => self.norm_again(first, &x.boxes, &gains, eps),
+            Shape::Normed(first) => self.norm_again(at, first, &x.boxes, &gains, eps),
             _ => {
                 let mut forms = match &x.shape {
                     Shape::Forms(forms) => forms.to_vec(),
                     _ => self.forms(x).into_iter().map(Scaled::plain).collect(),
                 };
-                self.settle(&mut forms);
+                self.settle(at, &mut forms);
                 let one = |(row, scaled): (usize, Scaled)| {
                     let (least, most) = scaled.factor;
                     let plain = scaled.factor == (1.0, 1.0);

@@ -49,6 +49,30 @@ impl Final<'_> {
         rivals.chunks(TOGETHER).flat_map(|rivals| self.some(winner, rivals)).collect()
     }
 
+    /// What each span of symbols contributes to the radius of one margin, by its first number;
+    /// boxes count under the largest.
+    pub(super) fn parts(&self, winner: usize, rival: usize) -> Vec<(usize, f64)> {
+        let (w, _) = self.projection(winner, &[rival]);
+        let margin = match self.stream {
+            Stream::Form(form) => form.product(self.kernels, &w),
+            Stream::Sum(base, reading, matrix, rounded) => {
+                let through = through(self.kernels, matrix, &w, base.width());
+                let update = outputs(self.kernels, self.inputs, reading, (&through, 1.0), rounded);
+                base.product(self.kernels, &w).plus(&update)
+            }
+        };
+        let mut row = 0;
+        let mut parts: Vec<(usize, f64)> = (margin.spans.iter())
+            .map(|span| {
+                row += span.count;
+                let of = &margin.g[row - span.count..row];
+                (span.first, of.iter().fold(0.0, |sum, x| sum + x.abs()))
+            })
+            .collect();
+        parts.push((usize::MAX, margin.rest[0]));
+        parts
+    }
+
     fn some(&self, winner: usize, rivals: &[usize]) -> Vec<f64> {
         let (w, magnitudes) = self.projection(winner, rivals);
         let most = self.largest();
@@ -146,9 +170,7 @@ impl Final<'_> {
     /// Lower ends of the margins of a sum, up to the engine's errors.
     fn sum(&self, base: &Form, last: (&Reading, &Matrix, bool), w: &[f64]) -> Vec<f64> {
         let (reading, matrix, rounded) = last;
-        let rivals = w.len() / base.width();
-        let mut through = rows_product(self.kernels, &matrix.w, w, rivals);
-        through.iter_mut().for_each(|x| *x *= matrix.scale);
+        let through = through(self.kernels, matrix, w, base.width());
         let update = outputs(self.kernels, self.inputs, reading, (&through, 1.0), rounded);
         let alpha = base.product(self.kernels, w);
         let divided = lower_ends(self.kernels, self.inputs, &alpha.plus(&update));
@@ -219,6 +241,13 @@ impl Final<'_> {
         }
         Some(low)
     }
+}
+
+/// A projection through the last down layer.
+fn through(kernels: &Kernels, matrix: &Matrix, w: &[f64], width: usize) -> Vec<f64> {
+    let mut through = rows_product(kernels, &matrix.w, w, w.len() / width);
+    through.iter_mut().for_each(|x| *x *= matrix.scale);
+    through
 }
 
 fn lower_ends(kernels: &Kernels, inputs: &Inputs, form: &Form) -> Vec<f64> {

@@ -7,8 +7,9 @@
 //! product.
 //!
 //! A site is *late* where its value stays a form until the product is taken (see
-//! [`super::quotient`]), *fixed* where its codes are known better than its value: a code in `[k, k + 1]` is `k` times the
-//! row's `1 / t`, which is a form of its own where the arg-max is unique. Else it is a *box*.
+//! [`super::quotient`]), *fixed* where its codes are known better than its value: a code in
+//! `[k, k + 1]` is `k` times the row's `1 / t`, which is a form of its own where the arg-max is
+//! unique. Else it is a *box*.
 
 use engine::kernels::Kernels;
 use engine::numerics::forms;
