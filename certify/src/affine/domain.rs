@@ -88,9 +88,9 @@ impl Domain for Affine<'_> {
         let matrix: &Matrix = self.matrices.of(at.layer, slot);
         let (kernels, inputs) = (self.kernels, self.inputs);
         let forms = (x.readings.par_iter().zip(&x.factors))
-            .map(|(reading, &factor)| {
+            .map(|(ways, &factor)| {
                 let w = (&matrix.w[..], matrix.scale);
-                Scaled { form: outputs(kernels, &inputs, reading, w, x.rounded), factor }
+                Scaled { form: outputs(kernels, &inputs, &ways[0], w, x.rounded), factor }
             })
             .collect();
         self.finish(at, boxes, forms)

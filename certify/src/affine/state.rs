@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::form::Form;
 use super::inputs::Inputs;
-use super::linear::Matrices;
+use super::linear::{Matrices, outputs};
 use super::margin::{Final, Stream};
 use super::quotient::Quotient;
 use super::rows::{Normed, Rows, Scaled, Shape, cut, ends_of};
@@ -28,7 +28,7 @@ pub(super) const NORM_ERROR: f64 = 8.0 * UNIT;
 pub struct Prepared {
     /// Their boxes.
     pub boxes: BoxPrepared,
-    pub(super) readings: Arc<Vec<Reading>>,
+    pub(super) readings: Arc<Vec<Vec<Reading>>>,
     pub(super) factors: Vec<(f64, f64)>,
     pub(super) rounded: bool,
 }
@@ -307,7 +307,7 @@ impl<'a> Affine<'a> {
         at: Site,
         x: &Rows,
         prepared: &BoxPrepared,
-    ) -> (Vec<Reading>, Vec<(f64, f64)>) {
+    ) -> (Vec<Vec<Reading>>, Vec<(f64, f64)>) {
         let rows = x.boxes.lo.nrows();
         let width = x.boxes.lo.ncols();
         let free =
@@ -328,22 +328,41 @@ impl<'a> Affine<'a> {
         (0..rows)
             .into_par_iter()
             .map(|row| {
-                let mut next = base + row * width;
+                let next = base + row * width;
                 let ends = ends_of(&x.boxes, row).into_iter().unzip();
                 let codes = prepared.codes.as_ref().map(|codes| codes.row(row));
                 match &x.shape {
                     Shape::Normed(normed) => {
-                        normed[row].reading(kernels, &inputs, ends, codes, free, &mut next)
+                        normed[row].reading(kernels, &inputs, ends, codes, free, next)
                     }
                     _ => {
                         let form = &plain[row].form;
                         let source =
                             Source { form, gains: vec![1.0; width], eps: None, error: 0.0 };
                         let known = Known::new(ends.clone(), ends, codes);
-                        (Reading::new(kernels, &inputs, source, &known, &mut next), (1.0, 1.0))
+                        (Reading::ways(kernels, &inputs, source, &known, next), (1.0, 1.0))
                     }
                 }
             })
+            .map(|(ways, factor)| (self.narrowest(at, ways, prepared.codes.is_some()), factor))
             .unzip()
+    }
+
+    /// The way of reading a row that gives the layer the narrowest outputs; all of them in front of
+    /// the last down layer, whose margins choose for themselves.
+    fn narrowest(&self, at: Site, ways: Vec<Reading>, rounded: bool) -> Vec<Reading> {
+        let Step::Prepare(slot) = at.step else { return ways };
+        if ways.len() == 1 || (slot == Slot::Down && at.layer + 1 == self.model.layers.len()) {
+            return ways;
+        }
+        let matrix = self.matrices.of(at.layer, slot);
+        let w = (&matrix.w[..], matrix.scale);
+        let width = |reading: &Reading| -> f64 {
+            let form = outputs(self.kernels, &self.inputs, reading, w, rounded);
+            form.radii(self.kernels, &self.inputs).iter().sum()
+        };
+        let best = ways.into_iter().map(|way| (width(&way), way));
+        let best = best.reduce(|best, way| if way.0 < best.0 { way } else { best });
+        best.into_iter().map(|(_, way)| way).collect()
     }
 }
