@@ -59,6 +59,17 @@ impl Energy {
         self.matrix.iter_mut().zip(&other.matrix).for_each(|(sum, x)| *sum += factor * x);
     }
 
+    /// Adds one symbol whose coefficients are `factor` times a vector.
+    pub(super) fn add_vector(&mut self, vector: &[f64], factor: f64) {
+        let norm = vector.iter().fold(0.0, |sum, x| sum + x * x).sqrt();
+        if norm > 0.0 && factor > 0.0 {
+            self.weight += factor * norm;
+            for (row, &a) in self.matrix.chunks_exact_mut(self.width).zip(vector) {
+                row.iter_mut().zip(vector).for_each(|(sum, b)| *sum += factor * (a * b / norm));
+            }
+        }
+    }
+
     /// Mirrors the upper triangle, and covers the rounding of `rows` additions: an error matrix of
     /// norm `e` is below `e` times the identity.
     pub(super) fn close(&mut self, rows: usize) {
@@ -88,6 +99,13 @@ impl Energy {
         (kernels.forms.product)(&self.matrix, &other.matrix, self.width, &mut product);
         let lambda = largest_eigenvalue(kernels, product, self.width);
         (self.weight * other.weight).sqrt() * lambda.sqrt() * (1.0 + 1e-12)
+    }
+
+    /// An upper bound of `|x' M x|` for values `x` of this energy and a symmetric `M`.
+    pub(super) fn quadratic(&self, kernels: &Kernels, matrix: &[f64]) -> f64 {
+        let mut product = vec![0.0; self.matrix.len()];
+        (kernels.forms.product)(&self.matrix, matrix, self.width, &mut product);
+        self.weight * largest_eigenvalue(kernels, product, self.width)
     }
 }
 

@@ -64,6 +64,11 @@ impl Inputs {
         (Self { end: next, bound }, forms)
     }
 
+    /// Whether input symbols are bounded together, so that radii do not add up over symbols.
+    pub(super) fn jointly(&self) -> bool {
+        self.bound != Bound::Each
+    }
+
     /// How many of the rows of a form are input symbols.
     fn rows(&self, spans: &[Span]) -> usize {
         spans.iter().filter(|span| span.first < self.end).map(|span| span.count).sum()

@@ -10,6 +10,7 @@
 //! those are clearly narrower, and boxes are cut to the forms.
 
 mod attend;
+mod codes;
 mod domain;
 mod energy;
 mod form;
@@ -17,6 +18,7 @@ mod gate;
 mod inputs;
 mod linear;
 mod margin;
+mod mixture;
 mod quotient;
 mod rows;
 mod sites;
