@@ -155,8 +155,9 @@ fn ladder(asked: MethodArg) -> Result<Ladder, Failure> {
         MethodArg::IntervalBoundPropagation | MethodArg::Auto => {
             Ok(Ladder::new(vec![Rung::Interval]))
         }
-        MethodArg::Zonotope => Err(Failure::usage("--method zonotope: not part of this build")
-            .help("--method auto")),
+        MethodArg::Zonotope => {
+            Err(Failure::usage("--method zonotope: not part of this build").help("--method auto"))
+        }
     }
 }
 

@@ -20,8 +20,8 @@ use engine::formats::Loaded;
 use engine::kernels::Kernels;
 use reports::model::{Report, Run};
 
-pub(crate) use assault::attack_budget;
 pub use assault::Attacked;
+pub(crate) use assault::attack_budget;
 pub use bounds::LayerBound;
 pub use climb::{AtEpsilon, Radii, Tried};
 pub use context::{Clock, Context};

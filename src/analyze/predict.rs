@@ -6,8 +6,8 @@ use std::time::Instant;
 use certify::ladder::Aim;
 use engine::walk::Read;
 
-use super::context::Context;
 use super::assault::attack_budget;
+use super::context::Context;
 use super::verdicts::rms;
 use crate::failure::Failure;
 use crate::plan::Plan;

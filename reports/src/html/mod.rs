@@ -7,6 +7,7 @@
 
 mod axis;
 mod charts;
+mod ladder;
 mod plot;
 mod sections;
 mod tables;
