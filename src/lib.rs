@@ -15,3 +15,4 @@ pub mod machine;
 pub mod output;
 pub mod plan;
 pub mod source;
+pub mod substitution;

@@ -6,7 +6,9 @@
 //! with one, `weight_code.sdc_rate_high`, of that target. A name that is not known is an error when
 //! the gate is read, long before the work starts: a misspelt gate must not pass in silence.
 
-use crate::model::{Certification, FaultTarget, Faults, Gate, GateKind, Report, Target, Threshold};
+use crate::model::{
+    Certification, FaultTarget, Faults, Gate, GateKind, Report, Substitutions, Target, Threshold,
+};
 
 /// The value of a metric and the interval it lies in; exact metrics have equal ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +43,14 @@ const CERTIFICATION: [&str; 13] = [
     "attacked_acc",
 ];
 
+const SUBSTITUTIONS: [&str; 5] = [
+    "subst_cert_acc",
+    "subst_attacked_acc",
+    "subst_certified_share",
+    "subst_falsified_share",
+    "subst_unknown_share",
+];
+
 const TARGET: [&str; 6] =
     ["sdc_rate", "sdc_rate_low", "sdc_rate_high", "due_rate", "due_rate_low", "due_rate_high"];
 
@@ -50,7 +60,7 @@ const BOUND: &str = "proven_masked_share";
 /// one target, as in `weight_code.sdc_rate_high`.
 #[must_use]
 pub fn metric_names() -> Vec<&'static str> {
-    CERTIFICATION.into_iter().chain(TARGET).chain([BOUND]).collect()
+    CERTIFICATION.into_iter().chain(SUBSTITUTIONS).chain(TARGET).chain([BOUND]).collect()
 }
 
 /// The name of every metric that a single fault target has.
@@ -81,6 +91,9 @@ pub fn metric(report: &Report, name: &str) -> Option<Metric> {
     }
     if name == BOUND {
         return report.faults.as_ref().and_then(proven_masked_share).map(Metric::exact);
+    }
+    if SUBSTITUTIONS.contains(&name) {
+        return report.substitutions.as_ref().and_then(|found| substitutions_metric(found, name));
     }
     report.certification.as_ref().and_then(|found| certification_metric(found, name))
 }
@@ -118,6 +131,20 @@ fn certification_metric(found: &Certification, name: &str) -> Option<Metric> {
         "next_token_certified_share" => {
             found.next_token.filter(|next| next.positions > 0).map(|next| next.certified_share)
         }
+        _ => None,
+    };
+    value.map(Metric::exact)
+}
+
+fn substitutions_metric(found: &Substitutions, name: &str) -> Option<Metric> {
+    let samples = found.subst_samples.len();
+    let share = |count: u64| (samples > 0).then(|| count as f64 / samples as f64);
+    let value = match name {
+        "subst_cert_acc" => Some(found.subst_cert_acc),
+        "subst_attacked_acc" => Some(found.subst_attacked_acc),
+        "subst_certified_share" => share(found.subst_certified),
+        "subst_falsified_share" => share(found.subst_falsified),
+        "subst_unknown_share" => share(found.subst_unknown),
         _ => None,
     };
     value.map(Metric::exact)

@@ -26,6 +26,9 @@ pub fn summary(report: &Report) -> String {
     if let Some(found) = &report.certification {
         lines.extend(certification(report, found));
     }
+    if let Some(found) = &report.substitutions {
+        lines.push(fact("substituted tokens", &story::substitutions(found)));
+    }
     if let Some(faults) = &report.faults {
         let room = MOST_TARGETS.saturating_sub(lines.len().saturating_sub(USUAL_LINES));
         lines.extend(fault_rates(report, faults, room));

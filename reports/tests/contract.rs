@@ -27,6 +27,7 @@ mod reader {
         pub(crate) assumptions: Vec<String>,
         pub(crate) limits_hit: Vec<Value>,
         pub(crate) certification: Certification,
+        pub(crate) substitutions: BTreeMap<String, Value>,
         pub(crate) faults: Faults,
         pub(crate) run: Option<BTreeMap<String, Value>>,
     }

@@ -211,9 +211,16 @@ fn every_face_for_people_shows_which_method_decided_and_the_accuracy_at_each_eps
         let face = render(&report, format).unwrap();
         assert!(face.contains(&decided), "{face}");
         assert!(face.contains("2%rms"), "{face}");
+        assert!(face.contains("1 certified, 1 falsified, 1 unknown (any of 2 nearest"), "{face}");
     }
     let page = html(&report);
-    for words in ["Method by method", "Verdicts by epsilon", "2%rms", "layer 0, attention"] {
+    for words in [
+        "Method by method",
+        "Verdicts by epsilon",
+        "2%rms",
+        "layer 0, attention",
+        "[3, 1, 4] gives 7",
+    ] {
         assert!(page.contains(words), "{words}");
     }
 }
@@ -236,7 +243,7 @@ fn the_fullest_summary_still_fits() {
     let summary = render(&report, Format::Text).unwrap();
     assert!(summary.lines().count() <= text::MOST_LINES, "{summary}");
     assert!(summary.lines().all(|line| line.chars().count() <= 96), "{summary}");
-    assert!(summary.contains("6 more in the report") && summary.contains("more, see the report"));
+    assert!(summary.contains("7 more in the report") && summary.contains("more, see the report"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod context;
 mod faults;
 mod layers;
 mod predict;
+mod substitutions;
 mod verdicts;
 
 use std::collections::BTreeSet;
@@ -28,6 +29,7 @@ pub use context::{Clock, Context};
 pub use faults::Campaigned;
 pub(crate) use faults::{fault_sample, trials, unused_code};
 pub use layers::SampleLayers;
+pub use substitutions::Substituted;
 pub use verdicts::Clean;
 
 use crate::assemble;
@@ -35,7 +37,7 @@ use crate::cli::AnalyzeArgs;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, Samples};
 use crate::plan::Plan;
-use crate::{commands, machine, output, source};
+use crate::{commands, machine, output, source, substitution};
 
 /// All that the certification stages found.
 #[derive(Debug, Default)]
@@ -57,6 +59,8 @@ pub struct Found {
     pub clean: Vec<Clean>,
     /// Certificates and attacks, unless switched off.
     pub certified: Option<Certified>,
+    /// Substitutions of tokens, where they were asked for.
+    pub substitutions: Option<Vec<Option<Substituted>>>,
     /// Faults, unless switched off or not reached.
     pub faults: Option<Campaigned>,
     /// Bounds a layer, unless switched off or not reached.
@@ -91,8 +95,13 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
         let samples = input::read(&origin, &loaded, args.inputs.as_deref(), classes, plan.limit)?;
         check_scope(&plan, &samples)?;
         check_suffix(&plan, loaded.model.layers.len())?;
+        let asked = plan.substitutions.as_ref();
+        let choices = asked
+            .map(|asked| substitution::choices(asked, &samples.samples, &loaded.model))
+            .transpose()?;
         let context = Context {
             plan: &plan,
+            choices,
             deployed: Deployed { model: &loaded.model, kernels, kv: plan.kv },
             samples: &samples.samples,
             weights: assemble::weight_counts(&loaded.model).ternary,
@@ -148,6 +157,9 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
         let layers = layers::layers(context, &clean);
         Certified { verdicts, radii, attacks, layers }
     });
+    let choices = context.choices.as_deref();
+    let substitutions =
+        choices.map(|choices| substitutions::substitutions(context, &clean, choices));
     run.methods = assemble::costs(certified.as_ref());
     run.seconds_certify = certified.is_some().then(|| begun.elapsed().as_secs_f64());
     let begun = Instant::now();
@@ -158,7 +170,7 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
         bounds = faults.as_ref().and_then(|_| bounds::bounds(context, &clean));
         run.seconds_faults = Some(begun.elapsed().as_secs_f64());
     }
-    Ok((Found { clean, certified, faults, bounds }, run))
+    Ok((Found { clean, certified, substitutions, faults, bounds }, run))
 }
 
 fn empty_run(kernels: &Kernels) -> Run {

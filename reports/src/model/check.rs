@@ -6,9 +6,11 @@
 //! witness.
 
 mod ladder;
+mod substitutions;
 
 use super::{Certification, Faults, Report, Run, Sample, Verdict};
 use ladder::{check_epsilons, check_methods};
+use substitutions::check_substitutions;
 
 /// The value where it is finite: the only way by which a measured number enters a report.
 #[must_use]
@@ -40,6 +42,9 @@ impl Report {
         check_request(&mut check, self);
         if let Some(certification) = &self.certification {
             check_certification(&mut check, certification);
+        }
+        if let Some(substitutions) = &self.substitutions {
+            check_substitutions(&mut check, substitutions);
         }
         if let Some(faults) = &self.faults {
             check_faults(&mut check, faults);

@@ -13,6 +13,7 @@ mod faults;
 mod ladder;
 mod request;
 mod subject;
+mod substitutions;
 
 pub use certification::{
     Certification, CurvePoint, FirstLost, Growth, Layer, NextToken, PositionCount, Sample, Verdict,
@@ -31,6 +32,7 @@ pub use request::{
 pub use subject::{
     ActivationPolicy, Data, DataSource, GateFunction, InputKind, Model, WeightCounts,
 };
+pub use substitutions::{SubstSample, SubstWitness, Substitutions};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,6 +62,8 @@ pub struct Report {
     pub limits_hit: Vec<LimitHit>,
     /// What cannot happen; null when certification was not asked for or not reached.
     pub certification: Option<Certification>,
+    /// What cannot happen when other tokens stand there; null unless it was asked for.
+    pub substitutions: Option<Substitutions>,
     /// What does happen; null when no fault was asked for or reached.
     pub faults: Option<Faults>,
     /// Time, threads and memory: never part of a reproducible report.

@@ -4,7 +4,7 @@
 
 mod ladder;
 
-use ladder::{cost, epsilon_row, summary, tried};
+use ladder::{cost, epsilon_row, substitutions, summary, tried};
 use reports::model::*;
 
 const EPSILON: f64 = 0.01;
@@ -41,6 +41,7 @@ pub(crate) fn sized(samples: u64, layers: u32) -> Report {
         ],
         limits_hit: Vec::new(),
         certification: None,
+        substitutions: Some(substitutions()),
         faults: None,
         run: Some(Run {
             started: "2026-01-31T12:00:00Z".to_owned(),
@@ -86,6 +87,7 @@ fn request() -> Request {
         epsilons: vec!["0.01".to_owned(), "2%rms".to_owned()],
         norm: Norm::Linf,
         suffix: None,
+        substitutions: Some("2 nearest".to_owned()),
         scope: "all".to_owned(),
         positions: Positions::Last,
         method: Method::Auto,
