@@ -88,15 +88,20 @@ pub(crate) fn decided(found: &Certification) -> Option<String> {
 /// What came of substitutions, as a sentence without a full stop.
 pub(crate) fn substitutions(found: &Substitutions) -> String {
     let sets = match found.subst_nearest {
-        Some(nearest) => format!("any of {} nearest", plural(u64::from(nearest), "token")),
+        Some(1) => "the nearest token".to_owned(),
+        Some(nearest) => format!("any of the {} nearest tokens", count(u64::from(nearest))),
         None => "the sets of a file".to_owned(),
     };
+    let places = match found.subst_scope.as_str() {
+        "all" => "all positions at once".to_owned(),
+        "each" => "each position alone".to_owned(),
+        position => format!("position {}", shown(position)),
+    };
     format!(
-        "{} certified, {} falsified, {} unknown ({sets}; {})",
+        "{} certified, {} falsified, {} unknown; {sets}, {places}",
         count(found.subst_certified),
         count(found.subst_falsified),
         count(found.subst_unknown),
-        scope(&found.subst_scope)
     )
 }
 

@@ -34,7 +34,7 @@ fn table(samples: &[SubstSample]) -> Table {
         "verdict",
         "decided by",
         "#margin at least",
-        "#positions",
+        "#changing positions",
         "#substitutions",
         "#run",
         "#decide otherwise",
