@@ -116,7 +116,7 @@ impl Plan {
             suffix: suffix(args.suffix)?,
             substitutions: args.substitutions.as_deref().map(substitution::parse).transpose()?,
             method: method(args.method),
-            ladder: ladder(args.method)?,
+            ladder: ladder(args.method),
             budget: duration("--budget", &args.budget)?,
             scope: scope(&args.scope)?,
             all_positions: args.positions == PositionsArg::All,
@@ -154,15 +154,12 @@ fn method(asked: MethodArg) -> Method {
 }
 
 /// The rungs of a method.
-fn ladder(asked: MethodArg) -> Result<Ladder, Failure> {
-    match asked {
-        MethodArg::IntervalBoundPropagation | MethodArg::Auto => {
-            Ok(Ladder::new(vec![Rung::Interval]))
-        }
-        MethodArg::Zonotope => {
-            Err(Failure::usage("--method zonotope: not part of this build").help("--method auto"))
-        }
-    }
+fn ladder(asked: MethodArg) -> Ladder {
+    Ladder::new(match asked {
+        MethodArg::IntervalBoundPropagation => vec![Rung::Interval],
+        MethodArg::Zonotope => vec![Rung::Affine],
+        MethodArg::Auto => vec![Rung::Interval, Rung::Affine],
+    })
 }
 
 fn suffix(asked: Option<usize>) -> Result<Option<usize>, Failure> {

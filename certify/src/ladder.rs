@@ -8,10 +8,11 @@
 
 use std::time::Instant;
 
-use engine::walk::{self, Read};
+use engine::walk::{self, Read, Site};
 
+use crate::affine::{self, Matrices};
 use crate::claim::{Deployed, Proof};
-use crate::interval::{Interval, Margin, Width};
+use crate::interval::{Interval, Margin};
 use crate::radius::{Search, search};
 use crate::region::Region;
 
@@ -20,6 +21,8 @@ use crate::region::Region;
 pub enum Rung {
     /// Boxes through every step of the walk.
     Interval,
+    /// Affine forms beside boxes.
+    Affine,
 }
 
 /// What is to be proven, wherever the set lies.
@@ -27,12 +30,23 @@ pub enum Rung {
 pub struct Aim<'a> {
     /// The deployed program.
     pub deployed: &'a Deployed<'a>,
+    /// Its matrices, for affine forms.
+    pub matrices: &'a Matrices<'a>,
     /// The layer that the stream enters.
     pub from: usize,
     /// Where decisions are read.
     pub read: Read,
     /// The margins that must be positive.
     pub claims: &'a [Margin],
+}
+
+/// How wide the bounds behind a step are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Growth {
+    /// The step.
+    pub site: Site,
+    /// The largest width of boxes; of affine forms, whose widths say nothing one by one, the median.
+    pub width: f64,
 }
 
 /// What one rung found on one set.
@@ -43,7 +57,9 @@ pub struct Pass {
     /// Its bounds.
     pub proof: Proof,
     /// Widths behind every step, where they were asked for.
-    pub growth: Vec<Width>,
+    pub growth: Vec<Growth>,
+    /// The noise symbols of affine forms.
+    pub symbols: Option<usize>,
     /// What it took: never part of a result.
     pub seconds: f64,
 }
@@ -53,14 +69,17 @@ impl Rung {
     #[must_use]
     pub fn prove(self, aim: &Aim, region: &Region, trace: bool) -> Pass {
         let begun = Instant::now();
-        let (proof, growth) = match self {
+        let (proof, growth, symbols) = match self {
             Self::Interval => interval(aim, region, trace),
+            Self::Affine => affine(aim, region),
         };
-        Pass { rung: self, proof, growth, seconds: begun.elapsed().as_secs_f64() }
+        Pass { rung: self, proof, growth, symbols, seconds: begun.elapsed().as_secs_f64() }
     }
 }
 
-fn interval(aim: &Aim, region: &Region, trace: bool) -> (Proof, Vec<Width>) {
+type Found = (Proof, Vec<Growth>, Option<usize>);
+
+fn interval(aim: &Aim, region: &Region, trace: bool) -> Found {
     let deployed = aim.deployed;
     let claims = aim.claims.to_vec();
     let mut domain = Interval::new(deployed.kernels, deployed.model, deployed.kv, claims);
@@ -69,7 +88,17 @@ fn interval(aim: &Aim, region: &Region, trace: bool) -> (Proof, Vec<Width>) {
     }
     walk::run(&mut domain, deployed.model, &region.boxes(), aim.from, 0, aim.read);
     let proof = Proof { margins: domain.margins().to_vec(), diverged: domain.diverged() };
-    (proof, domain.traced().to_vec())
+    let width = |of: &crate::interval::Width| Growth { site: of.site, width: of.most.into() };
+    (proof, domain.traced().iter().map(width).collect(), None)
+}
+
+fn affine(aim: &Aim, region: &Region) -> Found {
+    let Aim { deployed, matrices, from, read, claims } = *aim;
+    let found = affine::prove(deployed, matrices, region, from, read, claims);
+    let width = |of: &affine::Growth| Growth { site: of.site, width: 2.0 * of.median };
+    let growth = found.growth.iter().map(width).collect();
+    let proof = Proof { margins: found.margins, diverged: found.diverged };
+    (proof, growth, Some(found.symbols))
 }
 
 /// The rungs that may be tried, in order.
@@ -193,7 +222,7 @@ mod tests {
 
     fn pass(margins: &[f64]) -> Pass {
         let proof = Proof { margins: margins.to_vec(), diverged: None };
-        Pass { rung: Rung::Interval, proof, growth: Vec::new(), seconds: 0.0 }
+        Pass { rung: Rung::Interval, proof, growth: Vec::new(), symbols: None, seconds: 0.0 }
     }
 
     #[test]

@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use certify::interval::{Diverged, Margin, Width};
-use certify::ladder::{Aim, Climb, Pass, Rung};
+use certify::interval::{Diverged, Margin};
+use certify::ladder::{Climb, Growth, Pass, Rung};
 use certify::radius::Search;
 use engine::numerics::argmax;
 use engine::walk::Read;
@@ -29,7 +29,9 @@ pub struct Tried {
     /// Where a bound was lost.
     pub diverged: Option<Diverged>,
     /// Widths behind every step, of the set with the least margin.
-    pub growth: Vec<Width>,
+    pub growth: Vec<Growth>,
+    /// Noise symbols of affine forms, the most over all sets.
+    pub symbols: Option<usize>,
     /// What it took.
     pub seconds: f64,
 }
@@ -79,9 +81,17 @@ impl<'a> Purse<'a> {
     }
 
     /// Whether another pass of a rung may begin; if the budget forbids it, that is recorded.
+    ///
+    /// On a model so large that its matrices in f64 would not be worth their memory, no dearer rung
+    /// is: that follows from the model alone and is no limit that was hit.
     pub(super) fn may(&self, rung: Rung) -> bool {
-        let first = self.context.plan.ladder.rungs()[0];
-        let may = rung == first || self.begun.elapsed() < self.limit;
+        if rung == self.context.plan.ladder.rungs()[0] {
+            return true;
+        }
+        if self.context.large() {
+            return false;
+        }
+        let may = self.begun.elapsed() < self.limit;
         if !may {
             self.context.clock.hit("budget", format!("{}: dearer methods", self.what));
         }
@@ -121,11 +131,14 @@ fn at_radius(
     purse: &Purse,
 ) -> AtEpsilon {
     let claims = [margin_of(&clean.decision, 0)];
-    let aim = aim(context, &claims, Read::Last);
+    let aim = context.aim(context.from(), Read::Last, &claims);
+    // Nothing can be proven of a decision that does not hold on the clean input.
+    let first = context.plan.ladder.rungs()[0];
+    let may = |rung| (clean.holds() || rung == first) && purse.may(rung);
     let mut at = AtEpsilon { epsilon: radius, certified: clean.holds(), ..AtEpsilon::default() };
     let mut lost = false;
     for region in context.regions(x, radius) {
-        let climb = context.plan.ladder.climb(&aim, &region, true, &|rung| purse.may(rung));
+        let climb = context.plan.ladder.climb(&aim, &region, true, &may);
         at.certified &= climb.certifies();
         at.decided = if climb.decided() > at.decided { climb.decided() } else { at.decided };
         let last = climb.passes.last().expect("the first rung is always tried");
@@ -156,10 +169,11 @@ fn note(tried: &mut Vec<Tried>, climb: Climb) {
 
 impl Tried {
     fn of(pass: Pass) -> Self {
-        let Pass { rung, proof, growth, seconds } = pass;
+        let Pass { rung, proof, growth, symbols, seconds } = pass;
         let margin = proof.margins.first().copied().filter(|margin| margin.is_finite());
         let proven = proof.certifies();
-        Self { rung, proven, sets: 1, margin, diverged: proof.diverged, growth, seconds }
+        let diverged = proof.diverged;
+        Self { rung, proven, sets: 1, margin, diverged, growth, symbols, seconds }
     }
 
     fn join(&mut self, pass: Pass) {
@@ -167,6 +181,7 @@ impl Tried {
         self.sets += 1;
         self.proven &= other.proven;
         self.seconds += other.seconds;
+        self.symbols = if other.symbols > self.symbols { other.symbols } else { self.symbols };
         self.diverged = self.diverged.or(other.diverged);
         match (self.margin, other.margin) {
             (Some(own), Some(margin)) if margin < own => {
@@ -176,10 +191,6 @@ impl Tried {
             _ => {}
         }
     }
-}
-
-fn aim<'a>(context: &'a Context, claims: &'a [Margin], read: Read) -> Aim<'a> {
-    Aim { deployed: &context.deployed, from: context.from(), read, claims }
 }
 
 /// How many next-token positions keep their clean decision on the whole ball.
@@ -193,7 +204,7 @@ fn positions(context: &Context, x: &Array2<f32>, radius: f64, purse: &Purse) -> 
         .collect();
     let total = x.nrows() as u64;
     let Some(claims) = claims else { return (0, total) };
-    let aim = aim(context, &claims, Read::All);
+    let aim = context.aim(context.from(), Read::All, &claims);
     let mut holds = vec![true; claims.len()];
     for region in context.regions(x, radius) {
         let climb = context.plan.ladder.climb(&aim, &region, false, &|rung| purse.may(rung));
@@ -235,7 +246,7 @@ fn radii_of(context: &Context, x: &Array2<f32>, clean: &Clean, at: &[AtEpsilon])
         return Radii { best: 0.0, by_rung: none };
     }
     let claims = [margin_of(&clean.decision, 0)];
-    let aim = aim(context, &claims, Read::Last);
+    let aim = context.aim(context.from(), Read::Last, &claims);
     let certified = at.iter().filter(|at| at.certified).map(|at| at.epsilon);
     let known = certified.fold(0.0, |most, epsilon| if epsilon > most { epsilon } else { most });
     let start = if known > 0.0 { known } else { 1e-6 };

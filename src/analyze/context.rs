@@ -3,8 +3,12 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use certify::affine::Matrices;
 use certify::claim::{Decision, Deployed};
+use certify::interval::Margin;
+use certify::ladder::Aim;
 use certify::region::{Ball, Region};
+use engine::walk::Read;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ndarray::Array2;
 use reports::model::{LimitHit, Norm};
@@ -24,6 +28,8 @@ pub struct Context<'a> {
     pub samples: &'a [Sample],
     /// What may stand for their tokens, where that was asked for.
     pub choices: Option<Vec<Choices>>,
+    /// The matrices of the model for affine forms, made when they are first needed.
+    pub matrices: Matrices<'a>,
     /// Ternary and other weights of the linear layers.
     pub weights: u64,
     /// The clock.
@@ -63,6 +69,12 @@ impl Context<'_> {
             Norm::L2 => Ball::L2(radius),
         };
         moves.into_iter().map(|moved| Region { clean, moved, ball: ball.clone() }).collect()
+    }
+
+    /// What is to be proven of rows that enter a layer.
+    #[must_use]
+    pub fn aim<'c>(&'c self, from: usize, read: Read, claims: &'c [Margin]) -> Aim<'c> {
+        Aim { deployed: &self.deployed, matrices: &self.matrices, from, read, claims }
     }
 
     /// Runs a function on every sample, in parallel for small models, and gives the results in

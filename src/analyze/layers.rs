@@ -1,7 +1,6 @@
 //! Layer by layer: certified radii of the stream, local Lipschitz bounds, and where bounds grow.
 
 use certify::interval::{Boxes, Diverged, Interval, Width};
-use certify::ladder::Aim;
 use certify::lipschitz::{Lipschitz, of_layer};
 use certify::radius::search;
 use certify::region::{Ball, Region};
@@ -66,14 +65,13 @@ pub(super) fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLay
 /// Once a layer has radius 0 the layers before it are not searched: 0 is what is proven for them.
 fn radii(context: &Context, streams: &[Array2<f32>], clean: &Clean) -> Vec<f64> {
     let count = streams.len();
-    let deployed = &context.deployed;
     let purse = Purse::new(context, "layers", 0.0);
     let claim = [margin_of(&clean.decision, 0)];
     let mut radii = vec![0.0; count];
     let mut start = 1e-2;
     for from in (context.from()..count).rev() {
         let stream = &streams[from];
-        let aim = Aim { deployed, from, read: Read::Last, claims: &claim };
+        let aim = context.aim(from, Read::Last, &claim);
         let radius = search(settings(context, start, rms(stream)), |epsilon| {
             let ball = Ball::Linf(epsilon);
             let region = Region { clean: stream, moved: 0..stream.nrows(), ball };

@@ -16,6 +16,7 @@ mod verdicts;
 use std::collections::BTreeSet;
 use std::time::{Instant, SystemTime};
 
+use certify::affine::Matrices;
 use certify::claim::Deployed;
 use engine::formats::Loaded;
 use engine::kernels::Kernels;
@@ -103,6 +104,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
             plan: &plan,
             choices,
             deployed: Deployed { model: &loaded.model, kernels, kv: plan.kv },
+            matrices: Matrices::new(&loaded.model),
             samples: &samples.samples,
             weights: assemble::weight_counts(&loaded.model).ternary,
             clock: Clock::start(begun, plan.time_limit, !plan.quiet),

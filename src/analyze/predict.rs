@@ -3,7 +3,6 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use certify::ladder::Aim;
 use engine::walk::Read;
 
 use super::assault::attack_budget;
@@ -90,8 +89,7 @@ fn expected(context: &Context) -> Vec<Expected> {
     let begun = Instant::now();
     black_box(context.deployed.logits(&x, context.from(), Read::Last));
     let exact = begun.elapsed().as_secs_f64();
-    let (deployed, from) = (&context.deployed, context.from());
-    let aim = Aim { deployed, from, read: Read::Last, claims: &[] };
+    let aim = context.aim(context.from(), Read::Last, &[]);
     let regions = context.regions(&x, plan.epsilon().at(rms(&x)));
     // As if every sample climbed to the last rung.
     let passes = plan.ladder.rungs().iter().map(|rung| rung.prove(&aim, &regions[0], false));

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use certify::claim::decide;
 use certify::interval::Diverged;
-use certify::ladder::{Aim, Rung};
+use certify::ladder::Rung;
 use certify::region::{Ball, Region};
 use engine::walk::Read;
 use ndarray::Array2;
@@ -126,8 +126,11 @@ fn proof(
     let model = context.deployed.model;
     let x = sample.embedded(model);
     let claims = [margin_of(&clean.decision, 0)];
-    let aim = Aim { deployed: &context.deployed, from: 0, read: Read::Last, claims: &claims };
+    let aim = context.aim(0, Read::Last, &claims);
     let purse = Purse::new(context, "substitutions", 0.0);
+    // Nothing can be proven of a decision that does not hold on the clean input.
+    let first = context.plan.ladder.rungs()[0];
+    let may = |rung| (clean.holds() || rung == first) && purse.may(rung);
     let hull = |row: usize| model.embed(&choices[row]).expect("ids were checked");
     let positions = moves.iter().cloned().flatten().filter(|&row| !choices[row].is_empty()).count();
     let mut found = Substituted {
@@ -145,7 +148,7 @@ fn proof(
     for moved in moves {
         let hulls: Vec<Array2<f32>> = moved.clone().map(hull).collect();
         let region = Region { clean: &x, moved: moved.clone(), ball: Ball::Hulls(hulls) };
-        let climb = context.plan.ladder.climb(&aim, &region, false, &|rung| purse.may(rung));
+        let climb = context.plan.ladder.climb(&aim, &region, false, &|rung| may(rung));
         found.certified &= climb.certifies();
         found.decided =
             if climb.decided() > found.decided { climb.decided() } else { found.decided };

@@ -1,7 +1,7 @@
 //! Rungs in the words of the contract: which decided, what each found, and what it cost.
 
-use certify::interval::{Diverged, Width};
-use certify::ladder::Rung;
+use certify::interval::Diverged;
+use certify::ladder::{Growth, Rung};
 use engine::model::NormSlot;
 use engine::walk::{Site, Step};
 use reports::model as out;
@@ -16,6 +16,7 @@ use crate::plan::Plan;
 pub(super) fn word(rung: Rung) -> out::Method {
     match rung {
         Rung::Interval => out::Method::IntervalBoundPropagation,
+        Rung::Affine => out::Method::Zonotope,
     }
 }
 
@@ -29,6 +30,7 @@ fn one(tried: &Tried) -> out::MethodTry {
         method: word(tried.rung),
         proven: tried.proven,
         sets: tried.sets as u64,
+        symbols: tried.symbols.map(|symbols| symbols as u64),
         margin_lower_bound: tried.margin,
         grown_at: grown(&tried.growth),
         lost_at: tried.diverged.map(lost),
@@ -50,12 +52,12 @@ fn place(site: Site) -> (Option<u32>, String) {
 ///
 /// Sums with the stream are passed over: they are wider than what is added to it, and not because a
 /// bound was loose.
-fn grown(growth: &[Width]) -> Option<out::GrownAt> {
+fn grown(growth: &[Growth]) -> Option<out::GrownAt> {
     let mut worst: Option<(f64, Site)> = None;
     for pair in growth.windows(2) {
         let (before, width) = (&pair[0], &pair[1]);
         let sum = matches!(width.site.step, Step::AddAttention | Step::AddFfn);
-        let factor = f64::from(width.most) / f64::from(before.most);
+        let factor = width.width / before.width;
         if !sum && factor.is_finite() && worst.is_none_or(|(most, _)| factor > most) {
             worst = Some((factor, width.site));
         }

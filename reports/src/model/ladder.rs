@@ -28,6 +28,8 @@ pub struct MethodTry {
     pub proven: bool,
     /// On how many sets it was tried: those that cheaper methods left open.
     pub sets: u64,
+    /// Noise symbols of its affine forms, the most over these; null for methods without.
+    pub symbols: Option<u64>,
     /// Its least lower bound of the margin over these; null where a bound was lost.
     pub margin_lower_bound: Option<f64>,
     /// The step at which its bounds grew most, on the set with the least margin; null where no
@@ -55,7 +57,7 @@ pub struct GrownAt {
     pub layer: Option<u32>,
     /// Step of the walk, as in `growth`.
     pub step: String,
-    /// Largest width behind the step by largest width before it.
+    /// Width behind the step by width before it: the largest of boxes, the median of affine forms.
     pub factor: f64,
 }
 
