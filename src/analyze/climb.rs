@@ -68,27 +68,34 @@ pub struct Radii {
 pub(super) struct Purse<'a> {
     context: &'a Context<'a>,
     what: &'static str,
+    fits: bool,
     begun: Instant,
     limit: Duration,
 }
 
 impl<'a> Purse<'a> {
     /// A purse from which some time is gone already.
-    pub(super) fn new(context: &'a Context<'a>, what: &'static str, spent: f64) -> Self {
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        tokens: usize,
+        what: &'static str,
+        spent: f64,
+    ) -> Self {
         let spent = Duration::try_from_secs_f64(spent).unwrap_or(Duration::MAX);
         let limit = context.plan.budget.saturating_sub(spent);
-        Self { context, what, begun: Instant::now(), limit }
+        let fits = context.forms_fit(tokens);
+        Self { context, what, fits, begun: Instant::now(), limit }
     }
 
     /// Whether another pass of a rung may begin; if the budget forbids it, that is recorded.
     ///
-    /// On a model so large that its matrices in f64 would not be worth their memory, no dearer rung
-    /// is: that follows from the model alone and is no limit that was hit.
+    /// Where forms would not fit into memory no dearer rung is begun: that follows from the model and
+    /// the sample alone, and is no limit that was hit.
     pub(super) fn may(&self, rung: Rung) -> bool {
         if rung == self.context.plan.ladder.rungs()[0] {
             return true;
         }
-        if self.context.large() {
+        if !self.fits {
             return false;
         }
         let may = self.begun.elapsed() < self.limit;
@@ -107,7 +114,7 @@ pub(super) fn at_epsilons(context: &Context, clean: &[Clean]) -> Vec<Option<Vec<
         let mut spent = 0.0;
         let mut all = Vec::new();
         for (rank, epsilon) in context.plan.epsilons.iter().enumerate() {
-            let purse = Purse::new(context, "bounds at epsilon", spent);
+            let purse = Purse::new(context, x.nrows(), "bounds at epsilon", spent);
             let radius = epsilon.at(clean[index].rms);
             let mut at = at_radius(context, &x, &clean[index], radius, &purse);
             spent += at.tried.iter().map(|tried| tried.seconds).sum::<f64>();
@@ -251,7 +258,7 @@ fn radii_of(context: &Context, x: &Array2<f32>, clean: &Clean, at: &[AtEpsilon])
     let known = certified.fold(0.0, |most, epsilon| if epsilon > most { epsilon } else { most });
     let start = if known > 0.0 { known } else { 1e-6 };
     let spent = at.iter().flat_map(|at| &at.tried).map(|tried| tried.seconds).sum();
-    let purse = Purse::new(context, "certified radii", spent);
+    let purse = Purse::new(context, x.nrows(), "certified radii", spent);
     let may =
         |rung| !context.clock.cuts("certified radii: searches that had begun") && purse.may(rung);
     let regions = |epsilon| context.regions(x, epsilon);

@@ -71,6 +71,21 @@ impl Context<'_> {
         moves.into_iter().map(|moved| Region { clean, moved, ball: ball.clone() }).collect()
     }
 
+    /// Whether affine forms of a sample fit into `--max-memory`, or else into 2 GiB.
+    ///
+    /// A stream of them has a coefficient for each value and each symbol: one for each value that
+    /// moves and for each value that a layer rounds. Twice that is held at once.
+    #[must_use]
+    pub fn forms_fit(&self, tokens: usize) -> bool {
+        let config = &self.deployed.model.config;
+        let (tokens, hidden, ffn) = (tokens as u64, config.hidden as u64, config.ffn as u64);
+        let layers = (config.layers - self.from()) as u64;
+        let symbols = tokens * (hidden + layers * (3 * hidden + ffn));
+        let width = if ffn > hidden { ffn } else { hidden };
+        let bytes = 16 * u128::from(tokens * width) * u128::from(symbols);
+        !self.large() && bytes <= u128::from(self.plan.max_memory.unwrap_or(2 << 30))
+    }
+
     /// What is to be proven of rows that enter a layer.
     #[must_use]
     pub fn aim<'c>(&'c self, from: usize, read: Read, claims: &'c [Margin]) -> Aim<'c> {

@@ -65,7 +65,7 @@ pub(super) fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLay
 /// Once a layer has radius 0 the layers before it are not searched: 0 is what is proven for them.
 fn radii(context: &Context, streams: &[Array2<f32>], clean: &Clean) -> Vec<f64> {
     let count = streams.len();
-    let purse = Purse::new(context, "layers", 0.0);
+    let purse = Purse::new(context, streams[0].nrows(), "layers", 0.0);
     let claim = [margin_of(&clean.decision, 0)];
     let mut radii = vec![0.0; count];
     let mut start = 1e-2;

@@ -127,7 +127,7 @@ fn proof(
     let x = sample.embedded(model);
     let claims = [margin_of(&clean.decision, 0)];
     let aim = context.aim(0, Read::Last, &claims);
-    let purse = Purse::new(context, "substitutions", 0.0);
+    let purse = Purse::new(context, x.nrows(), "substitutions", 0.0);
     // Nothing can be proven of a decision that does not hold on the clean input.
     let first = context.plan.ladder.rungs()[0];
     let may = |rung| (clean.holds() || rung == first) && purse.may(rung);

@@ -80,7 +80,7 @@ fn a_verdict_names_the_method_that_decided_and_a_radius_the_methods_that_proved_
     let sum: f64 = numbers(&report, "certification.methods[].decided").iter().sum();
     assert_eq!(sum, decided);
     assert!(number(&report["run"]["methods"][0], "seconds_max") > 0.0);
-    let same = desk.report(&format!("--epsilon 1e-6 --reproducible --budget 0 {FEW}"));
+    let same = desk.report(&format!("--epsilon 1e-6 --reproducible --budget 60 {FEW}"));
     assert_eq!(same["run"], Value::Null);
     assert_eq!(at(&same, "certification.samples[].methods[]")[0].get("seconds"), None);
     desk.run("analyze --budget soon").ends(2).says(&["--budget", "soon"]);
@@ -119,4 +119,30 @@ fn a_claim_about_the_last_layer_is_that_of_the_stream_which_enters_it() {
     }
     desk.run("analyze --suffix 3").ends(2).says(&["--suffix 3", "2 layers"]);
     desk.run("analyze --suffix 0").ends(2).says(&["--suffix 0"]);
+}
+
+#[test]
+fn affine_forms_prove_what_boxes_leave_open_and_auto_is_the_better_of_both() {
+    let desk = Desk::new();
+    let run = |method: &str| desk.report(&format!("--epsilon 1e-3 --method {method} {FEW}"));
+    let (boxes, forms, auto) = (run("ibp"), run("zonotope"), run("auto"));
+    let certified = |report: &Value| number(report, "certification.certified");
+    assert_eq!(certified(&boxes), 0.0);
+    assert!(certified(&forms) >= 4.0, "{}", certified(&forms));
+    assert_eq!(certified(&auto), certified(&forms));
+    for sample in at(&auto, "certification.samples[]") {
+        let radii = numbers(sample, "radius_by_method[].certified_radius");
+        assert!(radii[1] > 100.0 * radii[0], "{radii:?}");
+        let decided = &sample["decided_by"];
+        assert!(decided.is_null() || decided == "zonotope", "{decided}");
+        assert!(number(at(sample, "methods[]")[1], "symbols") >= 144.0);
+    }
+    let widest = |report: &Value| numbers(report, "certification.samples[].certified_radius");
+    assert!(widest(&auto).iter().zip(widest(&forms)).all(|(auto, forms)| auto * 1.02 > forms));
+    // Without time nothing dearer than boxes is begun, and the report says so.
+    let told = desk.run(&format!("analyze --epsilon 1e-3 --budget 0 {FEW} -q -o r.json")).ends(4);
+    told.says(&["a limit was hit: budget"]);
+    let poor = desk.json("r.json");
+    assert_eq!(widest(&poor), widest(&boxes));
+    assert!(at(&poor, "limits_hit[]").iter().all(|hit| hit["limit"] == "budget"));
 }
