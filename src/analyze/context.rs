@@ -71,7 +71,8 @@ impl Context<'_> {
         moves.into_iter().map(|moved| Region { clean, moved, ball: ball.clone() }).collect()
     }
 
-    /// Whether affine forms of a sample fit into `--max-memory`, or else into 2 GiB.
+    /// Whether affine forms of a sample fit into `--max-memory`, or else into 32 MiB: beyond, a pass takes
+    /// many seconds.
     ///
     /// A stream of them has a coefficient for each value and each symbol: one for each value that
     /// moves and for each value that a layer rounds. Twice that is held at once.
@@ -83,7 +84,7 @@ impl Context<'_> {
         let symbols = tokens * (hidden + layers * (3 * hidden + ffn));
         let width = if ffn > hidden { ffn } else { hidden };
         let bytes = 16 * u128::from(tokens * width) * u128::from(symbols);
-        !self.large() && bytes <= u128::from(self.plan.max_memory.unwrap_or(2 << 30))
+        !self.large() && bytes <= u128::from(self.plan.max_memory.unwrap_or(32 << 20))
     }
 
     /// What is to be proven of rows that enter a layer.
