@@ -45,7 +45,7 @@ pub struct Aim<'a> {
 pub struct Growth {
     /// The step.
     pub site: Site,
-    /// The largest width of boxes; of affine forms, whose widths say nothing one by one, the median.
+    /// The largest width of boxes; of affine forms, the median.
     pub width: f64,
 }
 

@@ -89,8 +89,8 @@ impl<'a> Purse<'a> {
 
     /// Whether another pass of a rung may begin; if the budget forbids it, that is recorded.
     ///
-    /// Where forms would not fit into memory no dearer rung is begun: that follows from the model and
-    /// the sample alone, and is no limit that was hit.
+    /// Where forms would not fit into memory no dearer rung is begun: that follows from the model
+    /// and the sample alone, and is no limit that was hit.
     pub(super) fn may(&self, rung: Rung) -> bool {
         if rung == self.context.plan.ladder.rungs()[0] {
             return true;

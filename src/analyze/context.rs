@@ -71,8 +71,8 @@ impl Context<'_> {
         moves.into_iter().map(|moved| Region { clean, moved, ball: ball.clone() }).collect()
     }
 
-    /// Whether affine forms of a sample fit into `--max-memory`, or else into 32 MiB: beyond, a pass takes
-    /// many seconds.
+    /// Whether affine forms of a sample fit into `--max-memory`, or else into 32 MiB: beyond, a
+    /// pass takes many seconds.
     ///
     /// A stream of them has a coefficient for each value and each symbol: one for each value that
     /// moves and for each value that a layer rounds. Twice that is held at once.
