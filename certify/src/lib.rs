@@ -9,6 +9,7 @@ pub mod attack;
 pub mod checked;
 pub mod claim;
 pub mod interval;
+pub mod ladder;
 pub mod lipschitz;
 pub mod radius;
 pub mod region;

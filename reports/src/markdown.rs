@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use crate::escape::markdown as safe;
 use crate::metrics::{GateResult, evaluate_all, proven_masked_share};
-use crate::model::{Certification, Faults, Report, Sample, Verdict};
+use crate::model::{Certification, Faults, Report, Sample, Substitutions, Verdict};
 use crate::number::{Side, count, number, optional, percent, plural};
 use crate::story;
 
@@ -22,6 +22,9 @@ pub fn to_string(report: &Report) -> String {
     gates(&mut page, &evaluate_all(report));
     if let Some(found) = &report.certification {
         certification(&mut page, report, found);
+    }
+    if let Some(found) = &report.substitutions {
+        substitutions(&mut page, found);
     }
     if let Some(faults) = &report.faults {
         fault_rates(&mut page, faults);
@@ -91,13 +94,7 @@ fn gates(page: &mut String, results: &[GateResult]) {
 }
 
 fn certification(page: &mut String, report: &Report, found: &Certification) {
-    let what = format!(
-        "{}, {} {}, {}",
-        story::method(found.method),
-        story::norm(found.norm),
-        safe(&found.epsilon),
-        safe(&story::scope(&found.scope))
-    );
+    let what = safe(&story::claim(found));
     line(page, format_args!("### What can't happen\n\n{what}\n"));
     heading(page, &["", ""]);
     let share = |value: Option<f64>| {
@@ -128,10 +125,58 @@ fn certification(page: &mut String, report: &Report, found: &Certification) {
     if let Some(suffix) = story::suffix(report, found) {
         facts.push(("Deepest certified suffix", safe(&suffix)));
     }
+    if let Some(decided) = story::decided(found) {
+        facts.push(("Decided by", decided));
+    }
     for (name, value) in facts {
         row(page, &[name.to_owned(), value]);
     }
     page.push('\n');
+    epsilons(page, found);
+}
+
+/// Verdicts at every epsilon, where several were asked for.
+fn epsilons(page: &mut String, found: &Certification) {
+    if found.epsilons.len() < 2 {
+        return;
+    }
+    heading(
+        page,
+        &["Epsilon", "Certified accuracy", "Accuracy under attack", "Certified", "Falsified"],
+    );
+    for at in found.epsilons.iter().take(MOST_ROWS) {
+        let attacked = at.attacked_acc.map(|share| percent(share, Side::Up));
+        row(
+            page,
+            &[
+                safe(&at.epsilon),
+                percent(at.cert_acc, Side::Down),
+                attacked.unwrap_or_else(|| "–".to_owned()),
+                count(at.certified),
+                count(at.falsified),
+            ],
+        );
+    }
+    more(page, found.epsilons.len());
+}
+
+fn substitutions(page: &mut String, found: &Substitutions) {
+    line(page, format_args!("### When other tokens stand there\n"));
+    line(page, format_args!("{}.\n", safe(&story::substitutions(found))));
+    heading(page, &["Sample", "Verdict", "Substitutions", "Run", "Decide otherwise"]);
+    for of in found.subst_samples.iter().take(MOST_ROWS) {
+        row(
+            page,
+            &[
+                of.index.to_string(),
+                story::verdict(of.subst_verdict).to_owned(),
+                of.subst_combinations.map_or_else(|| "beyond 64 bits".to_owned(), count),
+                count(of.subst_tried),
+                count(of.subst_changed),
+            ],
+        );
+    }
+    more(page, found.subst_samples.len());
 }
 
 fn fault_rates(page: &mut String, faults: &Faults) {

@@ -6,7 +6,9 @@
 //! with one, `weight_code.sdc_rate_high`, of that target. A name that is not known is an error when
 //! the gate is read, long before the work starts: a misspelt gate must not pass in silence.
 
-use crate::model::{Certification, FaultTarget, Faults, Gate, GateKind, Report, Target, Threshold};
+use crate::model::{
+    Certification, FaultTarget, Faults, Gate, GateKind, Report, Substitutions, Target, Threshold,
+};
 
 /// The value of a metric and the interval it lies in; exact metrics have equal ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +27,7 @@ impl Metric {
     }
 }
 
-const CERTIFICATION: [&str; 10] = [
+const CERTIFICATION: [&str; 13] = [
     "cert_acc",
     "clean_acc",
     "certified_radius_min",
@@ -36,6 +38,17 @@ const CERTIFICATION: [&str; 10] = [
     "unknown_share",
     "falsified_share",
     "next_token_certified_share",
+    "certified_radius_rel_median",
+    "attack_ratio_median",
+    "attacked_acc",
+];
+
+const SUBSTITUTIONS: [&str; 5] = [
+    "subst_cert_acc",
+    "subst_attacked_acc",
+    "subst_certified_share",
+    "subst_falsified_share",
+    "subst_unknown_share",
 ];
 
 const TARGET: [&str; 6] =
@@ -47,7 +60,7 @@ const BOUND: &str = "proven_masked_share";
 /// one target, as in `weight_code.sdc_rate_high`.
 #[must_use]
 pub fn metric_names() -> Vec<&'static str> {
-    CERTIFICATION.into_iter().chain(TARGET).chain([BOUND]).collect()
+    CERTIFICATION.into_iter().chain(SUBSTITUTIONS).chain(TARGET).chain([BOUND]).collect()
 }
 
 /// The name of every metric that a single fault target has.
@@ -79,6 +92,9 @@ pub fn metric(report: &Report, name: &str) -> Option<Metric> {
     if name == BOUND {
         return report.faults.as_ref().and_then(proven_masked_share).map(Metric::exact);
     }
+    if SUBSTITUTIONS.contains(&name) {
+        return report.substitutions.as_ref().and_then(|found| substitutions_metric(found, name));
+    }
     report.certification.as_ref().and_then(|found| certification_metric(found, name))
 }
 
@@ -106,12 +122,29 @@ fn certification_metric(found: &Certification, name: &str) -> Option<Metric> {
         "certified_radius_median" => (samples > 0).then_some(found.median_certified_radius),
         "largest_certified_epsilon" => (samples > 0).then_some(found.largest_certified_epsilon),
         "attack_radius_median" => found.median_attack_radius,
+        "certified_radius_rel_median" => (samples > 0).then_some(found.median_certified_radius_rel),
+        "attack_ratio_median" => found.median_attack_ratio,
+        "attacked_acc" => found.epsilons.first().and_then(|row| row.attacked_acc),
         "certified_share" => share(found.certified),
         "unknown_share" => share(found.unknown),
         "falsified_share" => share(found.falsified),
         "next_token_certified_share" => {
             found.next_token.filter(|next| next.positions > 0).map(|next| next.certified_share)
         }
+        _ => None,
+    };
+    value.map(Metric::exact)
+}
+
+fn substitutions_metric(found: &Substitutions, name: &str) -> Option<Metric> {
+    let samples = found.subst_samples.len();
+    let share = |count: u64| (samples > 0).then(|| count as f64 / samples as f64);
+    let value = match name {
+        "subst_cert_acc" => Some(found.subst_cert_acc),
+        "subst_attacked_acc" => Some(found.subst_attacked_acc),
+        "subst_certified_share" => share(found.subst_certified),
+        "subst_falsified_share" => share(found.subst_falsified),
+        "subst_unknown_share" => share(found.subst_unknown),
         _ => None,
     };
     value.map(Metric::exact)

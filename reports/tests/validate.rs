@@ -3,14 +3,30 @@
 mod example;
 
 use reports::Report;
-use reports::model::{Verdict, finite};
+use reports::model::{Method, Verdict, finite};
 
 fn certification(report: &mut Report) -> &mut reports::model::Certification {
     report.certification.as_mut().unwrap()
 }
 
+fn substitutions(report: &mut Report) -> &mut reports::model::Substitutions {
+    report.substitutions.as_mut().unwrap()
+}
+
 fn faults(report: &mut Report) -> &mut reports::model::Faults {
     report.faults.as_mut().unwrap()
+}
+
+/// A path, and what breaks the invariant there.
+type Break = (&'static str, fn(&mut Report));
+
+fn each_is_named(breaks: &[Break]) {
+    for (path, spoil) in breaks {
+        let mut report = example::report();
+        spoil(&mut report);
+        let found = report.validate();
+        assert!(found.iter().any(|violation| violation.path == *path), "{path}: {found:?}");
+    }
 }
 
 #[test]
@@ -22,7 +38,6 @@ fn examples_of_every_size_are_sound() {
 
 #[test]
 fn every_broken_invariant_is_named_by_its_path() {
-    type Break = (&'static str, fn(&mut Report));
     let breaks: [Break; 23] = [
         ("schema_version", |report| report.schema_version = "0.9".to_owned()),
         ("data.labelled", |report| report.data.labelled = 61),
@@ -67,12 +82,7 @@ fn every_broken_invariant_is_named_by_its_path() {
             report.run.as_mut().unwrap().seconds_total = f64::NAN;
         }),
     ];
-    for (path, spoil) in breaks {
-        let mut report = example::report();
-        spoil(&mut report);
-        let found = report.validate();
-        assert!(found.iter().any(|violation| violation.path == path), "{path}: {found:?}");
-    }
+    each_is_named(&breaks);
 }
 
 #[test]
@@ -90,7 +100,7 @@ fn certified_below_epsilon_is_a_contradiction() {
     let sample = samples.iter_mut().find(|sample| sample.verdict == Verdict::Certified).unwrap();
     sample.certified_radius = 0.009_999;
     let path = format!("certification.samples[{}].certified_radius", sample.index);
-    assert!(report.validate().iter().any(|violation| violation.path == path));
+    assert!(report.validate().iter().any(|violation| violation.path == *path));
 }
 
 #[test]
@@ -98,4 +108,44 @@ fn only_finite_numbers_pass_the_door() {
     assert_eq!(finite(1.5), Some(1.5));
     assert_eq!(finite(f64::NAN), None);
     assert_eq!(finite(f64::NEG_INFINITY), None);
+}
+
+#[test]
+fn methods_epsilons_and_substitutions_that_contradict_themselves_are_named() {
+    let breaks: [Break; 13] = [
+        ("substitutions.subst_certified", |report| substitutions(report).subst_certified = 2),
+        ("substitutions.subst_attacked_acc", |report| {
+            substitutions(report).subst_attacked_acc = 0.0;
+        }),
+        ("substitutions.subst_samples[0].subst_changed", |report| {
+            substitutions(report).subst_samples[0].subst_changed = 1;
+        }),
+        ("substitutions.subst_samples[1].subst_witness", |report| {
+            substitutions(report).subst_samples[1].subst_witness = None;
+        }),
+        ("substitutions.subst_samples[2].subst_exhaustive", |report| {
+            substitutions(report).subst_samples[2].subst_tried = 25;
+        }),
+        ("request.epsilons", |report| report.request.epsilons.reverse()),
+        ("certification.epsilons", |report| certification(report).epsilons.clear()),
+        ("certification.epsilons[0]", |report| certification(report).epsilons.reverse()),
+        ("certification.epsilons[0].attacked_acc", |report| {
+            certification(report).epsilons[0].attacked_acc = Some(0.0);
+        }),
+        ("certification.methods[1].decided", |report| certification(report).methods[1].tried = 0),
+        ("certification.samples[1].decided_by", |report| {
+            let sample = &mut certification(report).samples[1];
+            sample.decided_by = match sample.decided_by {
+                None => Some(Method::Zonotope),
+                Some(_) => None,
+            };
+        }),
+        ("certification.samples[0].methods[0].method", |report| {
+            certification(report).samples[0].methods[0].method = Method::Auto;
+        }),
+        ("certification.samples[3].radius_by_method[0].certified_radius", |report| {
+            certification(report).samples[3].radius_by_method[0].certified_radius = 1e6;
+        }),
+    ];
+    each_is_named(&breaks);
 }

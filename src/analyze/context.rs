@@ -3,12 +3,19 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use certify::affine::Matrices;
 use certify::claim::{Decision, Deployed};
+use certify::interval::Margin;
+use certify::ladder::Aim;
+use certify::region::{Ball, Region};
+use engine::walk::Read;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reports::model::LimitHit;
+use ndarray::Array2;
+use reports::model::{LimitHit, Norm};
 
 use crate::input::Sample;
 use crate::plan::{LARGE, Plan};
+use crate::substitution::Choices;
 
 /// The subject of an analysis.
 #[derive(Debug)]
@@ -19,6 +26,10 @@ pub struct Context<'a> {
     pub deployed: Deployed<'a>,
     /// The samples.
     pub samples: &'a [Sample],
+    /// What may stand for their tokens, where that was asked for.
+    pub choices: Option<Vec<Choices>>,
+    /// The matrices of the model for affine forms, made when they are first needed.
+    pub matrices: Matrices<'a>,
     /// Ternary and other weights of the linear layers.
     pub weights: u64,
     /// The clock.
@@ -30,6 +41,56 @@ impl Context<'_> {
     #[must_use]
     pub fn large(&self) -> bool {
         self.weights > LARGE
+    }
+
+    /// The layer that the rows that move enter.
+    #[must_use]
+    pub fn from(&self) -> usize {
+        let layers = self.deployed.model.layers.len();
+        self.plan.suffix.map_or(0, |suffix| layers.saturating_sub(suffix))
+    }
+
+    /// The clean rows that move: the embeddings, or the stream that enters the suffix.
+    #[must_use]
+    pub fn entering(&self, sample: &Sample) -> Array2<f32> {
+        let embedded = sample.embedded(self.deployed.model);
+        match self.from() {
+            0 => embedded,
+            from => self.deployed.streams(&embedded).swap_remove(from),
+        }
+    }
+
+    /// The sets that a claim at a radius speaks of: one for each set of rows that moves together.
+    #[must_use]
+    pub fn regions<'x>(&self, clean: &'x Array2<f32>, radius: f64) -> Vec<Region<'x>> {
+        let moves = self.plan.scope.moves(clean.nrows()).expect("the position was checked");
+        let ball = match self.plan.norm {
+            Norm::Linf => Ball::Linf(radius),
+            Norm::L2 => Ball::L2(radius),
+        };
+        moves.into_iter().map(|moved| Region { clean, moved, ball: ball.clone() }).collect()
+    }
+
+    /// Whether affine forms of a sample fit into `--max-memory`, or else into 32 MiB: beyond, a
+    /// pass takes many seconds.
+    ///
+    /// A stream of them has a coefficient for each value and each symbol: one for each value that
+    /// moves and for each value that a layer rounds. Twice that is held at once.
+    #[must_use]
+    pub fn forms_fit(&self, tokens: usize) -> bool {
+        let config = &self.deployed.model.config;
+        let (tokens, hidden, ffn) = (tokens as u64, config.hidden as u64, config.ffn as u64);
+        let layers = (config.layers - self.from()) as u64;
+        let symbols = tokens * (hidden + layers * (3 * hidden + ffn));
+        let width = if ffn > hidden { ffn } else { hidden };
+        let bytes = 16 * u128::from(tokens * width) * u128::from(symbols);
+        !self.large() && bytes <= u128::from(self.plan.max_memory.unwrap_or(32 << 20))
+    }
+
+    /// What is to be proven of rows that enter a layer.
+    #[must_use]
+    pub fn aim<'c>(&'c self, from: usize, read: Read, claims: &'c [Margin]) -> Aim<'c> {
+        Aim { deployed: &self.deployed, matrices: &self.matrices, from, read, claims }
     }
 
     /// Runs a function on every sample, in parallel for small models, and gives the results in

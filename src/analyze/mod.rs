@@ -3,43 +3,50 @@
 //! Whatever the time limit or the memory limit leaves out is named in the report, and the exit code
 //! says so; what was finished before stands.
 
+mod assault;
 mod bounds;
+mod climb;
 mod context;
 mod faults;
 mod layers;
 mod predict;
+mod substitutions;
 mod verdicts;
 
 use std::collections::BTreeSet;
 use std::time::{Instant, SystemTime};
 
+use certify::affine::Matrices;
 use certify::claim::Deployed;
 use engine::formats::Loaded;
 use engine::kernels::Kernels;
 use reports::model::{Report, Run};
 
+pub use assault::Attacked;
+pub(crate) use assault::attack_budget;
 pub use bounds::LayerBound;
+pub use climb::{AtEpsilon, Radii, Tried};
 pub use context::{Clock, Context};
 pub use faults::Campaigned;
 pub(crate) use faults::{fault_sample, trials, unused_code};
 pub use layers::SampleLayers;
-pub(crate) use verdicts::attack_budget;
-pub use verdicts::{AtEpsilon, Attacked, Clean};
+pub use substitutions::Substituted;
+pub use verdicts::Clean;
 
 use crate::assemble;
 use crate::cli::AnalyzeArgs;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, Samples};
 use crate::plan::Plan;
-use crate::{commands, machine, output, source};
+use crate::{commands, machine, output, source, substitution};
 
 /// All that the certification stages found.
 #[derive(Debug, Default)]
 pub struct Certified {
-    /// Verdicts at epsilon.
-    pub verdicts: Vec<Option<AtEpsilon>>,
+    /// Verdicts at every epsilon, in the order typed.
+    pub verdicts: Vec<Option<Vec<AtEpsilon>>>,
     /// Certified radii.
-    pub radii: Vec<Option<f64>>,
+    pub radii: Vec<Option<Radii>>,
     /// Attack radii: not reached, or reached without or with a witness.
     pub attacks: Vec<Option<Option<Attacked>>>,
     /// Layers, of the samples whose decision holds.
@@ -53,6 +60,8 @@ pub struct Found {
     pub clean: Vec<Clean>,
     /// Certificates and attacks, unless switched off.
     pub certified: Option<Certified>,
+    /// Substitutions of tokens, where they were asked for.
+    pub substitutions: Option<Vec<Option<Substituted>>>,
     /// Faults, unless switched off or not reached.
     pub faults: Option<Campaigned>,
     /// Bounds a layer, unless switched off or not reached.
@@ -86,9 +95,16 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
         let classes = plan.classes.as_deref();
         let samples = input::read(&origin, &loaded, args.inputs.as_deref(), classes, plan.limit)?;
         check_scope(&plan, &samples)?;
+        check_suffix(&plan, loaded.model.layers.len())?;
+        let asked = plan.substitutions.as_ref();
+        let choices = asked
+            .map(|asked| substitution::choices(asked, &samples.samples, &loaded.model))
+            .transpose()?;
         let context = Context {
             plan: &plan,
+            choices,
             deployed: Deployed { model: &loaded.model, kernels, kv: plan.kv },
+            matrices: Matrices::new(&loaded.model),
             samples: &samples.samples,
             weights: assemble::weight_counts(&loaded.model).ternary,
             clock: Clock::start(begun, plan.time_limit, !plan.quiet),
@@ -120,6 +136,16 @@ fn check_scope(plan: &Plan, samples: &Samples) -> Result<(), Failure> {
     Ok(())
 }
 
+fn check_suffix(plan: &Plan, layers: usize) -> Result<(), Failure> {
+    match plan.suffix {
+        Some(suffix) if suffix > layers => {
+            let what = format!("--suffix {suffix}: the model has {layers} layers");
+            Err(Failure::usage(what).help(format!("--suffix 1 to --suffix {layers}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The stages, cheap ones first.
 fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found, Run), Failure> {
     let mut run = empty_run(context.deployed.kernels);
@@ -127,12 +153,16 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
     let clean = verdicts::clean(context)?;
     let begun = Instant::now();
     let certified = context.plan.certify.then(|| {
-        let verdicts = verdicts::at_epsilon(context, &clean);
-        let radii = verdicts::radii(context, &clean, &verdicts);
-        let attacks = verdicts::attacks(context, &clean);
+        let verdicts = climb::at_epsilons(context, &clean);
+        let radii = climb::radii(context, &clean, &verdicts);
+        let attacks = assault::attacks(context, &clean);
         let layers = layers::layers(context, &clean);
         Certified { verdicts, radii, attacks, layers }
     });
+    let choices = context.choices.as_deref();
+    let substitutions =
+        choices.map(|choices| substitutions::substitutions(context, &clean, choices));
+    run.methods = assemble::costs(certified.as_ref());
     run.seconds_certify = certified.is_some().then(|| begun.elapsed().as_secs_f64());
     let begun = Instant::now();
     let (mut faults, mut bounds) = (None, None);
@@ -142,7 +172,7 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
         bounds = faults.as_ref().and_then(|_| bounds::bounds(context, &clean));
         run.seconds_faults = Some(begun.elapsed().as_secs_f64());
     }
-    Ok((Found { clean, certified, faults, bounds }, run))
+    Ok((Found { clean, certified, substitutions, faults, bounds }, run))
 }
 
 fn empty_run(kernels: &Kernels) -> Run {
@@ -151,6 +181,7 @@ fn empty_run(kernels: &Kernels) -> Run {
         seconds_total: 0.0,
         seconds_load: None,
         seconds_certify: None,
+        methods: Vec::new(),
         seconds_faults: None,
         threads: u32::try_from(rayon::current_num_threads()).unwrap_or(u32::MAX),
         kernels: kernels.name.into(),

@@ -3,17 +3,23 @@
 //! Pure functions of their arguments: nothing here computes a bound, draws a bit, or asks the time.
 
 mod certification;
+mod curve;
 mod faults;
 mod growth;
+mod ladder;
+mod substitutions;
 
 use engine::formats::Loaded;
 use engine::model::{Activations, Gate, Model, Weights};
 use reports::model as out;
 
+pub(crate) use ladder::costs;
+
 use crate::analyze::{Context, Found};
 use crate::cli::{KvArg, UnusedArg};
 use crate::input::{Kind, Samples};
 use crate::plan::Plan;
+use crate::substitution::Asked;
 
 /// The report of a run, without its `run` object.
 #[must_use]
@@ -28,6 +34,8 @@ pub(crate) fn report(
         .certified
         .as_ref()
         .map(|certified| certification::certification(context, &found.clean, certified));
+    let substitutions = (found.substitutions.as_deref())
+        .map(|all| substitutions::substitutions(context, &found.clean, all));
     let faults = found
         .faults
         .as_ref()
@@ -49,6 +57,7 @@ pub(crate) fn report(
         assumptions: assumptions(context),
         limits_hit: context.clock.hits(),
         certification,
+        substitutions,
         faults,
         run: None,
     }
@@ -164,12 +173,16 @@ fn kv(plan: &Plan) -> out::KvStorage {
 fn request(context: &Context) -> out::Request {
     let plan = context.plan;
     out::Request {
-        epsilon: plan.epsilon_text.clone(),
-        epsilon_value: plan.epsilon,
-        norm: out::Norm::Linf,
+        epsilon: plan.epsilon().text.clone(),
+        epsilon_value: plan.epsilon().value,
+        epsilons: plan.epsilons.iter().map(|epsilon| epsilon.text.clone()).collect(),
+        norm: plan.norm,
+        suffix: plan.suffix.map(number),
+        substitutions: plan.substitutions.as_ref().map(substituted),
         scope: scope(plan),
         positions: if plan.all_positions { out::Positions::All } else { out::Positions::Last },
-        method: out::Method::IntervalBoundPropagation,
+        method: plan.method,
+        budget_seconds: plan.budget.as_secs_f64(),
         classes: plan.classes.clone(),
         faults: crate::analyze::trials(context),
         flips: plan.flips,
@@ -195,9 +208,7 @@ fn assumptions(context: &Context) -> Vec<String> {
              another runtime may round, order or quantise otherwise.",
             engine::ARITHMETIC
         ),
-        "The perturbation moves the embeddings that enter the first layer; token ids, text and a \
-         front end before them are not perturbed."
-            .into(),
+        moved(plan),
         "Keys and values are stored as the report says; a fault strikes what is stored.".into(),
     ];
     if plan.certify {
@@ -221,6 +232,30 @@ fn assumptions(context: &Context) -> Vec<String> {
         );
     }
     all
+}
+
+/// What the perturbation moves.
+fn moved(plan: &Plan) -> String {
+    let what = match plan.suffix {
+        None => "The perturbation moves the embeddings that enter the first layer".to_owned(),
+        Some(suffix) => format!(
+            "The perturbation moves the residual stream that enters the last {suffix} layers, not \
+             the embeddings; the layers before them see the clean input"
+        ),
+    };
+    let tokens = match plan.substitutions {
+        None => "token ids, text and a front end before them are not perturbed",
+        Some(_) => "token ids change only where the report speaks of substitutions",
+    };
+    format!("{what}; {tokens}.")
+}
+
+/// What was asked about tokens; a file is not named, because no path enters a report.
+fn substituted(asked: &Asked) -> String {
+    match asked {
+        Asked::Nearest(count) => format!("{count} nearest"),
+        Asked::File(_) => "sets of a file".into(),
+    }
 }
 
 /// The middle of some numbers: the lower of the two in the middle.

@@ -7,8 +7,10 @@
 
 mod axis;
 mod charts;
+mod ladder;
 mod plot;
 mod sections;
+mod substitutions;
 mod tables;
 
 pub use plot::PlotError;
@@ -32,6 +34,7 @@ pub fn to_string(report: &Report) -> Result<String, PlotError> {
         (sections::gates(report))
         (sections::cards(report))
         (sections::certification(report)?)
+        (substitutions::section(report))
         (sections::faults(report)?)
         (sections::request(report))
         (sections::assumptions(report))

@@ -10,8 +10,10 @@
 mod certification;
 mod check;
 mod faults;
+mod ladder;
 mod request;
 mod subject;
+mod substitutions;
 
 pub use certification::{
     Certification, CurvePoint, FirstLost, Growth, Layer, NextToken, PositionCount, Sample, Verdict,
@@ -21,12 +23,16 @@ pub use check::{Violation, finite};
 pub use faults::{
     BitRate, Bound, FaultTarget, Faults, LayerRate, Outcome, ParseTargetError, Target, Worst,
 };
+pub use ladder::{
+    EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,
+};
 pub use request::{
     Gate, GateKind, KvStorage, Method, Norm, Positions, Request, Threshold, UnusedCode,
 };
 pub use subject::{
     ActivationPolicy, Data, DataSource, GateFunction, InputKind, Model, WeightCounts,
 };
+pub use substitutions::{SubstSample, SubstWitness, Substitutions};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -56,6 +62,8 @@ pub struct Report {
     pub limits_hit: Vec<LimitHit>,
     /// What cannot happen; null when certification was not asked for or not reached.
     pub certification: Option<Certification>,
+    /// What cannot happen when other tokens stand there; null unless it was asked for.
+    pub substitutions: Option<Substitutions>,
     /// What does happen; null when no fault was asked for or reached.
     pub faults: Option<Faults>,
     /// Time, threads and memory: never part of a reproducible report.
@@ -105,6 +113,8 @@ pub struct Run {
     pub seconds_load: Option<f64>,
     /// Wall-clock time of certification and attack, in seconds.
     pub seconds_certify: Option<f64>,
+    /// What each method took at epsilon, cheap ones first; empty without certification.
+    pub methods: Vec<MethodCost>,
     /// Wall-clock time of the fault campaign and its bounds, in seconds.
     pub seconds_faults: Option<f64>,
     /// Number of worker threads.

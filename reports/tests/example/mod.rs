@@ -2,7 +2,12 @@
 //!
 //! Its numbers are invented, smooth and deterministic; only their relations are real.
 
+mod ladder;
+mod sample;
+
+use ladder::{cost, epsilon_row, substitutions, summary};
 use reports::model::*;
+use sample::sample;
 
 const EPSILON: f64 = 0.01;
 const STEPS: [&str; 7] = ["input_norm", "qkv", "attention", "attn_out", "ffn_norm", "gate", "down"];
@@ -38,6 +43,7 @@ pub(crate) fn sized(samples: u64, layers: u32) -> Report {
         ],
         limits_hit: Vec::new(),
         certification: None,
+        substitutions: Some(substitutions()),
         faults: None,
         run: Some(Run {
             started: "2026-01-31T12:00:00Z".to_owned(),
@@ -45,6 +51,7 @@ pub(crate) fn sized(samples: u64, layers: u32) -> Report {
             seconds_load: Some(0.21),
             seconds_certify: Some(28.4),
             seconds_faults: Some(12.9),
+            methods: vec![cost(Method::IntervalBoundPropagation), cost(Method::Zonotope)],
             threads: 2,
             kernels: "avx2".to_owned(),
             peak_memory_bytes: Some(212_000_000),
@@ -79,10 +86,14 @@ fn request() -> Request {
     Request {
         epsilon: "0.01".to_owned(),
         epsilon_value: EPSILON,
+        epsilons: vec!["0.01".to_owned(), "2%rms".to_owned()],
         norm: Norm::Linf,
+        suffix: None,
+        substitutions: Some("2 nearest".to_owned()),
         scope: "all".to_owned(),
         positions: Positions::Last,
-        method: Method::IntervalBoundPropagation,
+        method: Method::Auto,
+        budget_seconds: 10.0,
         classes: None,
         faults: 2_000,
         flips: 1,
@@ -107,43 +118,6 @@ fn noise(i: u64) -> f64 {
     ((mixed ^ (mixed >> 32)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-fn sample(index: u64) -> Sample {
-    let wrong = index % 17 == 5;
-    let strength = noise(index);
-    let radius = if wrong || strength < 0.12 { 0.0 } else { 0.05 * strength * strength };
-    let attack = (!index.is_multiple_of(9)).then(|| 0.02 + 3.0 * radius + 0.03 * noise(index + 7));
-    let verdict = match () {
-        () if wrong => Verdict::Falsified,
-        () if radius >= EPSILON => Verdict::Certified,
-        () => Verdict::Unknown,
-    };
-    let certified = verdict == Verdict::Certified;
-    let label = (index % 10) as u32;
-    let why = match verdict {
-        Verdict::Certified => None,
-        Verdict::Falsified => Some("wrong on the clean input".to_owned()),
-        Verdict::Unknown if radius == 0.0 => Some("the bound diverged at layer 2".to_owned()),
-        Verdict::Unknown => Some("the margin is not bounded above 0".to_owned()),
-    };
-    let prediction = if wrong { (label + 3) % 10 } else { label };
-    let witness = wrong.then_some(Witness { kind: WitnessKind::Clean, epsilon: 0.0, prediction });
-    Sample {
-        index,
-        label: Some(label),
-        prediction,
-        correct: Some(!wrong),
-        verdict,
-        why,
-        margin: Some(0.3 + 9.0 * strength),
-        margin_lower_bound: (radius > 0.0).then_some(120.0 * (radius - EPSILON)),
-        certified_radius: radius,
-        attack_radius: if wrong { Some(0.0) } else { attack },
-        runtime_slack: certified.then_some(60.0 * (radius - EPSILON)),
-        positions: None,
-        witness,
-    }
-}
-
 fn certification(count: u64, layers: u32) -> Certification {
     let samples: Vec<Sample> = (0..count).map(sample).collect();
     let with = |verdict| samples.iter().filter(|sample| sample.verdict == verdict).count() as u64;
@@ -156,9 +130,11 @@ fn certification(count: u64, layers: u32) -> Certification {
     Certification {
         epsilon: "0.01".to_owned(),
         epsilon_value: EPSILON,
+        epsilon_unit: EpsilonUnit::Absolute,
         norm: Norm::Linf,
+        suffix: None,
         scope: "all".to_owned(),
-        method: Method::IntervalBoundPropagation,
+        method: Method::Auto,
         labelled: count,
         unlabelled: 0,
         clean_acc: Some(right / count as f64),
@@ -168,6 +144,8 @@ fn certification(count: u64, layers: u32) -> Certification {
         unknown: with(Verdict::Unknown),
         largest_certified_epsilon: radii.last().copied().unwrap_or(0.0),
         median_certified_radius: radii.get(radii.len() / 2).copied().unwrap_or(0.0),
+        median_certified_radius_rel: 0.5 * radii.get(radii.len() / 2).copied().unwrap_or(0.0),
+        median_attack_ratio: Some(4.5),
         median_attack_radius: attacks.get(attacks.len() / 2).copied(),
         deepest_certified_suffix: Some(layers / 2),
         readout_certified_radius: Some(0.004),
@@ -178,6 +156,11 @@ fn certification(count: u64, layers: u32) -> Certification {
             why: "the hull of a softmax share is not finite".to_owned(),
         }),
         next_token: None,
+        methods: vec![
+            summary(Method::IntervalBoundPropagation, count, 0),
+            summary(Method::Zonotope, count, certified),
+        ],
+        epsilons: vec![epsilon_row("0.01", &samples), epsilon_row("2%rms", &samples)],
         curve: curve(&samples),
         layers: (0..layers).map(|index| layer(index, layers)).collect(),
         growth: growth(layers),
