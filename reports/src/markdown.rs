@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 
+use crate::chance;
 use crate::escape::markdown as safe;
 use crate::metrics::{GateResult, evaluate_all, proven_masked_share};
 use crate::model::{Certification, Faults, Report, Sample, Verdict};
@@ -22,6 +23,14 @@ pub fn to_string(report: &Report) -> String {
     gates(&mut page, &evaluate_all(report));
     if let Some(found) = &report.certification {
         certification(&mut page, report, found);
+    }
+    for told in chance::told(report) {
+        line(&mut page, format_args!("### {}\n\n{}\n", told.title, safe(&told.about)));
+        heading(&mut page, &["", ""]);
+        for (name, value) in told.facts {
+            row(&mut page, &[name.to_owned(), safe(&value)]);
+        }
+        page.push('\n');
     }
     if let Some(faults) = &report.faults {
         fault_rates(&mut page, faults);

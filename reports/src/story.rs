@@ -93,6 +93,8 @@ pub(crate) fn norm(norm: Norm) -> &'static str {
 pub(crate) fn method(method: Method) -> &'static str {
     match method {
         Method::IntervalBoundPropagation => "interval bound propagation",
+        Method::Statistical => "statistics of the deployed engine",
+        Method::Smoothing => "randomized smoothing",
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every block has a budget of lines that together stay within the 25; what does not fit is counted
 //! ("and 3 more in the report"), never dropped in silence.
 
+use crate::chance;
 use crate::escape::shown;
 use crate::metrics::{evaluate_all, metric, proven_masked_share};
 use crate::model::{Certification, Faults, Report, Target, Verdict};
@@ -23,6 +24,10 @@ pub fn summary(report: &Report) -> String {
     let mut lines = head(report);
     if let Some(found) = &report.certification {
         lines.extend(certification(report, found));
+    }
+    for told in chance::told(report) {
+        lines.push(format!("{}: {}", told.title, told.about));
+        lines.extend(told.facts.iter().map(|(name, value)| fact(name, value)));
     }
     if let Some(faults) = &report.faults {
         lines.extend(fault_rates(report, faults));

@@ -27,6 +27,8 @@ mod reader {
         pub(crate) assumptions: Vec<String>,
         pub(crate) limits_hit: Vec<Value>,
         pub(crate) certification: Certification,
+        pub(crate) statistical: Option<Value>,
+        pub(crate) smoothed: Option<Value>,
         pub(crate) faults: Faults,
         pub(crate) run: Option<BTreeMap<String, Value>>,
     }

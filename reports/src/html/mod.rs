@@ -6,6 +6,7 @@
 //! `style.css` alone.
 
 mod axis;
+mod chance;
 mod charts;
 mod plot;
 mod sections;
@@ -32,6 +33,7 @@ pub fn to_string(report: &Report) -> Result<String, PlotError> {
         (sections::gates(report))
         (sections::cards(report))
         (sections::certification(report)?)
+        (chance::section(report)?)
         (sections::faults(report)?)
         (sections::request(report))
         (sections::assumptions(report))

@@ -23,7 +23,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    fn of<T>(
+    pub(super) fn of<T>(
         name: &'static str,
         columns: &[&'static str],
         items: &[T],

@@ -5,6 +5,8 @@
 //! than form: no attack may succeed inside a certified radius, and nothing is falsified without a
 //! witness.
 
+mod chance;
+
 use super::{Certification, Faults, Report, Run, Sample, Verdict};
 
 /// The value where it is finite: the only way by which a measured number enters a report.
@@ -38,6 +40,7 @@ impl Report {
         if let Some(certification) = &self.certification {
             check_certification(&mut check, certification);
         }
+        chance::check_chance(&mut check, self);
         if let Some(faults) = &self.faults {
             check_faults(&mut check, faults);
         }

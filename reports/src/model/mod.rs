@@ -8,6 +8,7 @@
 //! kernel table) is outside [`Run`].
 
 mod certification;
+mod chance;
 mod check;
 mod faults;
 mod request;
@@ -17,6 +18,7 @@ pub use certification::{
     Certification, CurvePoint, FirstLost, Growth, Layer, NextToken, PositionCount, Sample, Verdict,
     Witness, WitnessKind,
 };
+pub use chance::{Smoothed, SmoothedPoint, SmoothedSample, Statistical, StatisticalSample};
 pub use check::{Violation, finite};
 pub use faults::{
     BitRate, Bound, FaultTarget, Faults, LayerRate, Outcome, ParseTargetError, Target, Worst,
@@ -56,6 +58,12 @@ pub struct Report {
     pub limits_hit: Vec<LimitHit>,
     /// What cannot happen; null when certification was not asked for or not reached.
     pub certification: Option<Certification>,
+    /// How likely the deployed engine changes its decision under noise, with a confidence; null
+    /// unless the method is `statistical`.
+    pub statistical: Option<Statistical>,
+    /// What a smoothed classifier, not the deployed engine, keeps, with a confidence; null unless
+    /// the method is `smoothing`.
+    pub smoothed: Option<Smoothed>,
     /// What does happen; null when no fault was asked for or reached.
     pub faults: Option<Faults>,
     /// Time, threads and memory: never part of a reproducible report.

@@ -33,6 +33,12 @@ pub struct Request {
     pub seed: u64,
     /// Confidence of the intervals, such as 0.99.
     pub confidence: f64,
+    /// Trials under noise for each statement; null unless the method draws at random.
+    pub noise_trials: Option<u64>,
+    /// Standard deviation of the smoothing noise; null unless the method is `smoothing`.
+    pub sigma: Option<f64>,
+    /// What `stat_acc` asks of a bound; null unless the method is `statistical`.
+    pub stat_threshold: Option<f64>,
     /// What the unused code of a 2-bit packing means.
     pub unused_code: UnusedCode,
     /// How the KV cache is stored.
@@ -77,6 +83,10 @@ pub enum Positions {
 pub enum Method {
     /// Intervals carried through every step of the walk.
     IntervalBoundPropagation,
+    /// Uniform noise on the deployed engine: a probability, with a confidence.
+    Statistical,
+    /// A smoothed classifier under Gaussian noise: a radius, with a confidence.
+    Smoothing,
 }
 
 /// What the unused code of a 2-bit packing means.

@@ -2,6 +2,10 @@
 //!
 //! Its numbers are invented, smooth and deterministic; only their relations are real.
 
+mod chance;
+
+#[allow(unused_imports, reason = "not every test binary needs it")]
+pub(crate) use chance::by_chance;
 use reports::model::*;
 
 const EPSILON: f64 = 0.01;
@@ -38,6 +42,8 @@ pub(crate) fn sized(samples: u64, layers: u32) -> Report {
         ],
         limits_hit: Vec::new(),
         certification: None,
+        statistical: None,
+        smoothed: None,
         faults: None,
         run: Some(Run {
             started: "2026-01-31T12:00:00Z".to_owned(),
@@ -88,6 +94,9 @@ fn request() -> Request {
         flips: 1,
         seed: 0,
         confidence: 0.99,
+        noise_trials: None,
+        sigma: None,
+        stat_threshold: None,
         unused_code: UnusedCode::Deployed,
         kv: KvStorage::F32,
         limit: None,
