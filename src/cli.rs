@@ -65,6 +65,8 @@ Examples:
   bitnet-certify analyze --epsilon 0.01                  # the embedded, trained model
   bitnet-certify analyze path/to/checkpoint --inputs samples.jsonl
   bitnet-certify analyze @language --positions all --kv int8
+  bitnet-certify analyze --epsilon 1%rms,0.001,0.01      # verdicts at each, and the curve
+  bitnet-certify analyze --norm l2 --scope each --suffix 1
   bitnet-certify analyze path/to/checkpoint --inputs x.jsonl --fail-under cert_acc=0.8 \\
       --fail-over weight_code.sdc_rate_high=1e-3 -o report.json -o junit.xml
 
@@ -89,16 +91,20 @@ pub struct AnalyzeArgs {
     /// Samples: .jsonl with input_ids, text or inputs_embeds a line, or .safetensors
     #[arg(long, value_name = "FILE")]
     pub inputs: Option<PathBuf>,
-    /// Radius of the perturbation of the embeddings
-    #[arg(long, default_value = "0.01", allow_hyphen_values = true)]
+    /// Radius of the perturbation of the embeddings, absolute (0.01) or relative to the rms of the
+    /// sample's own clean ones (1%rms); several, after commas, give a curve
+    #[arg(long, default_value = "0.01", allow_hyphen_values = true, value_name = "EPS[,EPS...]")]
     pub epsilon: String,
-    /// Norm that measures the perturbation
+    /// Norm that measures the perturbation of all rows that move together
     #[arg(long, value_enum, default_value = "linf")]
     pub norm: NormArg,
     /// Which embeddings move: all at once, each alone, or the one at a 0-based position
     #[arg(long, default_value = "all", value_name = "all|each|POSITION")]
     #[arg(allow_hyphen_values = true)]
     pub scope: String,
+    /// Only the last L layers: the stream that enters them moves, instead of the embeddings
+    #[arg(long, value_name = "L")]
+    pub suffix: Option<usize>,
     /// Where decisions are read
     #[arg(long, value_enum, default_value = "last")]
     pub positions: PositionsArg,
@@ -106,8 +112,12 @@ pub struct AnalyzeArgs {
     #[arg(long, value_delimiter = ',', value_name = "ID,ID,...")]
     pub classes: Option<Vec<u32>>,
     /// How bounds are computed
-    #[arg(long, default_value = "interval-bound-propagation")]
+    #[arg(long, value_enum, default_value = "auto")]
     pub method: MethodArg,
+    /// Begin no dearer method on a sample after this time, such as 10s; the report says where that
+    /// left something out (exit 4)
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub budget: String,
     /// Fault trials over all targets, in turn [default: 8000; 100 for models above 100 million
     /// weights]
     #[arg(long, value_name = "N")]
@@ -293,6 +303,8 @@ pub enum ShapeArg {
 pub enum NormArg {
     /// The largest change of any component
     Linf,
+    /// The Euclidean norm of the change, over all rows that move together
+    L2,
 }
 
 /// `--positions`.
@@ -310,6 +322,10 @@ pub enum MethodArg {
     /// Boxes through every step of the walk
     #[value(alias = "ibp")]
     IntervalBoundPropagation,
+    /// Affine forms beside the boxes
+    Zonotope,
+    /// The cheapest of these that decides
+    Auto,
 }
 
 /// `--unused-code`.

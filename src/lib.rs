@@ -7,6 +7,7 @@ pub mod analyze;
 mod assemble;
 pub mod cli;
 pub mod commands;
+pub mod epsilon;
 pub mod failure;
 pub mod flip;
 pub mod input;

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use certify::claim::Scope;
+use certify::ladder::{Ladder, Rung};
 use engine::model::KvKind;
-use reports::model::{Gate, GateKind};
+use reports::model::{Gate, GateKind, Method, Norm};
 
-use crate::cli::{AnalyzeArgs, KvArg, PositionsArg, UnusedArg};
+use crate::cli::{AnalyzeArgs, KvArg, MethodArg, NormArg, PositionsArg, UnusedArg};
+use crate::epsilon::{self, Epsilon};
 use crate::failure::Failure;
 
 /// Models above this many ternary weights get smaller defaults.
@@ -19,10 +21,18 @@ pub const LARGE: u64 = 100_000_000;
 /// A resolved request.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The radius as typed.
-    pub epsilon_text: String,
-    /// Its value.
-    pub epsilon: f64,
+    /// The radii, at least one; the first is the one that most of the report speaks of.
+    pub epsilons: Vec<Epsilon>,
+    /// What measures them.
+    pub norm: Norm,
+    /// How many of the last layers; `None` = all, and the embeddings move.
+    pub suffix: Option<usize>,
+    /// How bounds are computed, as typed.
+    pub method: Method,
+    /// The same as rungs.
+    pub ladder: Ladder,
+    /// After what time no dearer rung is begun on a sample.
+    pub budget: Duration,
     /// Who moves.
     pub scope: Scope,
     /// Whether every next-token position is read too.
@@ -66,6 +76,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The radius that most of the report speaks of: the first.
+    #[must_use]
+    pub fn epsilon(&self) -> &Epsilon {
+        &self.epsilons[0]
+    }
+
     /// Resolves the options of `analyze`.
     ///
     /// # Errors
@@ -89,8 +105,15 @@ impl Plan {
             }
         }
         Ok(Self {
-            epsilon: epsilon(&args.epsilon)?,
-            epsilon_text: args.epsilon.trim().to_owned(),
+            epsilons: epsilon::parse(&args.epsilon)?,
+            norm: match args.norm {
+                NormArg::Linf => Norm::Linf,
+                NormArg::L2 => Norm::L2,
+            },
+            suffix: suffix(args.suffix)?,
+            method: method(args.method),
+            ladder: ladder(args.method)?,
+            budget: duration("--budget", &args.budget)?,
             scope: scope(&args.scope)?,
             all_positions: args.positions == PositionsArg::All,
             classes: args.classes.clone(),
@@ -105,7 +128,9 @@ impl Plan {
             limit: args.limit,
             certify: !args.no_certify,
             inject: !args.no_faults,
-            time_limit: args.time_limit.as_deref().map(duration).transpose()?,
+            time_limit: (args.time_limit.as_deref())
+                .map(|text| duration("--time-limit", text))
+                .transpose()?,
             max_memory: args.max_memory.as_deref().map(bytes).transpose()?,
             gates,
             outputs: outputs(args)?,
@@ -115,18 +140,32 @@ impl Plan {
     }
 }
 
-/// A radius: a decimal number, not negative, finite also in f32.
-fn epsilon(text: &str) -> Result<f64, Failure> {
-    let refuse =
-        |why: &str| Failure::usage(format!("--epsilon {text:?}: {why}")).help("--epsilon 0.01");
-    let value: f64 = text.trim().parse().map_err(|_| refuse("expected a number"))?;
-    if !(value as f32).is_finite() {
-        return Err(refuse("expected a number that is finite in f32"));
+/// The word of the contract.
+fn method(asked: MethodArg) -> Method {
+    match asked {
+        MethodArg::IntervalBoundPropagation => Method::IntervalBoundPropagation,
+        MethodArg::Zonotope => Method::Zonotope,
+        MethodArg::Auto => Method::Auto,
     }
-    if value < 0.0 || (value == 0.0 && value.is_sign_negative()) {
-        return Err(refuse("expected a number that is not negative"));
+}
+
+/// The rungs of a method.
+fn ladder(asked: MethodArg) -> Result<Ladder, Failure> {
+    match asked {
+        MethodArg::IntervalBoundPropagation | MethodArg::Auto => {
+            Ok(Ladder::new(vec![Rung::Interval]))
+        }
+        MethodArg::Zonotope => Err(Failure::usage("--method zonotope: not part of this build")
+            .help("--method auto")),
     }
-    Ok(value)
+}
+
+fn suffix(asked: Option<usize>) -> Result<Option<usize>, Failure> {
+    if asked == Some(0) {
+        let what = "--suffix 0: expected at least 1 layer";
+        return Err(Failure::usage(what).help("--suffix 1 for the last layer alone"));
+    }
+    Ok(asked)
 }
 
 fn scope(text: &str) -> Result<Scope, Failure> {
@@ -174,9 +213,9 @@ fn split_unit(text: &str) -> (&str, &str) {
     (&text[..end], text[end..].trim())
 }
 
-fn duration(text: &str) -> Result<Duration, Failure> {
+fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
     let refuse =
-        || Failure::usage(format!("--time-limit {text:?}: expected a time such as 90s, 15m or 2h"));
+        || Failure::usage(format!("{flag} {text:?}: expected a time such as 90s, 15m or 2h"));
     let (number, unit) = split_unit(text);
     let number: f64 = number.parse().map_err(|_| refuse())?;
     let seconds = match unit {
@@ -209,22 +248,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn epsilons_are_finite_in_f32_and_not_negative() {
-        assert_eq!(epsilon("0.01").expect("a number"), 0.01);
-        assert_eq!(epsilon("0").expect("a number"), 0.0);
-        for text in ["nan", "inf", "-1", "-0", "1e39", "1e999", "", "x", "0.01 0.02"] {
-            assert!(epsilon(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn times_and_sizes_have_units() {
-        assert_eq!(duration("90s").expect("a time"), Duration::from_secs(90));
-        assert_eq!(duration("1.5m").expect("a time"), Duration::from_secs(90));
+        assert_eq!(duration("--budget", "90s").expect("a time"), Duration::from_secs(90));
+        assert_eq!(duration("--budget", "1.5m").expect("a time"), Duration::from_secs(90));
         assert_eq!(bytes("6GB").expect("a size"), 6 << 30);
         assert_eq!(bytes("512").expect("a size"), 512);
         for text in ["", "s", "-3s", "3 days", "NaN"] {
-            assert!(duration(text).is_err(), "{text}");
+            assert!(duration("--budget", text).is_err(), "{text}");
         }
         for text in ["", "0", "-1GB", "6XB", "inf"] {
             assert!(bytes(text).is_err(), "{text}");

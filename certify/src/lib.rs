@@ -11,6 +11,7 @@ pub mod chance;
 pub mod checked;
 pub mod claim;
 pub mod interval;
+pub mod ladder;
 pub mod lipschitz;
 pub mod radius;
 pub mod region;

@@ -86,6 +86,7 @@ pub(crate) fn gates(results: &[crate::metrics::GateResult]) -> String {
 pub(crate) fn norm(norm: Norm) -> &'static str {
     match norm {
         Norm::Linf => "linf",
+        Norm::L2 => "l2",
     }
 }
 
@@ -93,6 +94,8 @@ pub(crate) fn norm(norm: Norm) -> &'static str {
 pub(crate) fn method(method: Method) -> &'static str {
     match method {
         Method::IntervalBoundPropagation => "interval bound propagation",
+        Method::Zonotope => "zonotope",
+        Method::Auto => "cheapest method that decides",
         Method::Statistical => "statistics of the deployed engine",
         Method::Smoothing => "randomized smoothing",
     }

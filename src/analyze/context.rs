@@ -4,8 +4,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use certify::claim::{Decision, Deployed};
+use certify::region::{Ball, Region};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reports::model::LimitHit;
+use ndarray::Array2;
+use reports::model::{LimitHit, Norm};
 
 use crate::input::Sample;
 use crate::plan::{LARGE, Plan};
@@ -30,6 +32,34 @@ impl Context<'_> {
     #[must_use]
     pub fn large(&self) -> bool {
         self.weights > LARGE
+    }
+
+    /// The layer that the rows that move enter.
+    #[must_use]
+    pub fn from(&self) -> usize {
+        let layers = self.deployed.model.layers.len();
+        self.plan.suffix.map_or(0, |suffix| layers.saturating_sub(suffix))
+    }
+
+    /// The clean rows that move: the embeddings, or the stream that enters the suffix.
+    #[must_use]
+    pub fn entering(&self, sample: &Sample) -> Array2<f32> {
+        let embedded = sample.embedded(self.deployed.model);
+        match self.from() {
+            0 => embedded,
+            from => self.deployed.streams(&embedded).swap_remove(from),
+        }
+    }
+
+    /// The sets that a claim at a radius speaks of: one for each set of rows that moves together.
+    #[must_use]
+    pub fn regions<'x>(&self, clean: &'x Array2<f32>, radius: f64) -> Vec<Region<'x>> {
+        let moves = self.plan.scope.moves(clean.nrows()).expect("the position was checked");
+        let ball = match self.plan.norm {
+            Norm::Linf => Ball::Linf(radius),
+            Norm::L2 => Ball::L2(radius),
+        };
+        moves.into_iter().map(|moved| Region { clean, moved, ball: ball.clone() }).collect()
     }
 
     /// Runs a function on every sample, in parallel for small models, and gives the results in

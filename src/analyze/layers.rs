@@ -1,13 +1,16 @@
 //! Layer by layer: certified radii of the stream, local Lipschitz bounds, and where bounds grow.
 
-use certify::claim::prove;
 use certify::interval::{Boxes, Diverged, Interval, Width};
+use certify::ladder::Aim;
 use certify::lipschitz::{Lipschitz, of_layer};
 use certify::radius::search;
+use certify::region::{Ball, Region};
 use engine::walk::{self, Read};
+use ndarray::Array2;
 
+use super::climb::{Purse, settings};
 use super::context::Context;
-use super::verdicts::{Clean, margin_of, rms, settings};
+use super::verdicts::{Clean, margin_of, rms};
 
 /// What one sample says of the layers.
 #[derive(Clone, Debug)]
@@ -37,8 +40,11 @@ pub(super) fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLay
         }
         let embedded = sample.embedded(context.deployed.model);
         let streams = context.deployed.streams(&embedded);
-        let (widths, lipschitz) = responses(context, &embedded);
-        let (growth, diverged) = growth(context, &embedded);
+        let from = context.from();
+        let epsilon = context.plan.epsilon().at(clean[index].rms);
+        let ball = Boxes::ball(&streams[from], epsilon, &(0..embedded.nrows()));
+        let (widths, lipschitz) = responses(context, &ball);
+        let (growth, diverged) = growth(context, &ball);
         let mut radii = radii(context, &streams, &clean[index]);
         Some(SampleLayers {
             readout: radii.pop().expect("one radius a stream"),
@@ -55,23 +61,27 @@ pub(super) fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLay
 }
 
 /// From the read-out to the first layer: a radius a stream, searched from where the one behind
-/// ended.
+/// ended, as far as the claim reaches.
 ///
 /// Once a layer has radius 0 the layers before it are not searched: 0 is what is proven for them.
-fn radii(context: &Context, streams: &[ndarray::Array2<f32>], clean: &Clean) -> Vec<f64> {
+fn radii(context: &Context, streams: &[Array2<f32>], clean: &Clean) -> Vec<f64> {
     let count = streams.len();
+    let deployed = &context.deployed;
+    let purse = Purse::new(context, "layers", 0.0);
     let claim = [margin_of(&clean.decision, 0)];
     let mut radii = vec![0.0; count];
     let mut start = 1e-2;
-    for index in (0..count).rev() {
-        let stream = &streams[index];
-        let all = 0..stream.nrows();
+    for from in (context.from()..count).rev() {
+        let stream = &streams[from];
+        let aim = Aim { deployed, from, read: Read::Last, claims: &claim };
         let radius = search(settings(context, start, rms(stream)), |epsilon| {
-            let boxes = Boxes::ball(stream, epsilon, &all);
+            let ball = Ball::Linf(epsilon);
+            let region = Region { clean: stream, moved: 0..stream.nrows(), ball };
+            let may = |rung| purse.may(rung);
             !context.clock.cuts("layers: searches that had begun")
-                && prove(&context.deployed, &boxes, index, Read::Last, &claim).certifies()
+                && context.plan.ladder.climb(&aim, &region, false, &may).certifies()
         });
-        radii[index] = radius;
+        radii[from] = radius;
         if radius == 0.0 {
             break;
         }
@@ -80,17 +90,15 @@ fn radii(context: &Context, streams: &[ndarray::Array2<f32>], clean: &Clean) -> 
     radii
 }
 
-/// The box at epsilon through every layer, with its local Lipschitz bounds.
-fn responses(
-    context: &Context,
-    embedded: &ndarray::Array2<f32>,
-) -> (Vec<Option<f64>>, Vec<Option<Lipschitz>>) {
+/// The box at epsilon through every layer that the claim speaks of, with its local Lipschitz
+/// bounds.
+fn responses(context: &Context, ball: &Boxes) -> (Vec<Option<f64>>, Vec<Option<Lipschitz>>) {
     let deployed = &context.deployed;
     let count = deployed.model.layers.len();
-    let mut boxes = Boxes::ball(embedded, context.plan.epsilon, &(0..embedded.nrows()));
+    let mut boxes = ball.clone();
     let mut widths = vec![None; count + 1];
     let mut bounds = vec![None; count];
-    for index in 0..count {
+    for index in context.from()..count {
         widths[index] = Some(widest(&boxes));
         let Ok((bound, leaving)) =
             of_layer(deployed.kernels, deployed.model, deployed.kv, index, &boxes)
@@ -113,11 +121,10 @@ fn widest(boxes: &Boxes) -> f64 {
 }
 
 /// The widths behind every step of the walk at epsilon.
-fn growth(context: &Context, embedded: &ndarray::Array2<f32>) -> (Vec<Width>, Option<Diverged>) {
+fn growth(context: &Context, ball: &Boxes) -> (Vec<Width>, Option<Diverged>) {
     let deployed = &context.deployed;
     let mut domain = Interval::new(deployed.kernels, deployed.model, deployed.kv, Vec::new());
     domain.trace();
-    let boxes = Boxes::ball(embedded, context.plan.epsilon, &(0..embedded.nrows()));
-    walk::run(&mut domain, deployed.model, &boxes, 0, 0, Read::Last);
+    walk::run(&mut domain, deployed.model, ball, context.from(), 0, Read::Last);
     (domain.traced().to_vec(), domain.diverged())
 }

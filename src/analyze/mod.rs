@@ -3,7 +3,9 @@
 //! Whatever the time limit or the memory limit leaves out is named in the report, and the exit code
 //! says so; what was finished before stands.
 
+mod assault;
 mod bounds;
+mod climb;
 mod context;
 mod faults;
 mod layers;
@@ -18,13 +20,15 @@ use engine::formats::Loaded;
 use engine::kernels::Kernels;
 use reports::model::{Report, Run};
 
+pub(crate) use assault::attack_budget;
+pub use assault::Attacked;
 pub use bounds::LayerBound;
+pub use climb::{AtEpsilon, Radii, Tried};
 pub use context::{Clock, Context};
 pub use faults::Campaigned;
 pub(crate) use faults::{fault_sample, trials, unused_code};
 pub use layers::SampleLayers;
-pub(crate) use verdicts::attack_budget;
-pub use verdicts::{AtEpsilon, Attacked, Clean};
+pub use verdicts::Clean;
 
 use crate::assemble;
 use crate::cli::AnalyzeArgs;
@@ -36,10 +40,10 @@ use crate::{commands, machine, output, source};
 /// All that the certification stages found.
 #[derive(Debug, Default)]
 pub struct Certified {
-    /// Verdicts at epsilon.
-    pub verdicts: Vec<Option<AtEpsilon>>,
+    /// Verdicts at every epsilon, in the order typed.
+    pub verdicts: Vec<Option<Vec<AtEpsilon>>>,
     /// Certified radii.
-    pub radii: Vec<Option<f64>>,
+    pub radii: Vec<Option<Radii>>,
     /// Attack radii: not reached, or reached without or with a witness.
     pub attacks: Vec<Option<Option<Attacked>>>,
     /// Layers, of the samples whose decision holds.
@@ -86,6 +90,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
         let classes = plan.classes.as_deref();
         let samples = input::read(&origin, &loaded, args.inputs.as_deref(), classes, plan.limit)?;
         check_scope(&plan, &samples)?;
+        check_suffix(&plan, loaded.model.layers.len())?;
         let context = Context {
             plan: &plan,
             deployed: Deployed { model: &loaded.model, kernels, kv: plan.kv },
@@ -120,6 +125,16 @@ fn check_scope(plan: &Plan, samples: &Samples) -> Result<(), Failure> {
     Ok(())
 }
 
+fn check_suffix(plan: &Plan, layers: usize) -> Result<(), Failure> {
+    match plan.suffix {
+        Some(suffix) if suffix > layers => {
+            let what = format!("--suffix {suffix}: the model has {layers} layers");
+            Err(Failure::usage(what).help(format!("--suffix 1 to --suffix {layers}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The stages, cheap ones first.
 fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found, Run), Failure> {
     let mut run = empty_run(context.deployed.kernels);
@@ -127,12 +142,13 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
     let clean = verdicts::clean(context)?;
     let begun = Instant::now();
     let certified = context.plan.certify.then(|| {
-        let verdicts = verdicts::at_epsilon(context, &clean);
-        let radii = verdicts::radii(context, &clean, &verdicts);
-        let attacks = verdicts::attacks(context, &clean);
+        let verdicts = climb::at_epsilons(context, &clean);
+        let radii = climb::radii(context, &clean, &verdicts);
+        let attacks = assault::attacks(context, &clean);
         let layers = layers::layers(context, &clean);
         Certified { verdicts, radii, attacks, layers }
     });
+    run.methods = assemble::costs(certified.as_ref());
     run.seconds_certify = certified.is_some().then(|| begun.elapsed().as_secs_f64());
     let begun = Instant::now();
     let (mut faults, mut bounds) = (None, None);
@@ -151,6 +167,7 @@ fn empty_run(kernels: &Kernels) -> Run {
         seconds_total: 0.0,
         seconds_load: None,
         seconds_certify: None,
+        methods: Vec::new(),
         seconds_faults: None,
         threads: u32::try_from(rayon::current_num_threads()).unwrap_or(u32::MAX),
         kernels: kernels.name.into(),

@@ -3,12 +3,12 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use certify::claim::prove;
-use certify::interval::Boxes;
+use certify::ladder::Aim;
 use engine::walk::Read;
 
 use super::context::Context;
-use super::verdicts::attack_budget;
+use super::assault::attack_budget;
+use super::verdicts::rms;
 use crate::failure::Failure;
 use crate::plan::Plan;
 use crate::source::Origin;
@@ -86,14 +86,16 @@ pub(super) fn extra_memory(context: &Context) -> u64 {
 fn expected(context: &Context) -> Vec<Expected> {
     let plan = context.plan;
     let model = context.deployed.model;
-    let x = context.samples[0].embedded(model);
+    let x = context.entering(&context.samples[0]);
     let begun = Instant::now();
-    black_box(context.deployed.logits(&x, 0, Read::Last));
+    black_box(context.deployed.logits(&x, context.from(), Read::Last));
     let exact = begun.elapsed().as_secs_f64();
-    let boxes = Boxes::ball(&x, plan.epsilon, &(0..x.nrows()));
-    let begun = Instant::now();
-    black_box(prove(&context.deployed, &boxes, 0, Read::Last, &[]));
-    let set = begun.elapsed().as_secs_f64();
+    let (deployed, from) = (&context.deployed, context.from());
+    let aim = Aim { deployed, from, read: Read::Last, claims: &[] };
+    let regions = context.regions(&x, plan.epsilon().at(rms(&x)));
+    // As if every sample climbed to the last rung.
+    let passes = plan.ladder.rungs().iter().map(|rung| rung.prove(&aim, &regions[0], false));
+    let set: f64 = passes.map(|pass| pass.seconds).sum::<f64>() * regions.len() as f64;
     let spread = if context.large() { 1.0 } else { rayon::current_num_threads() as f64 };
     let samples = context.samples.len() as f64 / spread;
     let layers = model.layers.len() as f64;
@@ -102,7 +104,7 @@ fn expected(context: &Context) -> Vec<Expected> {
     let mut stages = vec![Expected { stage: "clean decisions", seconds: samples * exact }];
     let mut add = |stage, seconds| stages.push(Expected { stage, seconds });
     if plan.certify {
-        add("bounds at epsilon", samples * set);
+        add("bounds at epsilon", samples * set * plan.epsilons.len() as f64);
         add("certified radii", samples * search * set);
         let budget = f64::from(attack_budget(context));
         let backward = if context.large() { 20.0 * exact } else { 0.0 };

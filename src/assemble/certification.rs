@@ -3,9 +3,11 @@
 use reports::model as out;
 use reports::model::finite;
 
+use super::curve::{curve, epsilons};
 use super::growth::{first_lost, growth, step_name};
+use super::ladder::{summaries, tries, word};
 use super::{largest, median, number, scope};
-use crate::analyze::{AtEpsilon, Attacked, Certified, Clean, Context, SampleLayers};
+use crate::analyze::{AtEpsilon, Attacked, Certified, Clean, Context, Radii, SampleLayers};
 
 pub(super) fn certification(
     context: &Context,
@@ -24,12 +26,18 @@ pub(super) fn certification(
     let layers = layers(context, &found.layers);
     let readouts: Vec<f64> = found.layers.iter().flatten().map(|sample| sample.readout).collect();
     let radii = || samples.iter().map(|s| s.certified_radius);
+    let relative: Vec<f64> =
+        samples.iter().map(|s| s.certified_radius_rel.unwrap_or(0.0)).collect();
+    // Of samples with several absolute radii, the largest is the one that all sentences hold for.
+    let epsilon = largest(samples.iter().map(|s| s.epsilon_value)).unwrap_or(0.0);
     out::Certification {
-        epsilon: plan.epsilon_text.clone(),
-        epsilon_value: plan.epsilon,
-        norm: out::Norm::Linf,
+        epsilon: plan.epsilon().text.clone(),
+        epsilon_value: plan.epsilon().value,
+        epsilon_unit: plan.epsilon().unit,
+        norm: plan.norm,
+        suffix: plan.suffix.map(number),
         scope: scope(plan),
-        method: out::Method::IntervalBoundPropagation,
+        method: plan.method,
         labelled,
         unlabelled: samples.len() as u64 - labelled,
         clean_acc: share(&|s| s.correct == Some(true)),
@@ -39,14 +47,18 @@ pub(super) fn certification(
         unknown: count(out::Verdict::Unknown),
         largest_certified_epsilon: largest(radii()).unwrap_or(0.0),
         median_certified_radius: median(radii().collect()).unwrap_or(0.0),
+        median_certified_radius_rel: median(relative).unwrap_or(0.0),
         median_attack_radius: median(samples.iter().filter_map(|s| s.attack_radius).collect()),
-        deepest_certified_suffix: deepest(&layers, plan.epsilon),
+        median_attack_ratio: median(samples.iter().filter_map(|s| s.attack_ratio).collect()),
+        deepest_certified_suffix: deepest(&layers, epsilon),
         readout_certified_radius: largest(readouts.iter().map(|radius| -radius))
             .map(|least| -least),
         readout_certified_radius_median: median(readouts),
-        first_lost_layer: first_lost(plan.epsilon, &found.layers),
+        first_lost_layer: first_lost(context.from(), epsilon, &found.layers),
         next_token: next_token(&samples),
-        curve: curve(plan.epsilon, &samples, found),
+        methods: summaries(plan, &samples),
+        epsilons: epsilons(plan, &samples, found),
+        curve: curve(plan, &samples, found),
         growth: growth(&found.layers),
         samples,
         layers,
@@ -54,12 +66,12 @@ pub(super) fn certification(
 }
 
 fn sample(context: &Context, index: usize, clean: &Clean, found: &Certified) -> out::Sample {
-    let epsilon = context.plan.epsilon;
-    let at = found.verdicts.get(index).and_then(Option::as_ref);
+    let epsilon = context.plan.epsilon().at(clean.rms);
+    let at = found.verdicts.get(index).and_then(Option::as_deref).and_then(|all| all.first());
     let attack = found.attacks.get(index).and_then(Option::as_ref).and_then(Option::as_ref);
-    let radius = found.radii.get(index).copied().flatten().unwrap_or(0.0);
+    let radii = found.radii.get(index).and_then(Option::as_ref);
+    let radius = if clean.holds() { radius(index, found) } else { 0.0 };
     let certified = clean.holds() && at.is_some_and(|at| at.certified);
-    let radius = if certified && radius < epsilon { epsilon } else { radius };
     let fallen = attack.filter(|attack| attack.radius <= epsilon);
     assert!(!(certified && fallen.is_some()), "sample {index} is certified and has a witness");
     assert!(attack.is_none_or(|a| a.radius >= radius), "sample {index}: witness inside its radius");
@@ -69,24 +81,50 @@ fn sample(context: &Context, index: usize, clean: &Clean, found: &Certified) -> 
         (true, false, None) => out::Verdict::Unknown,
     };
     let margin = at.and_then(|at| at.margin);
-    let label = context.samples[index].label;
+    let attacked = if clean.holds() { attack.map(|a| a.radius) } else { Some(0.0) };
+    let relative = |radius: f64| finite(radius / clean.rms);
     out::Sample {
         index: index as u64,
-        label,
+        label: context.samples[index].label,
         prediction: number(clean.prediction),
         correct: clean.correct,
+        epsilon_value: epsilon,
+        epsilon_rel: relative(epsilon),
+        stream_rms: clean.rms,
         verdict,
+        decided_by: at.and_then(|at| at.decided).filter(|_| certified).map(word),
+        methods: at.map(tries).unwrap_or_default(),
         why: why(clean, at, verdict),
         margin: finite(clean.margin),
         margin_lower_bound: margin,
-        certified_radius: if clean.holds() { radius } else { 0.0 },
-        attack_radius: if clean.holds() { attack.map(|a| a.radius) } else { Some(0.0) },
+        certified_radius: radius,
+        certified_radius_rel: relative(radius),
+        radius_by_method: radii.map(by_method).unwrap_or_default(),
+        attack_radius: attacked,
+        attack_ratio: attacked.and_then(|attack| {
+            (attack > 0.0 && radius > 0.0).then(|| finite(attack / radius)).flatten()
+        }),
         runtime_slack: margin.filter(|_| certified).map(|margin| margin / 2.0),
         positions: at
             .and_then(|at| at.positions)
             .map(|(certified, total)| out::PositionCount { certified, total }),
         witness: witness(clean, fallen, verdict),
     }
+}
+
+/// The largest radius that anything proved: the search, or a verdict at an epsilon asked for.
+fn radius(index: usize, found: &Certified) -> f64 {
+    let searched = found.radii.get(index).and_then(Option::as_ref).map(|radii| radii.best);
+    let verdicts = found.verdicts.get(index).and_then(Option::as_deref).unwrap_or_default();
+    let proven = verdicts.iter().filter(|at| at.certified).map(|at| at.epsilon);
+    largest(searched.into_iter().chain(proven)).unwrap_or(0.0)
+}
+
+fn by_method(radii: &Radii) -> Vec<out::MethodRadius> {
+    let one = |&(rung, certified_radius): &(_, f64)| {
+        out::MethodRadius { method: word(rung), certified_radius }
+    };
+    radii.by_rung.iter().map(one).collect()
 }
 
 fn witness(
@@ -137,38 +175,6 @@ fn next_token(samples: &[out::Sample]) -> Option<out::NextToken> {
         .then(|| out::NextToken { positions, certified_share: certified as f64 / positions as f64 })
 }
 
-/// Where the curve is drawn: eight points a decade, and epsilon itself.
-fn curve(epsilon: f64, samples: &[out::Sample], found: &Certified) -> Vec<out::CurvePoint> {
-    const DECADE: [f64; 8] = [1.0, 1.3, 1.8, 2.4, 3.2, 4.2, 5.6, 7.5];
-    let mut points: Vec<f64> = (-8..1)
-        .flat_map(|power: i32| {
-            let unit: f64 = format!("1e{power}").parse().expect("a power of ten");
-            DECADE.map(|digit| digit * unit)
-        })
-        .chain([epsilon])
-        .collect();
-    points.sort_by(f64::total_cmp);
-    points.dedup();
-    let any_label = samples.iter().any(|s| s.label.is_some());
-    let counted: Vec<&out::Sample> =
-        samples.iter().filter(|s| !any_label || s.label.is_some()).collect();
-    let share = |hits: usize| hits as f64 / counted.len() as f64;
-    let attacked = found.attacks.iter().all(Option::is_some) && !found.attacks.is_empty();
-    points
-        .into_iter()
-        .map(|epsilon| {
-            let holds =
-                |s: &&&out::Sample| s.correct != Some(false) && s.certified_radius >= epsilon;
-            let stands = |s: &&&out::Sample| s.attack_radius.is_none_or(|radius| radius > epsilon);
-            out::CurvePoint {
-                epsilon,
-                certified_acc: share(counted.iter().filter(holds).count()),
-                attacked_acc: attacked.then(|| share(counted.iter().filter(stands).count())),
-            }
-        })
-        .collect()
-}
-
 /// How many of the last layers hold at epsilon on every sample that is right.
 fn deepest(layers: &[out::Layer], epsilon: f64) -> Option<u32> {
     let holding = layers.iter().rev().take_while(|layer| layer.certified_radius >= epsilon);
@@ -180,7 +186,7 @@ fn layers(context: &Context, found: &[Option<SampleLayers>]) -> Vec<out::Layer> 
     if known.is_empty() {
         return Vec::new();
     }
-    (0..context.deployed.model.layers.len()).map(|index| layer(index, &known)).collect()
+    (context.from()..context.deployed.model.layers.len()).map(|index| layer(index, &known)).collect()
 }
 
 fn layer(index: usize, known: &[&SampleLayers]) -> out::Layer {

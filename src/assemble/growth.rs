@@ -100,25 +100,29 @@ pub(super) fn growth(found: &[Option<SampleLayers>]) -> Vec<out::Growth> {
 
 /// The first layer behind which fewer than half of the samples can still be certified: the box that
 /// leaves it is wider than the certified ball of the layer behind.
-pub(super) fn first_lost(epsilon: f64, found: &[Option<SampleLayers>]) -> Option<out::FirstLost> {
+pub(super) fn first_lost(
+    from: usize,
+    epsilon: f64,
+    found: &[Option<SampleLayers>],
+) -> Option<out::FirstLost> {
     let known: Vec<&SampleLayers> = found.iter().flatten().collect();
     let layers = known.first()?.radii.len();
     let holds = |width: Option<f64>, radius: f64| {
         width.is_some_and(|width| width / 2.0 <= radius * (1.0 + 1e-6))
     };
     let majority = |layer: usize| {
-        let entering = |s: &&&SampleLayers| match layer {
-            0 => s.radii[0] >= epsilon,
-            _ => holds(s.widths[layer], s.radii[layer]),
+        let entering = |s: &&&SampleLayers| match layer == from {
+            true => s.radii[from] >= epsilon,
+            false => holds(s.widths[layer], s.radii[layer]),
         };
         2 * known.iter().filter(entering).count() >= known.len()
     };
-    if majority(0) {
+    if majority(from) {
         return None;
     }
-    // The box that enters layer 0 is the ball itself: the bound is lost in the first layer behind
+    // The box that enters the first of these layers is the ball itself: the bound is lost in the first layer behind
     // which the box no longer fits, or in the last.
-    let lost = (1..layers).find(|&layer| !majority(layer)).map_or(layers - 1, |layer| layer - 1);
+    let lost = (from + 1..layers).find(|&layer| !majority(layer)).map_or(layers - 1, |layer| layer - 1);
     let wide = median(known.iter().filter_map(|s| s.widths[lost + 1]).collect());
     let behind = (lost + 1 < layers)
         .then(|| median(known.iter().map(|s| s.radii[lost + 1]).collect()))

@@ -3,12 +3,16 @@
 //! Pure functions of their arguments: nothing here computes a bound, draws a bit, or asks the time.
 
 mod certification;
+mod curve;
 mod faults;
 mod growth;
+mod ladder;
 
 use engine::formats::Loaded;
 use engine::model::{Activations, Gate, Model, Weights};
 use reports::model as out;
+
+pub(crate) use ladder::costs;
 
 use crate::analyze::{Context, Found};
 use crate::cli::{KvArg, UnusedArg};
@@ -164,12 +168,15 @@ fn kv(plan: &Plan) -> out::KvStorage {
 fn request(context: &Context) -> out::Request {
     let plan = context.plan;
     out::Request {
-        epsilon: plan.epsilon_text.clone(),
-        epsilon_value: plan.epsilon,
-        norm: out::Norm::Linf,
+        epsilon: plan.epsilon().text.clone(),
+        epsilon_value: plan.epsilon().value,
+        epsilons: plan.epsilons.iter().map(|epsilon| epsilon.text.clone()).collect(),
+        norm: plan.norm,
+        suffix: plan.suffix.map(number),
         scope: scope(plan),
         positions: if plan.all_positions { out::Positions::All } else { out::Positions::Last },
-        method: out::Method::IntervalBoundPropagation,
+        method: plan.method,
+        budget_seconds: plan.budget.as_secs_f64(),
         classes: plan.classes.clone(),
         faults: crate::analyze::trials(context),
         flips: plan.flips,
@@ -195,9 +202,7 @@ fn assumptions(context: &Context) -> Vec<String> {
              another runtime may round, order or quantise otherwise.",
             engine::ARITHMETIC
         ),
-        "The perturbation moves the embeddings that enter the first layer; token ids, text and a \
-         front end before them are not perturbed."
-            .into(),
+        moved(plan),
         "Keys and values are stored as the report says; a fault strikes what is stored.".into(),
     ];
     if plan.certify {
@@ -221,6 +226,18 @@ fn assumptions(context: &Context) -> Vec<String> {
         );
     }
     all
+}
+
+/// What the perturbation moves.
+fn moved(plan: &Plan) -> String {
+    let what = match plan.suffix {
+        None => "The perturbation moves the embeddings that enter the first layer".to_owned(),
+        Some(suffix) => format!(
+            "The perturbation moves the residual stream that enters the last {suffix} layers, not \
+             the embeddings; the layers before them see the clean input"
+        ),
+    };
+    format!("{what}; token ids, text and a front end before them are not perturbed.")
 }
 
 /// The middle of some numbers: the lower of the two in the middle.

@@ -7,18 +7,23 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Norm};
+use super::{EpsilonRow, EpsilonUnit, Method, MethodRadius, MethodSummary, MethodTry, Norm};
 
 /// Everything that certification and attack found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Certification {
-    /// The radius that verdicts speak of, as typed.
+    /// The radius that verdicts speak of, as typed: the first where several were.
     pub epsilon: String,
-    /// Its value as the engine used it.
+    /// Its value as the engine used it, in `epsilon_unit`.
     pub epsilon_value: f64,
+    /// What `epsilon_value` and the epsilons of `curve` are measured in.
+    pub epsilon_unit: EpsilonUnit,
     /// The norm that measures it.
     pub norm: Norm,
+    /// How many of the last layers the claim speaks of: the residual stream that enters them moves,
+    /// and not the embeddings; null for all layers.
+    pub suffix: Option<u32>,
     /// Which embeddings move: `all`, `each`, or a 0-based position.
     pub scope: String,
     /// How bounds were computed.
@@ -41,8 +46,13 @@ pub struct Certification {
     pub largest_certified_epsilon: f64,
     /// Median certified radius over all samples.
     pub median_certified_radius: f64,
+    /// Median over the samples of the certified radius relative to the root mean square of the rows
+    /// that move.
+    pub median_certified_radius_rel: f64,
     /// Median attack radius over the samples that have one.
     pub median_attack_radius: Option<f64>,
+    /// Median of attack radius by certified radius, over the samples that have both above 0.
+    pub median_attack_ratio: Option<f64>,
     /// How many of the last layers hold at `epsilon` when the residual stream that enters them
     /// moves; null where layers were not analysed.
     pub deepest_certified_suffix: Option<u32>,
@@ -55,11 +65,15 @@ pub struct Certification {
     pub first_lost_layer: Option<FirstLost>,
     /// Next-token positions that hold; null unless every position was asked for.
     pub next_token: Option<NextToken>,
+    /// One entry for each way to prove that could be tried, cheap ones first.
+    pub methods: Vec<MethodSummary>,
+    /// One entry for each epsilon that was asked for, in the order typed.
+    pub epsilons: Vec<EpsilonRow>,
     /// One entry for each sample, in the order of the data.
     pub samples: Vec<Sample>,
-    /// One entry for each layer.
+    /// One entry for each layer that the claim speaks of.
     pub layers: Vec<Layer>,
-    /// Accuracy against epsilon, in increasing epsilon.
+    /// Accuracy against epsilon, in increasing epsilon, in `epsilon_unit`.
     pub curve: Vec<CurvePoint>,
     /// Width of the bounds at `epsilon` after each step of the walk, in the order of the walk.
     pub growth: Vec<Growth>,
@@ -99,8 +113,18 @@ pub struct Sample {
     pub prediction: u32,
     /// Whether they agree; null without a label.
     pub correct: Option<bool>,
+    /// The radius of this sample's ball: `epsilon` in absolute terms.
+    pub epsilon_value: f64,
+    /// The same relative to `stream_rms`; null where that is 0.
+    pub epsilon_rel: Option<f64>,
+    /// Root mean square of the clean rows: the embeddings, or the stream that enters the suffix.
+    pub stream_rms: f64,
     /// The verdict at epsilon.
     pub verdict: Verdict,
+    /// The method behind which all was proven; null where the verdict is not certified.
+    pub decided_by: Option<Method>,
+    /// What each method that was tried found at epsilon, cheap ones first.
+    pub methods: Vec<MethodTry>,
     /// Why it is not certified; null when it is.
     pub why: Option<String>,
     /// Clean margin of the decision over the next class, in logits; null where it is not finite.
@@ -109,8 +133,14 @@ pub struct Sample {
     pub margin_lower_bound: Option<f64>,
     /// Largest epsilon that was certified, 0 where none was.
     pub certified_radius: f64,
+    /// The same relative to `stream_rms`; null where that is 0.
+    pub certified_radius_rel: Option<f64>,
+    /// The largest epsilon that each method proved alone; empty where no radius was searched.
+    pub radius_by_method: Vec<MethodRadius>,
     /// Smallest epsilon at which the attack changed the decision; null where it did not.
     pub attack_radius: Option<f64>,
+    /// Attack radius by certified radius; null unless both are above 0.
+    pub attack_ratio: Option<f64>,
     /// Half the certified margin: the verdict holds for every runtime whose logits stay strictly
     /// closer than this on the whole ball.
     pub runtime_slack: Option<f64>,
@@ -200,7 +230,7 @@ pub struct Layer {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CurvePoint {
-    /// The radius.
+    /// The radius, in `epsilon_unit`.
     pub epsilon: f64,
     /// Share certified there: accuracy cannot be lower.
     pub certified_acc: f64,

@@ -11,6 +11,7 @@ mod certification;
 mod chance;
 mod check;
 mod faults;
+mod ladder;
 mod request;
 mod subject;
 
@@ -22,6 +23,9 @@ pub use chance::{Smoothed, SmoothedPoint, SmoothedSample, Statistical, Statistic
 pub use check::{Violation, finite};
 pub use faults::{
     BitRate, Bound, FaultTarget, Faults, LayerRate, Outcome, ParseTargetError, Target, Worst,
+};
+pub use ladder::{
+    EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,
 };
 pub use request::{
     Gate, GateKind, KvStorage, Method, Norm, Positions, Request, Threshold, UnusedCode,
@@ -113,6 +117,8 @@ pub struct Run {
     pub seconds_load: Option<f64>,
     /// Wall-clock time of certification and attack, in seconds.
     pub seconds_certify: Option<f64>,
+    /// What each method took at epsilon, cheap ones first; empty without certification.
+    pub methods: Vec<MethodCost>,
     /// Wall-clock time of the fault campaign and its bounds, in seconds.
     pub seconds_faults: Option<f64>,
     /// Number of worker threads.

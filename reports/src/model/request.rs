@@ -11,18 +11,24 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The radius of the perturbation, as typed.
+    /// The radius of the perturbation, as typed: the first of `epsilons`.
     pub epsilon: String,
-    /// Its value as the engine used it.
+    /// Its value as the engine used it, in the unit that its text names.
     pub epsilon_value: f64,
+    /// Every radius that was asked for, as typed, in that order.
+    pub epsilons: Vec<String>,
     /// The norm that measures the perturbation.
     pub norm: Norm,
+    /// How many of the last layers claims speak of; null for all.
+    pub suffix: Option<u32>,
     /// Which embeddings move: `all`, `each`, or a 0-based position.
     pub scope: String,
     /// Where decisions are read.
     pub positions: Positions,
     /// How bounds were computed.
     pub method: Method,
+    /// Time after which no dearer method is begun on a sample, in seconds.
+    pub budget_seconds: f64,
     /// The classes among which decisions are taken; null for the whole vocabulary.
     pub classes: Option<Vec<u32>>,
     /// Number of fault trials over all targets, which are struck in turn.
@@ -65,6 +71,8 @@ pub struct Request {
 pub enum Norm {
     /// Largest absolute change of any component.
     Linf,
+    /// Euclidean norm of the change, over all rows that move together.
+    L2,
 }
 
 /// Where decisions are read.
@@ -83,6 +91,10 @@ pub enum Positions {
 pub enum Method {
     /// Intervals carried through every step of the walk.
     IntervalBoundPropagation,
+    /// Affine forms beside intervals.
+    Zonotope,
+    /// The cheapest deterministic method that decides.
+    Auto,
     /// Uniform noise on the deployed engine: a probability, with a confidence.
     Statistical,
     /// A smoothed classifier under Gaussian noise: a radius, with a confidence.
