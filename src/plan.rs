@@ -14,6 +14,7 @@ use reports::model::{Gate, GateKind, Method, Norm};
 use crate::cli::{AnalyzeArgs, KvArg, MethodArg, NormArg, PositionsArg, UnusedArg};
 use crate::epsilon::{self, Epsilon};
 use crate::failure::Failure;
+use crate::noise::Noise;
 
 /// Models above this many ternary weights get smaller defaults.
 pub const LARGE: u64 = 100_000_000;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub ladder: Ladder,
     /// After what time no dearer rung is begun on a sample.
     pub budget: Duration,
+    /// What a method that draws at random draws.
+    pub noise: Noise,
     /// Who moves.
     pub scope: Scope,
     /// Whether every next-token position is read too.
@@ -104,7 +107,8 @@ impl Plan {
                     .help("--no-faults to leave faults out"));
             }
         }
-        Ok(Self {
+        let mut plan = Self {
+            noise: Noise::default(),
             epsilons: epsilon::parse(&args.epsilon)?,
             norm: match args.norm {
                 NormArg::Linf => Norm::Linf,
@@ -136,7 +140,9 @@ impl Plan {
             outputs: outputs(args)?,
             reproducible: args.reproducible,
             quiet: args.quiet,
-        })
+        };
+        plan.noise = Noise::resolve(&args.noise, &plan)?;
+        Ok(plan)
     }
 }
 
@@ -146,17 +152,22 @@ fn method(asked: MethodArg) -> Method {
         MethodArg::IntervalBoundPropagation => Method::IntervalBoundPropagation,
         MethodArg::Zonotope => Method::Zonotope,
         MethodArg::Auto => Method::Auto,
+        MethodArg::Statistical => Method::Statistical,
+        MethodArg::Smoothing => Method::Smoothing,
     }
 }
 
 /// The rungs of a method.
 fn ladder(asked: MethodArg) -> Result<Ladder, Failure> {
     match asked {
-        MethodArg::IntervalBoundPropagation | MethodArg::Auto => {
-            Ok(Ladder::new(vec![Rung::Interval]))
+        // Those that draw at random climb nothing; faults are bounded as by default.
+        MethodArg::IntervalBoundPropagation
+        | MethodArg::Auto
+        | MethodArg::Statistical
+        | MethodArg::Smoothing => Ok(Ladder::new(vec![Rung::Interval])),
+        MethodArg::Zonotope => {
+            Err(Failure::usage("--method zonotope: not part of this build").help("--method auto"))
         }
-        MethodArg::Zonotope => Err(Failure::usage("--method zonotope: not part of this build")
-            .help("--method auto")),
     }
 }
 

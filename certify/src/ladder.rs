@@ -175,9 +175,8 @@ impl Ladder {
         let mut found = Vec::with_capacity(self.rungs.len());
         for &rung in &self.rungs {
             let proves = |epsilon: f64| {
-                let holds = |region: &Region| {
-                    may(rung) && rung.prove(aim, region, false).proof.certifies()
-                };
+                let holds =
+                    |region: &Region| may(rung) && rung.prove(aim, region, false).proof.certifies();
                 regions(epsilon).iter().all(holds)
             };
             let radius = search(settings, proves);

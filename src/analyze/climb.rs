@@ -241,9 +241,8 @@ fn radii_of(context: &Context, x: &Array2<f32>, clean: &Clean, at: &[AtEpsilon])
     let start = if known > 0.0 { known } else { 1e-6 };
     let spent = at.iter().flat_map(|at| &at.tried).map(|tried| tried.seconds).sum();
     let purse = Purse::new(context, "certified radii", spent);
-    let may = |rung| {
-        !context.clock.cuts("certified radii: searches that had begun") && purse.may(rung)
-    };
+    let may =
+        |rung| !context.clock.cuts("certified radii: searches that had begun") && purse.may(rung);
     let regions = |epsilon| context.regions(x, epsilon);
     let settings = settings(context, start, clean.rms);
     let mut by_rung = context.plan.ladder.radii(&aim, settings, &regions, &may);

@@ -121,8 +121,9 @@ fn radius(index: usize, found: &Certified) -> f64 {
 }
 
 fn by_method(radii: &Radii) -> Vec<out::MethodRadius> {
-    let one = |&(rung, certified_radius): &(_, f64)| {
-        out::MethodRadius { method: word(rung), certified_radius }
+    let one = |&(rung, certified_radius): &(_, f64)| out::MethodRadius {
+        method: word(rung),
+        certified_radius,
     };
     radii.by_rung.iter().map(one).collect()
 }
@@ -186,7 +187,9 @@ fn layers(context: &Context, found: &[Option<SampleLayers>]) -> Vec<out::Layer> 
     if known.is_empty() {
         return Vec::new();
     }
-    (context.from()..context.deployed.model.layers.len()).map(|index| layer(index, &known)).collect()
+    (context.from()..context.deployed.model.layers.len())
+        .map(|index| layer(index, &known))
+        .collect()
 }
 
 fn layer(index: usize, known: &[&SampleLayers]) -> out::Layer {

@@ -122,7 +122,8 @@ pub(super) fn first_lost(
     }
     // The box that enters the first of these layers is the ball itself: the bound is lost in the first layer behind
     // which the box no longer fits, or in the last.
-    let lost = (from + 1..layers).find(|&layer| !majority(layer)).map_or(layers - 1, |layer| layer - 1);
+    let lost =
+        (from + 1..layers).find(|&layer| !majority(layer)).map_or(layers - 1, |layer| layer - 1);
     let wide = median(known.iter().filter_map(|s| s.widths[lost + 1]).collect());
     let behind = (lost + 1 < layers)
         .then(|| median(known.iter().map(|s| s.radii[lost + 1]).collect()))

@@ -3,6 +3,7 @@
 //! Pure functions of their arguments: nothing here computes a bound, draws a bit, or asks the time.
 
 mod certification;
+mod chance;
 mod curve;
 mod faults;
 mod growth;
@@ -17,6 +18,7 @@ pub(crate) use ladder::costs;
 use crate::analyze::{Context, Found};
 use crate::cli::{KvArg, UnusedArg};
 use crate::input::{Kind, Samples};
+use crate::noise::draws;
 use crate::plan::Plan;
 
 /// The report of a run, without its `run` object.
@@ -36,6 +38,7 @@ pub(crate) fn report(
         .faults
         .as_ref()
         .map(|campaigned| faults::faults(plan, campaigned, found.bounds.as_deref()));
+    let (statistical, smoothed) = chance::chances(context, &found.clean, found.chances.as_ref());
     out::Report {
         schema_version: out::SCHEMA_VERSION.into(),
         tool: out::Tool {
@@ -53,6 +56,8 @@ pub(crate) fn report(
         assumptions: assumptions(context),
         limits_hit: context.clock.hits(),
         certification,
+        statistical,
+        smoothed,
         faults,
         run: None,
     }
@@ -167,6 +172,7 @@ fn kv(plan: &Plan) -> out::KvStorage {
 
 fn request(context: &Context) -> out::Request {
     let plan = context.plan;
+    let draws = draws(plan.method);
     out::Request {
         epsilon: plan.epsilon().text.clone(),
         epsilon_value: plan.epsilon().value,
@@ -182,6 +188,9 @@ fn request(context: &Context) -> out::Request {
         flips: plan.flips,
         seed: plan.seed,
         confidence: plan.confidence,
+        noise_trials: draws.then(|| crate::analyze::chance::trials(context)),
+        sigma: plan.noise.sigma,
+        stat_threshold: (plan.method == out::Method::Statistical).then(|| stat_threshold(plan)),
         unused_code: unused(plan),
         kv: kv(plan),
         limit: plan.limit.map(|limit| limit as u64),
@@ -205,7 +214,9 @@ fn assumptions(context: &Context) -> Vec<String> {
         moved(plan),
         "Keys and values are stored as the report says; a fault strikes what is stored.".into(),
     ];
-    if plan.certify {
+    if plan.certify && draws(plan.method) {
+        all.push(chance::assumption());
+    } else if plan.certify {
         all.push(
             "Certified means: bounds of the engine's own arithmetic prove the decision on the \
              whole ball. Unknown is not a proof of anything. A decision is read at the last \
@@ -238,6 +249,11 @@ fn moved(plan: &Plan) -> String {
         ),
     };
     format!("{what}; token ids, text and a front end before them are not perturbed.")
+}
+
+/// What `stat_acc` asks of a bound.
+fn stat_threshold(plan: &Plan) -> f64 {
+    plan.noise.threshold.unwrap_or(0.01)
 }
 
 /// The middle of some numbers: the lower of the two in the middle.

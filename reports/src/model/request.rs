@@ -41,7 +41,7 @@ pub struct Request {
     pub confidence: f64,
     /// Trials under noise for each statement; null unless the method draws at random.
     pub noise_trials: Option<u64>,
-    /// Standard deviation of the smoothing noise; null unless the method is `smoothing`.
+    /// Standard deviation of the smoothing noise, where one was asked for.
     pub sigma: Option<f64>,
     /// What `stat_acc` asks of a bound; null unless the method is `statistical`.
     pub stat_threshold: Option<f64>,
