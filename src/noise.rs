@@ -9,12 +9,12 @@ use crate::plan::Plan;
 /// Options of the methods that draw at random.
 #[derive(Args, Clone, Debug)]
 pub struct NoiseArgs {
-    /// Trials under noise for each sample, of --method statistical and smoothing [default: 1000;
+    /// Trials under noise for each sample, of --method statistical and smoothing [default: 2000;
     /// 100 for models above 100 million weights]
     #[arg(long, value_name = "N")]
     pub noise_trials: Option<u64>,
     /// Standard deviation of the noise of --method smoothing [default: a tenth of the median rms of
-    /// the samples' rows]
+    /// the rows that move]
     #[arg(long, value_name = "S")]
     pub sigma: Option<f64>,
     /// What stat_acc asks of the probability of a change, of --method statistical [default: 0.01]

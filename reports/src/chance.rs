@@ -72,7 +72,8 @@ fn confidence(confidence: f64, statements: u64) -> String {
 fn statistical(found: &Statistical) -> Told {
     let (scope, layer) = (story::scope(&found.scope), entering(found.entering_layer));
     let mut facts = vec![
-        ("noise", format!("{}, {scope}{layer}", shown(&found.noise))),
+        ("noise", shown(&found.noise)),
+        ("moving", format!("{scope}{layer}")),
         ("confidence", confidence(found.confidence, found.statements)),
         ("trials a statement", count(found.stat_trials)),
     ];
@@ -98,7 +99,8 @@ fn statistical(found: &Statistical) -> Told {
 fn smoothed(found: &Smoothed) -> Told {
     let (scope, layer) = (story::scope(&found.scope), entering(found.entering_layer));
     let mut facts = vec![
-        ("noise", format!("{}, {scope}{layer}", shown(&found.noise))),
+        ("noise", shown(&found.noise)),
+        ("moving", format!("{scope}{layer}")),
         ("confidence", confidence(found.confidence, found.statements)),
         ("trials a statement", count(found.smoothed_trials)),
     ];

@@ -100,13 +100,7 @@ fn gates(page: &mut String, results: &[GateResult]) {
 }
 
 fn certification(page: &mut String, report: &Report, found: &Certification) {
-    let what = format!(
-        "{}, {} {}, {}",
-        story::method(found.method),
-        story::norm(found.norm),
-        safe(&found.epsilon),
-        safe(&story::scope(&found.scope))
-    );
+    let what = safe(&story::claim(found));
     line(page, format_args!("### What can't happen\n\n{what}\n"));
     heading(page, &["", ""]);
     let share = |value: Option<f64>| {
@@ -137,10 +131,39 @@ fn certification(page: &mut String, report: &Report, found: &Certification) {
     if let Some(suffix) = story::suffix(report, found) {
         facts.push(("Deepest certified suffix", safe(&suffix)));
     }
+    if let Some(decided) = story::decided(found) {
+        facts.push(("Decided by", decided));
+    }
     for (name, value) in facts {
         row(page, &[name.to_owned(), value]);
     }
     page.push('\n');
+    epsilons(page, found);
+}
+
+/// Verdicts at every epsilon, where several were asked for.
+fn epsilons(page: &mut String, found: &Certification) {
+    if found.epsilons.len() < 2 {
+        return;
+    }
+    heading(
+        page,
+        &["Epsilon", "Certified accuracy", "Accuracy under attack", "Certified", "Falsified"],
+    );
+    for at in found.epsilons.iter().take(MOST_ROWS) {
+        let attacked = at.attacked_acc.map(|share| percent(share, Side::Up));
+        row(
+            page,
+            &[
+                safe(&at.epsilon),
+                percent(at.cert_acc, Side::Down),
+                attacked.unwrap_or_else(|| "–".to_owned()),
+                count(at.certified),
+                count(at.falsified),
+            ],
+        );
+    }
+    more(page, found.epsilons.len());
 }
 
 fn fault_rates(page: &mut String, faults: &Faults) {

@@ -26,7 +26,7 @@ impl Metric {
     }
 }
 
-const CERTIFICATION: [&str; 10] = [
+const CERTIFICATION: [&str; 13] = [
     "cert_acc",
     "clean_acc",
     "certified_radius_min",
@@ -37,6 +37,9 @@ const CERTIFICATION: [&str; 10] = [
     "unknown_share",
     "falsified_share",
     "next_token_certified_share",
+    "certified_radius_rel_median",
+    "attack_ratio_median",
+    "attacked_acc",
 ];
 
 const TARGET: [&str; 6] =
@@ -108,6 +111,9 @@ fn certification_metric(found: &Certification, name: &str) -> Option<Metric> {
         "certified_radius_median" => (samples > 0).then_some(found.median_certified_radius),
         "largest_certified_epsilon" => (samples > 0).then_some(found.largest_certified_epsilon),
         "attack_radius_median" => found.median_attack_radius,
+        "certified_radius_rel_median" => (samples > 0).then_some(found.median_certified_radius_rel),
+        "attack_ratio_median" => found.median_attack_ratio,
+        "attacked_acc" => found.epsilons.first().and_then(|row| row.attacked_acc),
         "certified_share" => share(found.certified),
         "unknown_share" => share(found.unknown),
         "falsified_share" => share(found.falsified),

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::escape::shown;
 use crate::model::{
-    ActivationPolicy, Certification, FirstLost, GateFunction, GateKind, KvStorage, Method, Norm,
-    Outcome, Positions, Report, UnusedCode, Verdict, WitnessKind,
+    ActivationPolicy, Certification, EpsilonRow, FirstLost, GateFunction, GateKind, KvStorage,
+    Method, MethodSummary, Norm, Outcome, Positions, Report, UnusedCode, Verdict, WitnessKind,
 };
-use crate::number::{Side, number, plural};
+use crate::number::{Side, count, number, percent, plural};
 
 /// The suffix of layers that holds, as a sentence without a full stop.
 pub(crate) fn suffix(report: &Report, found: &Certification) -> Option<String> {
@@ -46,6 +46,50 @@ pub(crate) fn reasons(found: &Certification, verdict: Verdict) -> Vec<(String, u
         tally.into_iter().map(|(why, count)| (shown(why), count)).collect();
     tally.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     tally
+}
+
+/// What is claimed: by which method, in which ball, of which rows.
+pub(crate) fn claim(found: &Certification) -> String {
+    let suffix = found.suffix.map_or_else(String::new, |suffix| {
+        format!(", in the stream that enters the last {}", plural(u64::from(suffix), "layer"))
+    });
+    format!(
+        "{}, {} {}, {}{suffix}",
+        method(found.method),
+        norm(found.norm),
+        shown(&found.epsilon),
+        scope(&found.scope)
+    )
+}
+
+/// Certified and attacked accuracy at each epsilon, where several were asked for.
+pub(crate) fn epsilons(found: &Certification) -> Option<String> {
+    let row = |row: &EpsilonRow| {
+        let attacked = row.attacked_acc.map(|share| percent(share, Side::Up));
+        format!(
+            "{}: {} / {}",
+            shown(&row.epsilon),
+            percent(row.cert_acc, Side::Down),
+            attacked.as_deref().unwrap_or("–")
+        )
+    };
+    let rows: Vec<String> = found.epsilons.iter().map(row).collect();
+    (rows.len() > 1).then(|| rows.join(", "))
+}
+
+/// How many samples each method decided, where there were several.
+pub(crate) fn decided(found: &Certification) -> Option<String> {
+    let one = |of: &MethodSummary| format!("{} {}", method(of.method), count(of.decided));
+    let methods: Vec<String> = found.methods.iter().map(one).collect();
+    (methods.len() > 1).then(|| methods.join(", "))
+}
+
+/// A step of the walk.
+pub(crate) fn step(layer: Option<u32>, step: &str) -> String {
+    match layer {
+        Some(layer) => format!("layer {layer}, {}", shown(step)),
+        None => format!("read-out, {}", shown(step)),
+    }
 }
 
 /// Which embeddings move.

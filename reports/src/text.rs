@@ -13,6 +13,8 @@ use crate::story;
 /// No summary has more lines.
 pub const MOST_LINES: usize = 25;
 
+/// What the lines before the targets may be without leaving fewer of those.
+const USUAL_LINES: usize = 11;
 const MOST_TARGETS: usize = 5;
 const MOST_LIMITS: usize = 2;
 const MOST_GATES: usize = 2;
@@ -26,11 +28,13 @@ pub fn summary(report: &Report) -> String {
         lines.extend(certification(report, found));
     }
     for told in chance::told(report) {
-        lines.push(format!("{}: {}", told.title, told.about));
+        lines.push(told.title.to_owned());
+        lines.push(fact("classifier", &told.about));
         lines.extend(told.facts.iter().map(|(name, value)| fact(name, value)));
     }
     if let Some(faults) = &report.faults {
-        lines.extend(fault_rates(report, faults));
+        let room = MOST_TARGETS.saturating_sub(lines.len().saturating_sub(USUAL_LINES));
+        lines.extend(fault_rates(report, faults, room));
     }
     if let Some(found) = &report.certification {
         lines.extend(unknown(found));
@@ -76,12 +80,7 @@ fn head(report: &Report) -> Vec<String> {
 fn certification(report: &Report, found: &Certification) -> Vec<String> {
     let epsilon = shown(&found.epsilon);
     let samples = found.samples.len() as u64;
-    let mut lines = vec![format!(
-        "What can't happen ({}, {} {epsilon}, {})",
-        story::method(found.method),
-        story::norm(found.norm),
-        story::scope(&found.scope),
-    )];
+    let mut lines = vec![format!("What can't happen ({})", story::claim(found))];
     if let (Some(clean), Some(certified)) = (found.clean_acc, found.cert_acc) {
         let labelled = plural(found.labelled, "labelled sample");
         lines
@@ -96,6 +95,12 @@ fn certification(report: &Report, found: &Certification) -> Vec<String> {
         count(samples)
     );
     lines.push(fact("verdicts", &counts));
+    if let Some(decided) = story::decided(found) {
+        lines.push(fact("decided by", &decided));
+    }
+    if let Some(epsilons) = story::epsilons(found) {
+        lines.push(fact("certified / attacked at", &epsilons));
+    }
     if let Some(next) = found.next_token {
         let share = percent(next.certified_share, Side::Down);
         let value = format!("{share} of {} certified", plural(next.positions, "position"));
@@ -126,15 +131,15 @@ fn attack(found: &Certification) -> String {
     )
 }
 
-fn fault_rates(report: &Report, faults: &Faults) -> Vec<String> {
+fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
     let mut lines = vec![format!(
         "What does happen ({}, {} each, {} intervals)",
         plural(faults.trials, "fault trial"),
         plural(u64::from(faults.flips), "bit flip"),
         percent(faults.confidence, Side::Down),
     )];
-    let fits = faults.targets.len() <= MOST_TARGETS + 1;
-    let shown_targets = if fits { faults.targets.len() } else { MOST_TARGETS };
+    let fits = faults.targets.len() <= room + 1;
+    let shown_targets = if fits { faults.targets.len() } else { room };
     lines.extend(faults.targets.iter().take(shown_targets).map(rates));
     if !fits {
         let rest = faults.targets.len() - shown_targets;

@@ -39,7 +39,9 @@ mod reader {
     pub(crate) struct Certification {
         pub(crate) epsilon: String,
         pub(crate) epsilon_value: f64,
+        pub(crate) epsilon_unit: String,
         pub(crate) norm: String,
+        pub(crate) suffix: Option<u32>,
         pub(crate) scope: String,
         pub(crate) method: String,
         pub(crate) labelled: u64,
@@ -51,12 +53,16 @@ mod reader {
         pub(crate) unknown: u64,
         pub(crate) largest_certified_epsilon: f64,
         pub(crate) median_certified_radius: f64,
+        pub(crate) median_certified_radius_rel: f64,
         pub(crate) median_attack_radius: Option<f64>,
+        pub(crate) median_attack_ratio: Option<f64>,
         pub(crate) deepest_certified_suffix: Option<u32>,
         pub(crate) readout_certified_radius: Option<f64>,
         pub(crate) readout_certified_radius_median: Option<f64>,
         pub(crate) first_lost_layer: Value,
         pub(crate) next_token: Value,
+        pub(crate) methods: Vec<BTreeMap<String, Value>>,
+        pub(crate) epsilons: Vec<BTreeMap<String, Value>>,
         pub(crate) samples: Vec<Sample>,
         pub(crate) layers: Vec<Layer>,
         pub(crate) curve: Vec<BTreeMap<String, Option<f64>>>,
@@ -71,12 +77,20 @@ mod reader {
         pub(crate) label: Option<u32>,
         pub(crate) prediction: u32,
         pub(crate) correct: Option<bool>,
+        pub(crate) epsilon_value: f64,
+        pub(crate) epsilon_rel: Option<f64>,
+        pub(crate) stream_rms: f64,
         pub(crate) verdict: String,
+        pub(crate) decided_by: Option<String>,
+        pub(crate) methods: Vec<BTreeMap<String, Value>>,
         pub(crate) why: Option<String>,
         pub(crate) margin: Option<f64>,
         pub(crate) margin_lower_bound: Option<f64>,
         pub(crate) certified_radius: f64,
+        pub(crate) certified_radius_rel: Option<f64>,
+        pub(crate) radius_by_method: Vec<BTreeMap<String, Value>>,
         pub(crate) attack_radius: Option<f64>,
+        pub(crate) attack_ratio: Option<f64>,
         pub(crate) runtime_slack: Option<f64>,
         pub(crate) positions: Value,
         pub(crate) witness: Value,
@@ -126,7 +140,7 @@ fn a_reader_with_its_own_types_reads_every_key_under_its_name() {
     let text = json::to_string(&example::report()).unwrap();
     let seen: reader::Report = serde_json::from_str(&text).unwrap();
     assert_eq!(seen.schema_version, "1.0");
-    assert_eq!(seen.certification.method, "interval-bound-propagation");
+    assert_eq!(seen.certification.method, "auto");
     assert_eq!(seen.certification.norm, "linf");
     assert_eq!(seen.certification.samples[5].verdict, "falsified");
     assert_eq!(seen.faults.unused_code, "deployed");

@@ -203,6 +203,22 @@ fn the_terminal_summary_leads_with_what_is_known_and_fits_25_lines() {
 }
 
 #[test]
+fn every_face_for_people_shows_which_method_decided_and_the_accuracy_at_each_epsilon() {
+    let report = example::report();
+    let found = report.certification.as_ref().unwrap();
+    let decided = format!("interval bound propagation 0, zonotope {}", found.certified);
+    for format in [Format::Text, Format::Markdown] {
+        let face = render(&report, format).unwrap();
+        assert!(face.contains(&decided), "{face}");
+        assert!(face.contains("2%rms"), "{face}");
+    }
+    let page = html(&report);
+    for words in ["Method by method", "Verdicts by epsilon", "2%rms", "layer 0, attention"] {
+        assert!(page.contains(words), "{words}");
+    }
+}
+
+#[test]
 fn the_fullest_summary_still_fits() {
     let mut report = example::report();
     let hit = LimitHit { limit: "time-limit".to_owned(), what: "much ".repeat(100) };
@@ -220,7 +236,7 @@ fn the_fullest_summary_still_fits() {
     let summary = render(&report, Format::Text).unwrap();
     assert!(summary.lines().count() <= text::MOST_LINES, "{summary}");
     assert!(summary.lines().all(|line| line.chars().count() <= 96), "{summary}");
-    assert!(summary.contains("4 more in the report") && summary.contains("more, see the report"));
+    assert!(summary.contains("6 more in the report") && summary.contains("more, see the report"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod example;
 
 use reports::Report;
-use reports::model::{Verdict, finite};
+use reports::model::{Method, Verdict, finite};
 
 fn certification(report: &mut Report) -> &mut reports::model::Certification {
     report.certification.as_mut().unwrap()
@@ -23,7 +23,7 @@ fn examples_of_every_size_are_sound() {
 #[test]
 fn every_broken_invariant_is_named_by_its_path() {
     type Break = (&'static str, fn(&mut Report));
-    let breaks: [Break; 23] = [
+    let breaks: [Break; 31] = [
         ("schema_version", |report| report.schema_version = "0.9".to_owned()),
         ("data.labelled", |report| report.data.labelled = 61),
         ("request.epsilon_value", |report| report.request.epsilon_value = f64::INFINITY),
@@ -46,6 +46,26 @@ fn every_broken_invariant_is_named_by_its_path() {
         }),
         ("certification.samples[5].verdict", |report| {
             certification(report).samples[5].certified_radius = 0.1;
+        }),
+        ("request.epsilons", |report| report.request.epsilons.reverse()),
+        ("certification.epsilons", |report| certification(report).epsilons.clear()),
+        ("certification.epsilons[0]", |report| certification(report).epsilons.reverse()),
+        ("certification.epsilons[0].attacked_acc", |report| {
+            certification(report).epsilons[0].attacked_acc = Some(0.0);
+        }),
+        ("certification.methods[1].decided", |report| certification(report).methods[1].tried = 0),
+        ("certification.samples[1].decided_by", |report| {
+            let sample = &mut certification(report).samples[1];
+            sample.decided_by = match sample.decided_by {
+                None => Some(Method::Zonotope),
+                Some(_) => None,
+            };
+        }),
+        ("certification.samples[0].methods[0].method", |report| {
+            certification(report).samples[0].methods[0].method = Method::Auto;
+        }),
+        ("certification.samples[3].radius_by_method[0].certified_radius", |report| {
+            certification(report).samples[3].radius_by_method[0].certified_radius = 1e6;
         }),
         ("certification.samples[1].correct", |report| {
             certification(report).samples[1].correct = None;

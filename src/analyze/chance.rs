@@ -59,7 +59,7 @@ pub struct Kept {
 /// Trials of a statement.
 #[must_use]
 pub(crate) fn trials(context: &Context) -> u64 {
-    context.plan.noise.trials.unwrap_or(if context.large() { 100 } else { 1000 })
+    context.plan.noise.trials.unwrap_or(if context.large() { 100 } else { 2000 })
 }
 
 /// Trials that select a class before it is tested.
@@ -191,7 +191,9 @@ fn sigma(context: &Context, clean: &[Clean]) -> f64 {
     all.sort_by(f64::total_cmp);
     let median = all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or(0.0);
     let tenth = if median > 0.0 { 0.1 * median } else { 0.1 };
-    context.plan.noise.sigma.unwrap_or(tenth)
+    // Two digits, so that it can be typed again.
+    let round = || format!("{tenth:.1e}").parse().unwrap_or(tenth);
+    context.plan.noise.sigma.unwrap_or_else(round)
 }
 
 /// The step of the lattice of a deviation.

@@ -50,10 +50,9 @@ fn statistical(context: &Context, clean: &[Clean], found: &[Option<Changed>]) ->
     let label = |sample: &out::StatisticalSample| sample.label;
     let right = |sample: &out::StatisticalSample| sample.correct == Some(true);
     out::Statistical {
-        classifier: "The deployed engine: the model in the arithmetic of this report.".into(),
-        noise: "every moved number evenly in its interval of the linf box (2^32 offsets, rounded \
-                to f32)"
+        classifier: "The deployed engine, under random inputs of the box; not at its worst point."
             .into(),
+        noise: "uniform in the linf box: 2^32 even offsets a number, rounded to f32".into(),
         epsilon: plan.epsilon().text.clone(),
         scope: scope(plan),
         entering_layer: number(context.from()),
@@ -105,12 +104,11 @@ fn smoothed(
     let label = |sample: &out::SmoothedSample| sample.label;
     let right = |sample: &out::SmoothedSample| sample.smoothed_correct == Some(true);
     out::Smoothed {
-        classifier: "The smoothed classifier, not the deployed engine: the class that the engine \
-                     gives most often under this noise, on inputs rounded to its lattice."
-            .into(),
+        classifier:
+            "The smoothed classifier, not the deployed engine: its majority under the noise.".into(),
         noise: format!(
-            "a Gaussian of deviation {sigma} a number, rounded to a lattice of 4096 steps a \
-             deviation"
+            "Gaussian of deviation {sigma} a number, on a lattice of step {}",
+            step(sigma)
         ),
         epsilon: plan.epsilon().text.clone(),
         norm: plan.norm,

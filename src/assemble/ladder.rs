@@ -2,6 +2,7 @@
 
 use certify::interval::Width;
 use certify::ladder::Rung;
+use engine::model::NormSlot;
 use engine::walk::{Site, Step};
 use reports::model as out;
 use reports::model::finite;
@@ -38,7 +39,7 @@ fn one(tried: &Tried) -> out::MethodTry {
 }
 
 fn place(site: Site) -> (Option<u32>, String) {
-    let readout = matches!(site.step, Step::Logits);
+    let readout = matches!(site.step, Step::Logits | Step::Norm(NormSlot::Final));
     ((!readout).then(|| number(site.layer)), step_name(site.step).to_owned())
 }
 

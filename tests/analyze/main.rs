@@ -6,6 +6,7 @@ mod terminal;
 
 mod edges;
 mod inputs;
+mod ladder;
 mod limits;
 mod reports;
 mod reproducible;

@@ -100,7 +100,7 @@ fn a_report_has_every_documented_key_and_fits_the_schema_that_the_program_prints
     }
     assert_eq!(*one(&report, "limits_hit"), json!([]));
     assert_eq!(one(&report, "certification.norm"), "linf");
-    assert_eq!(one(&report, "certification.method"), "interval-bound-propagation");
+    assert_eq!(one(&report, "certification.method"), "auto");
     let targets: Vec<&str> =
         at(&report, "faults.targets[].target").iter().filter_map(|name| name.as_str()).collect();
     let known = [

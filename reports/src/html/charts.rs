@@ -10,7 +10,7 @@ use maud::{Markup, PreEscaped, html};
 use super::axis::Axis;
 use super::plot::{Ink, Mark, Plot, PlotError, RADIUS};
 use super::tables::{self, Table};
-use crate::model::{Certification, FaultTarget, Faults, Growth, Sample, Verdict};
+use crate::model::{Certification, EpsilonUnit, FaultTarget, Faults, Growth, Sample, Verdict};
 
 /// Sizes in the units of the drawing, shown at about half of it.
 pub(super) const WIDE: (u32, u32) = (820, 500);
@@ -225,7 +225,11 @@ fn binned(margins: &[(f64, Verdict)], low: f64, high: f64) -> Vec<[u64; 3]> {
 pub(super) fn accuracy(found: &Certification) -> Result<Markup, PlotError> {
     let curve = &found.curve;
     let epsilons = curve.iter().map(|point| point.epsilon).chain([found.epsilon_value]);
-    let Some(x) = Axis::log("epsilon", epsilons) else { return Ok(html! {}) };
+    let name = match found.epsilon_unit {
+        EpsilonUnit::Absolute => "epsilon",
+        EpsilonUnit::RelativeRms => "epsilon / rms",
+    };
+    let Some(x) = Axis::log(name, epsilons) else { return Ok(html! {}) };
     if curve.len() < 2 {
         return Ok(html! {});
     }
@@ -240,8 +244,10 @@ pub(super) fn accuracy(found: &Certification) -> Result<Markup, PlotError> {
     let proven = stairs(&proven, true);
     let attacked = stairs(&attacked, false);
     let mut marks = vec![area_under(&proven, 0.0, Ink::Certified)];
-    if let Some(epsilon) = x.place(found.epsilon_value).filter(|_| found.epsilon_value > 0.0) {
-        marks.push(Mark::Dashed(vec![(epsilon, y.low), (epsilon, y.high)], Ink::Unknown));
+    let asked = found.epsilons.iter().filter(|row| row.epsilon_unit == found.epsilon_unit);
+    let asked = asked.map(|row| row.epsilon_value).filter(|&epsilon| epsilon > 0.0);
+    for at in asked.filter_map(|epsilon| x.place(epsilon)) {
+        marks.push(Mark::Dashed(vec![(at, y.low), (at, y.high)], Ink::Unknown));
     }
     if !attacked.is_empty() {
         marks.push(Mark::Dashed(attacked, Ink::Attack));

@@ -8,6 +8,7 @@
 mod axis;
 mod chance;
 mod charts;
+mod ladder;
 mod plot;
 mod sections;
 mod tables;

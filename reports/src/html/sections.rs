@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::plot::PlotError;
-use super::{charts, tables};
+use super::{charts, ladder, tables};
 use crate::chance::draws;
 use crate::escape::shown;
 use crate::metrics::{evaluate_all, metric, proven_masked_share};
@@ -158,7 +158,10 @@ pub(super) fn certification(report: &Report) -> Result<Markup, PlotError> {
             p.lead {
                 (count(found.certified)) " of " (plural(found.samples.len() as u64, "answer"))
                 " provably stay the same for every input within " (story::norm(found.norm)) " "
-                (shown(&found.epsilon)) ", " (story::scope(&found.scope)) "."
+                (shown(&found.epsilon)) ", " (story::scope(&found.scope))
+                @if let Some(suffix) = found.suffix {
+                    ", in the stream that enters the last " (plural(u64::from(suffix), "layer"))
+                } "."
             }
             (verdict_bar(found))
             (known(report, found))
@@ -168,6 +171,13 @@ pub(super) fn certification(report: &Report) -> Result<Markup, PlotError> {
                 (charts::growth(found)?)
                 (charts::margins(found)?)
             }
+            @if found.epsilons.len() > 1 {
+                h3 { "At every epsilon" }
+                (ladder::epsilons(&found.epsilons).render())
+            }
+            h3 { "Method by method" }
+            (ladder::methods(&found.methods).render())
+            (ladder::tries(&found.samples).render())
             h3 { "Sample by sample" }
             (tables::samples(&found.samples).render())
             h3 { "Layer by layer" }
@@ -287,10 +297,13 @@ pub(super) fn request(report: &Report) -> Markup {
     });
     let rows = [
         ("epsilon", shown(&request.epsilon)),
+        ("every epsilon", shown(&request.epsilons.join(", "))),
         ("norm", story::norm(request.norm).to_owned()),
         ("scope", shown(&request.scope)),
+        ("suffix", request.suffix.map_or_else(none, |layers| layers.to_string())),
         ("positions", story::positions(request.positions).to_owned()),
         ("method", story::method(request.method).to_owned()),
+        ("budget a sample", seconds(request.budget_seconds)),
         ("classes", classes.unwrap_or_else(|| "the whole vocabulary".to_owned())),
         ("attack steps", count(u64::from(request.attack_steps))),
         ("faults per target", count(request.faults)),
@@ -351,6 +364,7 @@ pub(super) fn run(report: &Report) -> Markup {
         section aria-labelledby="run" {
             h2 #run { "How the run went" }
             dl.options { @for (name, value) in rows { div { dt { (name) } dd { (value) } } } }
+            @if !run.methods.is_empty() { (ladder::costs(&run.methods).render()) }
         }
     }
 }

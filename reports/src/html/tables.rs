@@ -76,19 +76,19 @@ impl Table {
     }
 }
 
-fn text(text: &str) -> Markup {
+pub(super) fn text(text: &str) -> Markup {
     html! { (shown(text)) }
 }
 
-fn down(value: f64) -> Markup {
+pub(super) fn down(value: f64) -> Markup {
     html! { (number(value, Side::Down)) }
 }
 
-fn near(value: Option<f64>) -> Markup {
+pub(super) fn near(value: Option<f64>) -> Markup {
     html! { (optional(value, Side::Nearest)) }
 }
 
-fn share(value: Option<f64>) -> Markup {
+pub(super) fn share(value: Option<f64>) -> Markup {
     html! { @match value { Some(value) => (percent(value, Side::Nearest)), None => "–" } }
 }
 
@@ -96,7 +96,7 @@ fn interval(low: f64, high: f64) -> Markup {
     html! { (percent(low, Side::Down)) " to " (percent(high, Side::Up)) }
 }
 
-fn maybe(value: Option<impl maud::Render>) -> Markup {
+pub(super) fn maybe(value: Option<impl maud::Render>) -> Markup {
     html! { @match value { Some(value) => (value), None => "–" } }
 }
 
@@ -119,8 +119,13 @@ pub(super) fn samples(samples: &[Sample]) -> Table {
         "#label",
         "#prediction",
         "verdict",
+        "decided by",
+        "#epsilon",
+        "#relative",
         "#certified radius",
+        "#relative to rms",
         "#attack radius",
+        "#attack / certified",
         "#clean margin",
         "#margin at least",
         "#runtime slack",
@@ -133,8 +138,13 @@ pub(super) fn samples(samples: &[Sample]) -> Table {
             maybe(sample.label),
             html! { (sample.prediction) },
             verdict(sample.verdict),
+            maybe(sample.decided_by.map(story::method)),
+            near(Some(sample.epsilon_value)),
+            near(sample.epsilon_rel),
             down(sample.certified_radius),
+            html! { (optional(sample.certified_radius_rel, Side::Down)) },
             html! { (optional(sample.attack_radius, Side::Up)) },
+            near(sample.attack_ratio),
             near(sample.margin),
             html! { (optional(sample.margin_lower_bound, Side::Down)) },
             html! { (optional(sample.runtime_slack, Side::Down)) },

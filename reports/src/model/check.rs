@@ -6,8 +6,10 @@
 //! witness.
 
 mod chance;
+mod ladder;
 
 use super::{Certification, Faults, Report, Run, Sample, Verdict};
+use ladder::{check_epsilons, check_methods};
 
 /// The value where it is finite: the only way by which a measured number enters a report.
 #[must_use]
@@ -103,9 +105,18 @@ impl Check {
     }
 }
 
+/// Whether each count is at most the next.
+fn within(counts: &[u64]) -> bool {
+    counts.is_sorted()
+}
+
 fn check_request(check: &mut Check, report: &Report) {
     let request = &report.request;
     check.not_negative("request.epsilon_value", request.epsilon_value);
+    check.not_negative("request.budget_seconds", request.budget_seconds);
+    if request.epsilons.first() != Some(&request.epsilon) {
+        check.add("request.epsilons", "does not begin with request.epsilon");
+    }
     check.share("request.confidence", request.confidence);
     check.not_negative("request.time_limit_seconds", request.time_limit_seconds);
     for (i, gate) in request.gates.iter().enumerate() {
@@ -132,6 +143,8 @@ fn check_certification(check: &mut Check, found: &Certification) {
         radius.into_iter().for_each(|radius| check.not_negative(&path(key), radius));
     }
     check.not_negative(&path("median_attack_radius"), found.median_attack_radius);
+    check.not_negative(&path("median_attack_ratio"), found.median_attack_ratio);
+    check.not_negative(&path("median_certified_radius_rel"), found.median_certified_radius_rel);
     let samples = found.samples.len() as u64;
     check.sum(&path("labelled"), &[found.labelled, found.unlabelled], samples);
     check.sum(&path("certified"), &[found.certified, found.falsified, found.unknown], samples);
@@ -149,13 +162,16 @@ fn check_certification(check: &mut Check, found: &Certification) {
         check.share(&path("next_token.certified_share"), next.certified_share);
     }
     for (i, sample) in found.samples.iter().enumerate() {
-        check_sample(check, &path(&format!("samples[{i}]")), sample, found.epsilon_value);
+        let path = path(&format!("samples[{i}]"));
+        check_sample(check, &path, sample);
+        check_methods(check, &path, sample);
     }
+    check_epsilons(check, found);
     check_layers(check, found);
     check_plots(check, found);
 }
 
-fn check_sample(check: &mut Check, path: &str, sample: &Sample, epsilon: f64) {
+fn check_sample(check: &mut Check, path: &str, sample: &Sample) {
     let key = |key: &str| format!("{path}.{key}");
     check.finite(&key("margin"), sample.margin);
     check.finite(&key("margin_lower_bound"), sample.margin_lower_bound);
@@ -169,7 +185,7 @@ fn check_sample(check: &mut Check, path: &str, sample: &Sample, epsilon: f64) {
         check.add(key("attack_radius"), "a counter-example lies inside the certified radius");
     }
     match sample.verdict {
-        Verdict::Certified if sample.certified_radius < epsilon => {
+        Verdict::Certified if sample.certified_radius < sample.epsilon_value => {
             check.add(key("certified_radius"), "is below epsilon, but the verdict is certified");
         }
         Verdict::Falsified if sample.witness.is_none() => {
@@ -290,4 +306,9 @@ fn check_run(check: &mut Check, run: &Run) {
     check.not_negative("run.seconds_load", run.seconds_load);
     check.not_negative("run.seconds_certify", run.seconds_certify);
     check.not_negative("run.seconds_faults", run.seconds_faults);
+    for (i, of) in run.methods.iter().enumerate() {
+        let key = |key: &str| format!("run.methods[{i}].{key}");
+        check.not_negative(&key("seconds_median"), of.seconds_median);
+        check.not_negative(&key("seconds_max"), of.seconds_max);
+    }
 }

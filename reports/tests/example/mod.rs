@@ -4,8 +4,11 @@
 
 mod chance;
 
+mod ladder;
+
 #[allow(unused_imports, reason = "not every test binary needs it")]
 pub(crate) use chance::by_chance;
+use ladder::{cost, epsilon_row, summary, tried};
 use reports::model::*;
 
 const EPSILON: f64 = 0.01;
@@ -51,6 +54,7 @@ pub(crate) fn sized(samples: u64, layers: u32) -> Report {
             seconds_load: Some(0.21),
             seconds_certify: Some(28.4),
             seconds_faults: Some(12.9),
+            methods: vec![cost(Method::IntervalBoundPropagation), cost(Method::Zonotope)],
             threads: 2,
             kernels: "avx2".to_owned(),
             peak_memory_bytes: Some(212_000_000),
@@ -85,10 +89,13 @@ fn request() -> Request {
     Request {
         epsilon: "0.01".to_owned(),
         epsilon_value: EPSILON,
+        epsilons: vec!["0.01".to_owned(), "2%rms".to_owned()],
         norm: Norm::Linf,
+        suffix: None,
         scope: "all".to_owned(),
         positions: Positions::Last,
-        method: Method::IntervalBoundPropagation,
+        method: Method::Auto,
+        budget_seconds: 10.0,
         classes: None,
         faults: 2_000,
         flips: 1,
@@ -141,12 +148,29 @@ fn sample(index: u64) -> Sample {
         label: Some(label),
         prediction,
         correct: Some(!wrong),
+        epsilon_value: EPSILON,
+        epsilon_rel: Some(EPSILON / 0.8),
+        stream_rms: 0.8,
         verdict,
+        decided_by: certified.then_some(Method::Zonotope),
+        methods: vec![
+            tried(Method::IntervalBoundPropagation, None),
+            tried(Method::Zonotope, (radius > 0.0).then_some(120.0 * (radius - EPSILON) + 1e-6)),
+        ],
         why,
         margin: Some(0.3 + 9.0 * strength),
         margin_lower_bound: (radius > 0.0).then_some(120.0 * (radius - EPSILON)),
         certified_radius: radius,
+        certified_radius_rel: Some(radius / 0.8),
+        radius_by_method: vec![
+            MethodRadius {
+                method: Method::IntervalBoundPropagation,
+                certified_radius: radius / 100.0,
+            },
+            MethodRadius { method: Method::Zonotope, certified_radius: radius },
+        ],
         attack_radius: if wrong { Some(0.0) } else { attack },
+        attack_ratio: attack.filter(|_| radius > 0.0).map(|attack| attack / radius),
         runtime_slack: certified.then_some(60.0 * (radius - EPSILON)),
         positions: None,
         witness,
@@ -165,9 +189,11 @@ fn certification(count: u64, layers: u32) -> Certification {
     Certification {
         epsilon: "0.01".to_owned(),
         epsilon_value: EPSILON,
+        epsilon_unit: EpsilonUnit::Absolute,
         norm: Norm::Linf,
+        suffix: None,
         scope: "all".to_owned(),
-        method: Method::IntervalBoundPropagation,
+        method: Method::Auto,
         labelled: count,
         unlabelled: 0,
         clean_acc: Some(right / count as f64),
@@ -177,6 +203,8 @@ fn certification(count: u64, layers: u32) -> Certification {
         unknown: with(Verdict::Unknown),
         largest_certified_epsilon: radii.last().copied().unwrap_or(0.0),
         median_certified_radius: radii.get(radii.len() / 2).copied().unwrap_or(0.0),
+        median_certified_radius_rel: 0.5 * radii.get(radii.len() / 2).copied().unwrap_or(0.0),
+        median_attack_ratio: Some(4.5),
         median_attack_radius: attacks.get(attacks.len() / 2).copied(),
         deepest_certified_suffix: Some(layers / 2),
         readout_certified_radius: Some(0.004),
@@ -187,6 +215,11 @@ fn certification(count: u64, layers: u32) -> Certification {
             why: "the hull of a softmax share is not finite".to_owned(),
         }),
         next_token: None,
+        methods: vec![
+            summary(Method::IntervalBoundPropagation, count, 0),
+            summary(Method::Zonotope, count, certified),
+        ],
+        epsilons: vec![epsilon_row("0.01", &samples), epsilon_row("2%rms", &samples)],
         curve: curve(&samples),
         layers: (0..layers).map(|index| layer(index, layers)).collect(),
         growth: growth(layers),
