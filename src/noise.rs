@@ -15,7 +15,7 @@ pub struct NoiseArgs {
     pub noise_trials: Option<u64>,
     /// Standard deviation of the noise of --method smoothing [default: a tenth of the median rms of
     /// the rows that move]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
     pub sigma: Option<f64>,
     /// What stat_acc asks of the probability of a change, of --method statistical [default: 0.01]
     #[arg(long, value_name = "P")]

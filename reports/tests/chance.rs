@@ -7,7 +7,7 @@ use reports::model::{GateKind, Report};
 use reports::{Format, render};
 
 fn report() -> Report {
-    example::by_chance()
+    example::chance::by_chance()
 }
 
 #[test]

@@ -23,9 +23,9 @@ pub(super) fn chances(
 
 /// What must be true for statements with a confidence.
 pub(super) fn assumption() -> String {
-    "Statements with a confidence hold over the draws of the noise: another seed could have drawn \
-     one that misleads, with at most the probability that the confidence leaves. The numbers of \
-     ChaCha8 are taken as random."
+    "Statements with a confidence hold over the draws of the noise: what may fail is shared evenly \
+     by all statements (Bonferroni), so that with this confidence none of them is wrong. The \
+     numbers of ChaCha8 are taken as random."
         .into()
 }
 

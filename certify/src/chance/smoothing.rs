@@ -38,7 +38,7 @@ pub struct Anchor {
 /// Inputs may lie this many steps from zero, half of what the argument allows.
 const FARTHEST: f64 = 536_870_912.0;
 /// Above every relative rounding of the few f64 operations behind a radius.
-const ROUNDING: f64 = 1.0 / 16_777_216.0;
+const ROUNDING: f64 = 1.0 / 1_048_576.0;
 
 impl Anchor {
     /// Rounds the moved rows to the lattice of a smoothed classifier.
@@ -165,7 +165,7 @@ mod tests {
         let diagonal = 0.5 * 2f64.sqrt() * 0.5 / 4096.0;
         assert!((diagonal..diagonal * 1.001).contains(&anchor.loss), "{anchor:?}");
         let (all, kept) = (lattice_radius(0.5, 0.99), anchor.radius(0.99));
-        assert!(all <= 0.5 * 2.326_347_874_040_841 && all > 0.5 * 2.326_347);
+        assert!(all <= 0.5 * 2.326_347_874_040_841 && all > 0.5 * 2.326_34);
         assert!(kept < all - diagonal && kept > all - 1.1 * diagonal);
         assert_eq!(anchor.radius(0.5), 0.0);
         let off = Anchor::of(&Around { clean: &clean, moved: 1..2 }, 0.5).expect("a lattice");

@@ -1,5 +1,7 @@
 //! The made-up report as it would be had the method drawn at random.
 
+#![allow(dead_code, reason = "not every test binary needs it")]
+
 use reports::model::*;
 
 /// A report of a method that draws, with both of its objects and no certification.

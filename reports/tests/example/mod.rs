@@ -2,12 +2,9 @@
 //!
 //! Its numbers are invented, smooth and deterministic; only their relations are real.
 
-mod chance;
-
+pub(crate) mod chance;
 mod ladder;
 
-#[allow(unused_imports, reason = "not every test binary needs it")]
-pub(crate) use chance::by_chance;
 use ladder::{cost, epsilon_row, summary, tried};
 use reports::model::*;
 
