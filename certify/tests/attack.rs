@@ -3,7 +3,8 @@
 mod support;
 
 use certify::attack::{
-    Attack, Attempt, Budget, Refuted, Scope, Stop, Target, Witness, attack_radius, distance,
+    Attack, Attempt, Budget, Norm, Refuted, Scope, Stop, Target, Witness, attack_radius,
+    attack_radius_l2,
 };
 use certify::claim::Decision;
 use certify::tape::BackwardWeights;
@@ -100,7 +101,7 @@ fn a_radius_is_the_distance_of_its_witness() {
         {
             let attempt = sample.radius(scope, gradients, 300);
             let (radius, witness) = attempt.found.expect("every decision falls somewhere");
-            assert_eq!(radius, distance(&sample.clean, &witness.point));
+            assert_eq!(radius, Norm::Linf.distance(&sample.clean, &witness.point));
             let (lo, hi) = sample.ball(radius.next_up());
             assert_eq!(witness.verify(&sample.target(scope, gradients), (&lo, &hi)), Ok(()));
         }
@@ -300,4 +301,52 @@ fn an_attack_may_be_stopped_between_any_two_of_its_steps() {
         assert!(attack(1000).find(&target, &lo, &hi).evaluations <= 4 * patience);
         let _ = attack_radius(&attack(1000), &target, &|r| sample.ball(r));
     }
+}
+
+fn euclid(a: &Array2<f32>, b: &Array2<f32>) -> f64 {
+    let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b) * f64::from(a - b));
+    squares.sum::<f64>().sqrt()
+}
+
+#[test]
+fn a_euclidean_radius_is_the_joint_distance_of_a_witness_that_runs_again() {
+    for seed in 0..12 {
+        let sample = Sample::new(&DIGITS, seed);
+        for (scope, gradients) in
+            [(Scope::All, true), (Scope::All, false), (Scope::Position(8), true)]
+        {
+            let target = sample.target(scope, gradients);
+            let attempt = attack_radius_l2(&attack(300), &target);
+            assert!(attempt.evaluations <= 300);
+            let (radius, witness) = attempt.found.expect("every decision falls somewhere");
+            let far = euclid(&sample.clean, &witness.point);
+            assert!(far <= f64::from(radius) && f64::from(radius) <= far * (1.0 + 1e-6));
+            assert_eq!(witness.verify_l2(&target, radius.into()), Ok(()));
+            let short = witness.verify_l2(&target, far * (1.0 - 1e-6));
+            assert!(matches!(short, Err(Refuted::Far { .. })), "{short:?}");
+            let again = attack_radius_l2(&attack(300), &target);
+            assert_eq!(again.found, Some((radius, witness)));
+        }
+    }
+}
+
+#[test]
+fn a_witness_of_the_sphere_is_nearer_than_that_of_the_cube_and_than_random_points() {
+    let mut nearer = 0;
+    for seed in 0..6 {
+        let sample = Sample::new(&DIGITS, seed);
+        let target = sample.target(Scope::All, true);
+        let (radius, _) = attack_radius_l2(&attack(300), &target).found.expect("it falls");
+        let (_, cube) = sample.radius(Scope::All, true, 300).found.expect("it falls");
+        nearer += usize::from(f64::from(radius) < euclid(&sample.clean, &cube.point));
+        let mut draws = Draws::new(seed);
+        for _ in 0..1000 {
+            let step = Array2::from_shape_simple_fn(sample.clean.raw_dim(), || draws.unit());
+            let length = euclid(&step, &Array2::zeros(step.raw_dim())) as f32;
+            let x = &sample.clean + &(step * (radius / length));
+            let now = argmax(&logits(sample.model, &x, KvKind::F32));
+            assert_eq!(now, Some(sample.claim.winner), "seed {seed}");
+        }
+    }
+    assert!(nearer >= 5, "{nearer} of 6");
 }

@@ -1,9 +1,12 @@
 //! Sample by sample: the smallest radius at which an attack changes the decision.
 
-use certify::attack::{self, Attack, Budget, Stop, Target, Witness, attack_radius};
+use certify::attack::{
+    self, Attack, Budget, Stop, Target, Witness, attack_radius, attack_radius_l2,
+};
 use certify::claim::Scope;
 use certify::tape::BackwardWeights;
 use ndarray::Array2;
+use reports::model::Norm;
 
 use super::context::Context;
 use super::verdicts::Clean;
@@ -53,16 +56,30 @@ pub(super) fn attacks(context: &Context, clean: &[Clean]) -> Vec<Option<Option<A
                 seed: context.plan.seed,
                 stream: index as u64,
             };
-            let ball = |radius: f32| ends(&x, radius);
-            let (radius, witness) = attack_radius(&attack, &target, &ball).found?;
-            let at = ball(radius);
-            witness.verify(&target, (&at.0, &at.1)).expect("a witness re-runs bit for bit");
+            let (radius, witness) = nearest(context.plan.norm, &attack, &target)?;
             Some(Attacked { radius: f64::from(radius), witness })
         });
         best.reduce(|best, next| if next.radius < best.radius { next } else { best })
     });
     context.clock.count_missing("attack radii", &results);
     results
+}
+
+/// The nearest witness that the attack finds, verified from an empty state.
+fn nearest(norm: Norm, attack: &Attack, target: &Target<'_>) -> Option<(f32, Witness)> {
+    let (radius, witness) = match norm {
+        Norm::Linf => attack_radius(attack, target, &|radius| ends(target.clean, radius)).found?,
+        Norm::L2 => attack_radius_l2(attack, target).found?,
+    };
+    let verified = match norm {
+        Norm::Linf => {
+            let (lo, hi) = ends(target.clean, radius);
+            witness.verify(target, (&lo, &hi))
+        }
+        Norm::L2 => witness.verify_l2(target, radius.into()),
+    };
+    verified.expect("a witness re-runs bit for bit");
+    Some((radius, witness))
 }
 
 /// Evaluations that the attack may spend on a sample.

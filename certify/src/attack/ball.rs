@@ -1,8 +1,10 @@
-//! A box around the clean rows, and the map from directions to its points.
+//! A ball around the clean rows, and the map from directions to its points.
 //!
-//! A direction is a number in [-1, 1] for every coordinate that may move: 1 is the upper end point,
-//! -1 the lower one, 0 the clean value. The same direction names a point of every ball, so what was
-//! learnt at one radius serves at the next.
+//! In a box a direction is a number in [-1, 1] for every coordinate that may move: 1 is the upper
+//! end point, -1 the lower one, 0 the clean value. In a sphere it is a vector of length at most 1,
+//! in units of the radius; rounding may carry a point outside by an ulp, so what counts is the
+//! distance that is measured afterwards. The same direction names a point of every ball, so what
+//! was learnt at one radius serves at the next.
 
 use ndarray::{Array2, Zip, s};
 
@@ -19,12 +21,19 @@ pub(super) fn moving(scope: Scope, tokens: usize) -> std::ops::Range<usize> {
     }
 }
 
-/// The end points of the rows that move.
+/// The rows that move and how far.
 #[derive(Clone, Debug)]
 pub(super) struct Ball {
     clean: Array2<f32>,
-    lo: Array2<f32>,
-    hi: Array2<f32>,
+    reach: Reach,
+}
+
+#[derive(Clone, Debug)]
+enum Reach {
+    /// As far as these end points.
+    Ends { lo: Array2<f32>, hi: Array2<f32> },
+    /// As far as this Euclidean radius.
+    Sphere(f32),
 }
 
 impl Ball {
@@ -38,25 +47,43 @@ impl Ball {
         let (lo, hi) = (finite(part(lo)), finite(part(hi)));
         let mut clean = part(target.clean);
         Zip::from(&mut clean).and(&lo).and(&hi).for_each(|x, &lo, &hi| *x = within(*x, lo, hi));
-        Self { clean, lo, hi }
+        Self { clean, reach: Reach::Ends { lo, hi } }
     }
 
-    /// The point that a direction names: exactly an end point at -1 and 1.
+    /// The Euclidean ball of a radius.
+    pub(super) fn sphere(target: &Target<'_>, radius: f32) -> Self {
+        let rows = moving(target.scope, target.clean.nrows());
+        let clean = target.clean.slice(s![rows, ..]).to_owned();
+        Self { clean, reach: Reach::Sphere(radius) }
+    }
+
+    /// The point that a direction names: exactly an end point of a box at -1 and 1.
     pub(super) fn place(&self, direction: &Array2<f32>) -> Array2<f32> {
-        Zip::from(direction).and(&self.clean).and(&self.lo).and(&self.hi).map_collect(
-            |&u, &x, &lo, &hi| {
-                if u >= 1.0 {
-                    hi
-                } else if u <= -1.0 {
-                    lo
-                } else if u == 0.0 {
-                    x
-                } else {
-                    let end = if u > 0.0 { hi } else { lo };
-                    within(x + u.abs() * (end - x), lo, hi)
-                }
-            },
-        )
+        match &self.reach {
+            Reach::Ends { lo, hi } => {
+                Zip::from(direction).and(&self.clean).and(lo).and(hi).map_collect(placed)
+            }
+            Reach::Sphere(radius) => {
+                let radius = f64::from(*radius);
+                Zip::from(direction).and(&self.clean).map_collect(|&u, &x| {
+                    let far = f64::from(x) + radius * f64::from(u);
+                    (far as f32).clamp(f32::MIN, f32::MAX)
+                })
+            }
+        }
+    }
+}
+
+fn placed(&u: &f32, &x: &f32, &lo: &f32, &hi: &f32) -> f32 {
+    if u >= 1.0 {
+        hi
+    } else if u <= -1.0 {
+        lo
+    } else if u == 0.0 {
+        x
+    } else {
+        let end = if u > 0.0 { hi } else { lo };
+        within(x + u.abs() * (end - x), lo, hi)
     }
 }
 
@@ -78,7 +105,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn ball(clean: f32, lo: f32, hi: f32) -> Ball {
-        Ball { clean: arr2(&[[clean]]), lo: arr2(&[[lo]]), hi: arr2(&[[hi]]) }
+        let (lo, hi) = (arr2(&[[lo]]), arr2(&[[hi]]));
+        Ball { clean: arr2(&[[clean]]), reach: Reach::Ends { lo, hi } }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use ndarray::Array2;
 
 use super::ball::Ball;
-use super::search::{Hit, Outcome, Search, against, clamped, magnitude};
+use super::search::{Hit, Outcome, Search};
 
 /// Steps of one descent.
 const STEPS: usize = 8;
@@ -18,7 +18,7 @@ const FLIPS: usize = 24;
 const MOMENTUM: f32 = 0.75;
 
 impl Search<'_> {
-    /// Descends from a direction by signs of a velocity, halving the step half way.
+    /// Descends from a direction against a velocity, halving the step half way.
     fn descend(
         &mut self,
         ball: &Ball,
@@ -35,13 +35,13 @@ impl Search<'_> {
                 Outcome::Spent => return Outcome::Spent,
             };
             let Some((_, slope)) = slope else { return Outcome::Miss(()) };
-            let size = magnitude(&slope);
+            let size = self.norm.magnitude(&slope);
             if !(size > 0.0 && size.is_finite()) {
                 return Outcome::Miss(());
             }
             velocity = velocity * MOMENTUM + slope / size;
             let rate = if step < STEPS / 2 { rate } else { rate / 2.0 };
-            direction = clamped(direction + against(&velocity) * rate);
+            direction = self.norm.inside(direction + self.norm.against(&velocity) * rate);
         }
         self.probe(ball, &direction, kind).into_unit()
     }
@@ -51,8 +51,8 @@ impl Search<'_> {
         let shape = self.oracle.shape();
         let size = shape.0 * shape.1;
         let mut best = match &self.lead {
-            Some((_, direction)) => corner_of(direction),
-            None => self.draws.corner(shape),
+            Some((_, direction)) => self.norm.corner_of(direction),
+            None => self.corner(),
         };
         let mut lowest = match self.probe(ball, &best, "greedy-flips") {
             Outcome::Miss(reading) => reading.margin,
@@ -76,7 +76,7 @@ impl Search<'_> {
 
     fn random_corners(&mut self, ball: &Ball) -> Outcome<()> {
         for _ in 0..CORNERS {
-            let corner = self.draws.corner(self.oracle.shape());
+            let corner = self.corner();
             match self.probe(ball, &corner, "random-corner") {
                 Outcome::Miss(_) => {}
                 other => return other.into_unit(),
@@ -102,7 +102,7 @@ impl Search<'_> {
                 self.descend(ball, start, rate, named("projected-gradient"))
             }
             _ if round < 2 + self.restarts => {
-                let start = self.draws.point(self.oracle.shape());
+                let start = self.point();
                 self.descend(ball, start, 0.5, named("projected-gradient-restart"))
             }
             _ if round == 2 + self.restarts => self.random_corners(ball),
@@ -126,7 +126,7 @@ impl Search<'_> {
     /// A gradient needs two evaluations: one that is left over goes to a random point.
     fn last_reads(&mut self, ball: &Ball) -> Option<Hit> {
         while self.oracle.left() > 0 {
-            let point = self.draws.point(self.oracle.shape());
+            let point = self.point();
             if let Outcome::Hit(hit) = self.probe(ball, &point, "random-point") {
                 return Some(*hit);
             }
@@ -155,11 +155,6 @@ impl Search<'_> {
     pub(super) fn corner_kind(&self) -> &'static str {
         if self.oracle.has_gradients() { "gradient-sign" } else { "spsa" }
     }
-}
-
-/// The nearest corner.
-fn corner_of(direction: &Array2<f32>) -> Array2<f32> {
-    direction.mapv(|u| if u < 0.0 { -1.0 } else { 1.0 })
 }
 
 /// A direction with one of `count` blocks of neighbouring cells mirrored.

@@ -8,7 +8,8 @@
 //! gradients towards the nearest rivals (Goodfellow et al. 2015), projected descent with momentum
 //! (Madry et al. 2018, Dong et al. 2018) from the best corner and from random points, random
 //! corners, and greedy flips of blocks of a corner (Moon et al. 2019). Without backward weights the
-//! slope is measured along random signs instead (SPSA, Spall 1992).
+//! slope is measured along random signs instead (SPSA, Spall 1992). Under the Euclidean norm the
+//! same methods walk on the sphere: a slope itself takes the place of its signs.
 //!
 //! Invariant: unless it is stopped, the result is a function of the arguments alone: integer draws
 //! of ChaCha, gradients in the kernels' fixed order, no clock, no threads.
@@ -16,6 +17,7 @@
 mod ball;
 mod draws;
 mod methods;
+mod norm;
 mod oracle;
 mod radius;
 mod search;
@@ -28,9 +30,10 @@ use ndarray::Array2;
 use crate::claim::Decision;
 use crate::tape::BackwardWeights;
 use ball::Ball;
-pub use radius::attack_radius;
+pub use norm::Norm;
+pub use radius::{attack_radius, attack_radius_l2};
 use search::Search;
-pub use witness::{Refuted, Witness, distance};
+pub use witness::{Refuted, Witness};
 
 /// How much an attack may spend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,13 +126,13 @@ impl Attack {
     /// If shapes differ, or the claim or the scope names what is not there.
     #[must_use]
     pub fn find(&self, target: &Target<'_>, lo: &Array2<f32>, hi: &Array2<f32>) -> Attempt {
-        let mut search = Search::new(self, target);
+        let mut search = Search::new(self, target, Norm::Linf);
         let ball = Ball::new(target, lo, hi);
         let hit = search.clean(&ball).or_else(|| search.assault(&ball));
         let evaluations = search.oracle.spent;
         let found = hit.map(|hit| {
             let witness = hit.witness(target);
-            (distance(target.clean, &witness.point), witness)
+            (Norm::Linf.distance(target.clean, &witness.point), witness)
         });
         Attempt { found, evaluations }
     }

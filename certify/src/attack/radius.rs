@@ -7,8 +7,8 @@
 use ndarray::Array2;
 
 use super::ball::Ball;
-use super::search::{Hit, Outcome, Search, against, root_mean_square};
-use super::{Attack, Attempt, BallOf, Target, Witness, distance};
+use super::search::{Hit, Outcome, Search, root_mean_square};
+use super::{Attack, Attempt, BallOf, Norm, Target, Witness};
 
 /// A witness is drawn back until its radius is known to this share.
 const PRECISION: f32 = 1.0 / 512.0;
@@ -32,7 +32,25 @@ const ALLOWANCE: usize = 40;
 /// If shapes differ, or the claim or the scope names what is not there.
 #[must_use]
 pub fn attack_radius(attack: &Attack, target: &Target<'_>, ball: &BallOf<'_>) -> Attempt {
-    let mut siege = Siege { search: Search::new(attack, target), target, ball, best: None };
+    siege(attack, target, Norm::Linf, &|radius| {
+        let (lo, hi) = ball(radius);
+        Ball::new(target, &lo, &hi)
+    })
+}
+
+/// Searches the smallest Euclidean radius at which the decision falls, over all rows that move
+/// together; the radius is again the distance of the witness, rounded up.
+///
+/// # Panics
+/// If the claim or the scope names what is not there.
+#[must_use]
+pub fn attack_radius_l2(attack: &Attack, target: &Target<'_>) -> Attempt {
+    siege(attack, target, Norm::L2, &|radius| Ball::sphere(target, radius))
+}
+
+fn siege(attack: &Attack, target: &Target<'_>, norm: Norm, at: &dyn Fn(f32) -> Ball) -> Attempt {
+    let search = Search::new(attack, target, norm);
+    let mut siege = Siege { search, target, norm, at, best: None };
     siege.run();
     let evaluations = siege.search.oracle.spent;
     Attempt { found: siege.best.map(|best| (best.distance, best.witness)), evaluations }
@@ -51,14 +69,15 @@ struct Best {
 struct Siege<'a, 'b> {
     search: Search<'a>,
     target: &'b Target<'a>,
-    ball: &'b BallOf<'b>,
+    norm: Norm,
+    /// The ball of a radius.
+    at: &'b dyn Fn(f32) -> Ball,
     best: Option<Best>,
 }
 
 impl Siege<'_, '_> {
     fn ball(&self, radius: f32) -> Ball {
-        let (lo, hi) = (self.ball)(radius);
-        Ball::new(self.target, &lo, &hi)
+        (self.at)(radius)
     }
 
     fn run(&mut self) {
@@ -75,12 +94,12 @@ impl Siege<'_, '_> {
         }
     }
 
-    /// Keeps a hit if its witness is nearer than the last; its direction reaches to -1 or 1.
+    /// Keeps a hit if its witness is nearer than the last; its direction reaches to the surface.
     fn keep(&mut self, radius: f32, hit: &Hit) {
         let witness = hit.witness(self.target);
-        let distance = distance(self.target.clean, &witness.point);
+        let distance = self.norm.distance(self.target.clean, &witness.point);
         if self.best.as_ref().is_none_or(|best| distance < best.distance) {
-            let (radius, direction) = stretched(radius, &hit.direction);
+            let (radius, direction) = self.stretched(radius, &hit.direction);
             self.best = Some(Best { radius, direction, witness, distance });
         }
     }
@@ -90,9 +109,11 @@ impl Siege<'_, '_> {
         let clean = self.target.clean;
         let largest =
             clean.iter().fold(0.0, |top: f32, x| if x.abs() > top { x.abs() } else { top });
-        let farthest = FARTHEST * if largest > 0.0 { largest } else { 1.0 };
-        let guess = FIRST_SHARE * root_mean_square(clean.view());
-        let guess = if guess > 0.0 { guess } else { FIRST_SHARE };
+        let (rows, width) = self.search.oracle.shape();
+        let ones = self.norm.of_ones(rows * width);
+        let farthest = FARTHEST * ones * if largest > 0.0 { largest } else { 1.0 };
+        let guess = FIRST_SHARE * ones * root_mean_square(clean.view());
+        let guess = if guess > 0.0 { guess } else { FIRST_SHARE * ones };
         let first = self.ball(guess);
         let corners = match self.search.first_corners(&first) {
             Outcome::Hit(hit) => return Some((0.0, guess, *hit)),
@@ -103,7 +124,7 @@ impl Siege<'_, '_> {
         let mut radius = if reach > 0.0 && reach < farthest { reach } else { guess };
         let mut corners: Vec<Array2<f32>> = corners.into_iter().map(|(_, c)| c).collect();
         if corners.is_empty() {
-            corners.push(self.search.draws.corner(self.search.oracle.shape()));
+            corners.push(self.search.corner());
         }
         let (mut held, mut factor) = (0.0, 2.0);
         loop {
@@ -146,7 +167,7 @@ impl Siege<'_, '_> {
             Outcome::Hit(hit) => Some(*hit),
             Outcome::Miss(slopes) => {
                 corners.truncate(2);
-                corners.extend(slopes.first().map(|(_, slope)| against(slope)));
+                corners.extend(slopes.first().map(|(_, slope)| self.norm.against(slope)));
                 None
             }
             Outcome::Spent => None,
@@ -156,7 +177,7 @@ impl Siege<'_, '_> {
     /// Draws a hit back along its direction: ever longer steps until one fails, then halves.
     fn draw_back(&mut self, held: f32, radius: f32, hit: Hit) {
         self.keep(radius, &hit);
-        let (radius, direction) = stretched(radius, &hit.direction);
+        let (radius, direction) = self.stretched(radius, &hit.direction);
         let (mut low, mut high) = (if held < radius { held } else { 0.0 }, radius);
         let mut step = (high - low) / 8.0;
         let mut bracketed = false;
@@ -210,11 +231,10 @@ impl Siege<'_, '_> {
             Outcome::Spent => None,
         }
     }
-}
 
-/// The same point, about, as a direction that reaches to -1 or 1 in a smaller ball.
-fn stretched(radius: f32, direction: &Array2<f32>) -> (f32, Array2<f32>) {
-    let peak =
-        direction.iter().fold(0.0, |peak: f32, u| if u.abs() > peak { u.abs() } else { peak });
-    if peak > 0.0 { (radius * peak, direction / peak) } else { (radius, direction.clone()) }
+    /// The same point, about, as a direction on the surface of a smaller ball.
+    fn stretched(&self, radius: f32, direction: &Array2<f32>) -> (f32, Array2<f32>) {
+        let size = self.norm.size(direction);
+        if size > 0.0 { (radius * size, direction / size) } else { (radius, direction.clone()) }
+    }
 }

@@ -3,13 +3,12 @@
 //! Whatever is read goes through one judge, which ends the search at the first other decision and
 //! remembers the direction of the lowest margin.
 
-use engine::numerics::sum16;
 use ndarray::{Array2, ArrayView2, Zip, s};
 
 use super::ball::{Ball, moving};
 use super::draws::Draws;
 use super::oracle::{Oracle, Reading};
-use super::{Attack, Target, Witness};
+use super::{Attack, Norm, Target, Witness};
 
 /// Pairs of evaluations that the first measured corner may take.
 const PAIRS: usize = 16;
@@ -58,6 +57,7 @@ impl<T> Outcome<T> {
 /// The state of a search: what is left, what was drawn, what did best.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
+    pub(super) norm: Norm,
     pub(super) oracle: Oracle<'a>,
     pub(super) draws: Draws,
     /// The direction of the lowest margin in the ball at hand.
@@ -70,8 +70,9 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(attack: &Attack, target: &Target<'a>) -> Self {
+    pub(super) fn new(attack: &Attack, target: &Target<'a>, norm: Norm) -> Self {
         Self {
+            norm,
             oracle: Oracle::new(target, attack.budget.forward_evaluations),
             draws: Draws::new(attack.seed, attack.stream),
             lead: None,
@@ -79,6 +80,18 @@ impl<'a> Search<'a> {
             restarts: attack.restarts,
             blocks: 4,
         }
+    }
+
+    /// A random corner of the cube, or such a point of the sphere.
+    pub(super) fn corner(&mut self) -> Array2<f32> {
+        let corner = self.draws.corner(self.oracle.shape());
+        self.norm.unit(corner)
+    }
+
+    /// A random point of the cube, or of the sphere.
+    pub(super) fn point(&mut self) -> Array2<f32> {
+        let point = self.draws.point(self.oracle.shape());
+        self.norm.unit(point)
     }
 
     /// Forgets margins that were met in another ball.
@@ -159,10 +172,10 @@ impl<'a> Search<'a> {
         ball: &Ball,
         direction: &Array2<f32>,
     ) -> Outcome<Vec<(f32, Array2<f32>)>> {
-        let signs = self.draws.corner(self.oracle.shape());
+        let signs = self.corner();
         let mut margins = [0.0; 2];
         for (margin, side) in margins.iter_mut().zip([0.5, -0.5]) {
-            let shifted = clamped(direction + &(&signs * side));
+            let shifted = self.norm.inside(direction + &(&signs * side));
             match self.probe(ball, &shifted, "spsa") {
                 Outcome::Miss(reading) => *margin = reading.margin,
                 Outcome::Hit(hit) => return Outcome::Hit(hit),
@@ -185,8 +198,9 @@ impl<'a> Search<'a> {
             Outcome::Hit(hit) => return Outcome::Hit(hit),
             Outcome::Spent => return Outcome::Spent,
         };
+        let norm = self.norm;
         let mut corners: Vec<(f32, Array2<f32>)> = (slopes.into_iter())
-            .map(|(margin, slope)| (margin / magnitude(&slope), against(&slope)))
+            .map(|(margin, slope)| (margin / norm.magnitude(&slope), norm.against(&slope)))
             .filter(|(reach, _)| reach.is_finite())
             .collect();
         corners.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -208,7 +222,7 @@ impl<'a> Search<'a> {
                 Outcome::Spent => return Outcome::Spent,
             }
         }
-        Outcome::Miss(vec![(f32::NAN, against(&sum))])
+        Outcome::Miss(vec![(f32::NAN, self.norm.against(&sum))])
     }
 }
 
@@ -220,30 +234,6 @@ impl Outcome<Reading> {
             Self::Spent => Outcome::Spent,
         }
     }
-}
-
-/// The signs against a slope; 0 where there is none, or NaN.
-pub(super) fn against(slope: &Array2<f32>) -> Array2<f32> {
-    slope.mapv(|g| {
-        if g > 0.0 {
-            -1.0
-        } else if g < 0.0 {
-            1.0
-        } else {
-            0.0
-        }
-    })
-}
-
-/// A direction back in [-1, 1].
-pub(super) fn clamped(direction: Array2<f32>) -> Array2<f32> {
-    direction.mapv_into(|u| u.clamp(-1.0, 1.0))
-}
-
-/// The sum of magnitudes: by how much a margin falls for each unit of radius, if it is linear.
-pub(super) fn magnitude(slope: &Array2<f32>) -> f32 {
-    let magnitudes: Vec<f32> = slope.iter().map(|g| g.abs()).collect();
-    sum16(&magnitudes)
 }
 
 /// The root mean square of rows.
