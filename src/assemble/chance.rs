@@ -50,8 +50,7 @@ fn statistical(context: &Context, clean: &[Clean], found: &[Option<Changed>]) ->
     let label = |sample: &out::StatisticalSample| sample.label;
     let right = |sample: &out::StatisticalSample| sample.correct == Some(true);
     out::Statistical {
-        classifier: "The deployed engine, under random inputs of the box; not at its worst point."
-            .into(),
+        classifier: "The deployed engine at random inputs of the box, not at the worst.".into(),
         noise: "uniform in the linf box: 2^32 even offsets a number, rounded to f32".into(),
         epsilon: plan.epsilon().text.clone(),
         scope: scope(plan),
@@ -104,8 +103,7 @@ fn smoothed(
     let label = |sample: &out::SmoothedSample| sample.label;
     let right = |sample: &out::SmoothedSample| sample.smoothed_correct == Some(true);
     out::Smoothed {
-        classifier:
-            "The smoothed classifier, not the deployed engine: its majority under the noise.".into(),
+        classifier: "The smoothed classifier, not the deployed engine, which it polls.".into(),
         noise: format!(
             "Gaussian of deviation {sigma} a number, on a lattice of step {}",
             step(sigma)
