@@ -67,6 +67,7 @@ Examples:
   bitnet-certify analyze @language --positions all --kv int8
   bitnet-certify analyze --epsilon 1%rms,0.001,0.01      # verdicts at each, and the curve
   bitnet-certify analyze --norm l2 --scope each --suffix 1
+  bitnet-certify analyze @language --substitutions 3 --scope each --limit 20
   bitnet-certify analyze --method statistical --epsilon 0.05 --suffix 1 --no-faults
   bitnet-certify analyze --method smoothing --sigma 0.25 --noise-trials 10000 --no-faults
   bitnet-certify analyze path/to/checkpoint --inputs x.jsonl --fail-under cert_acc=0.8 \\
@@ -107,6 +108,10 @@ pub struct AnalyzeArgs {
     /// Only the last L layers: the stream that enters them moves, instead of the embeddings
     #[arg(long, value_name = "L")]
     pub suffix: Option<usize>,
+    /// Tokens that may stand for those of --scope: any of so many nearest embeddings, or the sets
+    /// of a JSON file such as {"17": [18, 19]}; proven for the hull, and run
+    #[arg(long, value_name = "K|FILE", conflicts_with_all = ["suffix", "no_certify"])]
+    pub substitutions: Option<String>,
     /// Where decisions are read
     #[arg(long, value_enum, default_value = "last")]
     pub positions: PositionsArg,

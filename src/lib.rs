@@ -16,3 +16,4 @@ pub mod noise;
 pub mod output;
 pub mod plan;
 pub mod source;
+pub mod substitution;

@@ -81,6 +81,10 @@ fn balls(plan: &Plan) -> Result<(), Failure> {
         return Err(Failure::usage("--epsilon: methods that draw at random take one radius")
             .help("one run for each, or the curve of --method smoothing"));
     }
+    if plan.substitutions.is_some() {
+        return Err(Failure::usage("--substitutions: a hull is proven, not drawn from")
+            .help("--method auto"));
+    }
     if plan.all_positions {
         return Err(Failure::usage("--positions all: methods that draw read the last position")
             .help("--positions last"));

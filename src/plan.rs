@@ -15,6 +15,7 @@ use crate::cli::{AnalyzeArgs, KvArg, MethodArg, NormArg, PositionsArg, UnusedArg
 use crate::epsilon::{self, Epsilon};
 use crate::failure::Failure;
 use crate::noise::Noise;
+use crate::substitution::{self, Asked};
 
 /// Models above this many ternary weights get smaller defaults.
 pub const LARGE: u64 = 100_000_000;
@@ -28,6 +29,8 @@ pub struct Plan {
     pub norm: Norm,
     /// How many of the last layers; `None` = all, and the embeddings move.
     pub suffix: Option<usize>,
+    /// Which tokens may stand for others, if any.
+    pub substitutions: Option<Asked>,
     /// How bounds are computed, as typed.
     pub method: Method,
     /// The same as rungs.
@@ -115,6 +118,7 @@ impl Plan {
                 NormArg::L2 => Norm::L2,
             },
             suffix: suffix(args.suffix)?,
+            substitutions: args.substitutions.as_deref().map(substitution::parse).transpose()?,
             method: method(args.method),
             ladder: ladder(args.method)?,
             budget: duration("--budget", &args.budget)?,

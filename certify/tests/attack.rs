@@ -304,8 +304,8 @@ fn an_attack_may_be_stopped_between_any_two_of_its_steps() {
 }
 
 fn euclid(a: &Array2<f32>, b: &Array2<f32>) -> f64 {
-    let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b) * f64::from(a - b));
-    squares.sum::<f64>().sqrt()
+    let gaps = a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b));
+    gaps.map(|gap| gap * gap).sum::<f64>().sqrt()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use crate::chance;
 use crate::escape::markdown as safe;
 use crate::metrics::{GateResult, evaluate_all, proven_masked_share};
-use crate::model::{Certification, Faults, Report, Sample, Verdict};
+use crate::model::{Certification, Faults, Report, Sample, Substitutions, Verdict};
 use crate::number::{Side, count, number, optional, percent, plural};
 use crate::story;
 
@@ -23,6 +23,9 @@ pub fn to_string(report: &Report) -> String {
     gates(&mut page, &evaluate_all(report));
     if let Some(found) = &report.certification {
         certification(&mut page, report, found);
+    }
+    if let Some(found) = &report.substitutions {
+        substitutions(&mut page, found);
     }
     for told in chance::told(report) {
         line(&mut page, format_args!("### {}\n\n{}\n", told.title, safe(&told.about)));
@@ -164,6 +167,25 @@ fn epsilons(page: &mut String, found: &Certification) {
         );
     }
     more(page, found.epsilons.len());
+}
+
+fn substitutions(page: &mut String, found: &Substitutions) {
+    line(page, format_args!("### When other tokens stand there\n"));
+    line(page, format_args!("{}.\n", safe(&story::substitutions(found))));
+    heading(page, &["Sample", "Verdict", "Substitutions", "Run", "Decide otherwise"]);
+    for of in found.subst_samples.iter().take(MOST_ROWS) {
+        row(
+            page,
+            &[
+                of.index.to_string(),
+                story::verdict(of.subst_verdict).to_owned(),
+                of.subst_combinations.map_or_else(|| "beyond 64 bits".to_owned(), count),
+                count(of.subst_tried),
+                count(of.subst_changed),
+            ],
+        );
+    }
+    more(page, found.subst_samples.len());
 }
 
 fn fault_rates(page: &mut String, faults: &Faults) {

@@ -7,7 +7,9 @@
 //! the gate is read, long before the work starts: a misspelt gate must not pass in silence.
 
 use crate::chance;
-use crate::model::{Certification, FaultTarget, Faults, Gate, GateKind, Report, Target, Threshold};
+use crate::model::{
+    Certification, FaultTarget, Faults, Gate, GateKind, Report, Substitutions, Target, Threshold,
+};
 
 /// The value of a metric and the interval it lies in; exact metrics have equal ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,6 +44,14 @@ const CERTIFICATION: [&str; 13] = [
     "attacked_acc",
 ];
 
+const SUBSTITUTIONS: [&str; 5] = [
+    "subst_cert_acc",
+    "subst_attacked_acc",
+    "subst_certified_share",
+    "subst_falsified_share",
+    "subst_unknown_share",
+];
+
 const TARGET: [&str; 6] =
     ["sdc_rate", "sdc_rate_low", "sdc_rate_high", "due_rate", "due_rate_low", "due_rate_high"];
 
@@ -51,7 +61,8 @@ const BOUND: &str = "proven_masked_share";
 /// one target, as in `weight_code.sdc_rate_high`.
 #[must_use]
 pub fn metric_names() -> Vec<&'static str> {
-    CERTIFICATION.into_iter().chain(chance::METRICS).chain(TARGET).chain([BOUND]).collect()
+    let proven = CERTIFICATION.into_iter().chain(SUBSTITUTIONS).chain(chance::METRICS);
+    proven.chain(TARGET).chain([BOUND]).collect()
 }
 
 /// The name of every metric that a single fault target has.
@@ -82,6 +93,9 @@ pub fn metric(report: &Report, name: &str) -> Option<Metric> {
     }
     if name == BOUND {
         return report.faults.as_ref().and_then(proven_masked_share).map(Metric::exact);
+    }
+    if SUBSTITUTIONS.contains(&name) {
+        return report.substitutions.as_ref().and_then(|found| substitutions_metric(found, name));
     }
     let found = report.certification.as_ref().and_then(|found| certification_metric(found, name));
     found.or_else(|| chance::metric(report, name).map(Metric::exact))
@@ -120,6 +134,20 @@ fn certification_metric(found: &Certification, name: &str) -> Option<Metric> {
         "next_token_certified_share" => {
             found.next_token.filter(|next| next.positions > 0).map(|next| next.certified_share)
         }
+        _ => None,
+    };
+    value.map(Metric::exact)
+}
+
+fn substitutions_metric(found: &Substitutions, name: &str) -> Option<Metric> {
+    let samples = found.subst_samples.len();
+    let share = |count: u64| (samples > 0).then(|| count as f64 / samples as f64);
+    let value = match name {
+        "subst_cert_acc" => Some(found.subst_cert_acc),
+        "subst_attacked_acc" => Some(found.subst_attacked_acc),
+        "subst_certified_share" => share(found.subst_certified),
+        "subst_falsified_share" => share(found.subst_falsified),
+        "subst_unknown_share" => share(found.subst_unknown),
         _ => None,
     };
     value.map(Metric::exact)

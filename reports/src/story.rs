@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use crate::escape::shown;
 use crate::model::{
     ActivationPolicy, Certification, EpsilonRow, FirstLost, GateFunction, GateKind, KvStorage,
-    Method, MethodSummary, Norm, Outcome, Positions, Report, UnusedCode, Verdict, WitnessKind,
+    Method, MethodSummary, Norm, Outcome, Positions, Report, Substitutions, UnusedCode, Verdict,
+    WitnessKind,
 };
 use crate::number::{Side, count, number, percent, plural};
 
@@ -82,6 +83,26 @@ pub(crate) fn decided(found: &Certification) -> Option<String> {
     let one = |of: &MethodSummary| format!("{} {}", method(of.method), count(of.decided));
     let methods: Vec<String> = found.methods.iter().map(one).collect();
     (methods.len() > 1).then(|| methods.join(", "))
+}
+
+/// What came of substitutions, as a sentence without a full stop.
+pub(crate) fn substitutions(found: &Substitutions) -> String {
+    let sets = match found.subst_nearest {
+        Some(1) => "the nearest token".to_owned(),
+        Some(nearest) => format!("any of the {} nearest tokens", count(u64::from(nearest))),
+        None => "the sets of a file".to_owned(),
+    };
+    let places = match found.subst_scope.as_str() {
+        "all" => "all positions at once".to_owned(),
+        "each" => "each position alone".to_owned(),
+        position => format!("position {}", shown(position)),
+    };
+    format!(
+        "{} certified, {} falsified, {} unknown; {sets}, {places}",
+        count(found.subst_certified),
+        count(found.subst_falsified),
+        count(found.subst_unknown),
+    )
 }
 
 /// A step of the walk.

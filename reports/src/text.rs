@@ -27,6 +27,9 @@ pub fn summary(report: &Report) -> String {
     if let Some(found) = &report.certification {
         lines.extend(certification(report, found));
     }
+    if let Some(found) = &report.substitutions {
+        lines.push(fact("substituted tokens", &story::substitutions(found)));
+    }
     for told in chance::told(report) {
         lines.push(told.title.to_owned());
         lines.push(fact("classifier", &told.about));

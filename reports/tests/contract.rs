@@ -27,6 +27,7 @@ mod reader {
         pub(crate) assumptions: Vec<String>,
         pub(crate) limits_hit: Vec<Value>,
         pub(crate) certification: Certification,
+        pub(crate) substitutions: BTreeMap<String, Value>,
         pub(crate) statistical: Option<Value>,
         pub(crate) smoothed: Option<Value>,
         pub(crate) faults: Faults,

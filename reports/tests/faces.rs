@@ -67,7 +67,7 @@ fn hostile_names_show_and_do_nothing() {
         assert!(!markdown.contains("<img") && !markdown.contains("<script"), "{text}");
         assert!(!markdown.contains("](javascript"), "{text}");
         let heads = markdown.lines().filter(|line| line.starts_with('#')).count();
-        assert_eq!(heads, 4, "{text}");
+        assert_eq!(heads, 5, "{text}");
         let summary = render(&report, Format::Text).unwrap();
         assert!(!summary.contains(['\u{1b}', '\0', '\u{2028}', '\u{202e}']), "{text}");
         let xml = render(&report, Format::Junit).unwrap();
@@ -207,13 +207,21 @@ fn every_face_for_people_shows_which_method_decided_and_the_accuracy_at_each_eps
     let report = example::report();
     let found = report.certification.as_ref().unwrap();
     let decided = format!("interval bound propagation 0, zonotope {}", found.certified);
+    let told = "1 certified, 1 falsified, 1 unknown; any of the 2 nearest tokens";
     for format in [Format::Text, Format::Markdown] {
         let face = render(&report, format).unwrap();
         assert!(face.contains(&decided), "{face}");
         assert!(face.contains("2%rms"), "{face}");
+        assert!(face.contains(told), "{face}");
     }
     let page = html(&report);
-    for words in ["Method by method", "Verdicts by epsilon", "2%rms", "layer 0, attention"] {
+    for words in [
+        "Method by method",
+        "Verdicts by epsilon",
+        "2%rms",
+        "layer 0, attention",
+        "[3, 1, 4] gives 7",
+    ] {
         assert!(page.contains(words), "{words}");
     }
 }
@@ -236,7 +244,7 @@ fn the_fullest_summary_still_fits() {
     let summary = render(&report, Format::Text).unwrap();
     assert!(summary.lines().count() <= text::MOST_LINES, "{summary}");
     assert!(summary.lines().all(|line| line.chars().count() <= 96), "{summary}");
-    assert!(summary.contains("6 more in the report") && summary.contains("more, see the report"));
+    assert!(summary.contains("7 more in the report") && summary.contains("more, see the report"));
 }
 
 #[test]

@@ -9,6 +9,10 @@ fn certification(report: &mut Report) -> &mut reports::model::Certification {
     report.certification.as_mut().unwrap()
 }
 
+fn substitutions(report: &mut Report) -> &mut reports::model::Substitutions {
+    report.substitutions.as_mut().unwrap()
+}
+
 fn faults(report: &mut Report) -> &mut reports::model::Faults {
     report.faults.as_mut().unwrap()
 }
@@ -23,7 +27,7 @@ fn examples_of_every_size_are_sound() {
 #[test]
 fn every_broken_invariant_is_named_by_its_path() {
     type Break = (&'static str, fn(&mut Report));
-    let breaks: [Break; 31] = [
+    let breaks: [Break; 36] = [
         ("schema_version", |report| report.schema_version = "0.9".to_owned()),
         ("data.labelled", |report| report.data.labelled = 61),
         ("request.epsilon_value", |report| report.request.epsilon_value = f64::INFINITY),
@@ -46,6 +50,19 @@ fn every_broken_invariant_is_named_by_its_path() {
         }),
         ("certification.samples[5].verdict", |report| {
             certification(report).samples[5].certified_radius = 0.1;
+        }),
+        ("substitutions.subst_certified", |report| substitutions(report).subst_certified = 2),
+        ("substitutions.subst_attacked_acc", |report| {
+            substitutions(report).subst_attacked_acc = 0.0;
+        }),
+        ("substitutions.subst_samples[0].subst_changed", |report| {
+            substitutions(report).subst_samples[0].subst_changed = 1;
+        }),
+        ("substitutions.subst_samples[1].subst_witness", |report| {
+            substitutions(report).subst_samples[1].subst_witness = None;
+        }),
+        ("substitutions.subst_samples[2].subst_exhaustive", |report| {
+            substitutions(report).subst_samples[2].subst_tried = 25;
         }),
         ("request.epsilons", |report| report.request.epsilons.reverse()),
         ("certification.epsilons", |report| certification(report).epsilons.clear()),

@@ -11,6 +11,7 @@ use reports::model::{LimitHit, Norm};
 
 use crate::input::Sample;
 use crate::plan::{LARGE, Plan};
+use crate::substitution::Choices;
 
 /// The subject of an analysis.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Context<'a> {
     pub deployed: Deployed<'a>,
     /// The samples.
     pub samples: &'a [Sample],
+    /// What may stand for their tokens, where that was asked for.
+    pub choices: Option<Vec<Choices>>,
     /// Ternary and other weights of the linear layers.
     pub weights: u64,
     /// The clock.

@@ -11,6 +11,7 @@ mod context;
 mod faults;
 mod layers;
 mod predict;
+mod substitutions;
 mod verdicts;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ pub use context::{Clock, Context};
 pub use faults::Campaigned;
 pub(crate) use faults::{fault_sample, trials, unused_code};
 pub use layers::SampleLayers;
+pub use substitutions::Substituted;
 pub use verdicts::Clean;
 
 use crate::assemble;
@@ -36,7 +38,7 @@ use crate::cli::AnalyzeArgs;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, Samples};
 use crate::plan::Plan;
-use crate::{commands, machine, output, source};
+use crate::{commands, machine, output, source, substitution};
 
 /// All that the certification stages found.
 #[derive(Debug, Default)]
@@ -58,6 +60,8 @@ pub struct Found {
     pub clean: Vec<Clean>,
     /// Certificates and attacks, unless switched off.
     pub certified: Option<Certified>,
+    /// Substitutions of tokens, where they were asked for.
+    pub substitutions: Option<Vec<Option<Substituted>>>,
     /// What a method that draws found, in place of certificates.
     pub chances: Option<chance::Chances>,
     /// Faults, unless switched off or not reached.
@@ -94,8 +98,13 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
         let samples = input::read(&origin, &loaded, args.inputs.as_deref(), classes, plan.limit)?;
         check_scope(&plan, &samples)?;
         check_suffix(&plan, loaded.model.layers.len())?;
+        let asked = plan.substitutions.as_ref();
+        let choices = asked
+            .map(|asked| substitution::choices(asked, &samples.samples, &loaded.model))
+            .transpose()?;
         let context = Context {
             plan: &plan,
+            choices,
             deployed: Deployed { model: &loaded.model, kernels, kv: plan.kv },
             samples: &samples.samples,
             weights: assemble::weight_counts(&loaded.model).ternary,
@@ -154,6 +163,9 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
         let layers = layers::layers(context, &clean);
         Certified { verdicts, radii, attacks, layers }
     });
+    let choices = context.choices.as_deref();
+    let substitutions =
+        choices.map(|choices| substitutions::substitutions(context, &clean, choices));
     run.methods = assemble::costs(certified.as_ref());
     run.seconds_certify = context.plan.certify.then(|| begun.elapsed().as_secs_f64());
     let begun = Instant::now();
@@ -164,7 +176,7 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
         bounds = faults.as_ref().and_then(|_| bounds::bounds(context, &clean));
         run.seconds_faults = Some(begun.elapsed().as_secs_f64());
     }
-    Ok((Found { clean, certified, chances, faults, bounds }, run))
+    Ok((Found { clean, certified, chances, substitutions, faults, bounds }, run))
 }
 
 fn empty_run(kernels: &Kernels) -> Run {

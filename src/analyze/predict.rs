@@ -115,6 +115,10 @@ fn expected(context: &Context) -> Vec<Expected> {
         add("attack radii", samples * (budget * exact + backward));
         add("layers", samples * (search * deep * set / 2.0 + 3.0 * set));
     }
+    if let Some(choices) = &context.choices {
+        let runs = super::substitutions::runs(context, choices) as f64 / spread;
+        add("substitutions", samples * set + runs * exact);
+    }
     if plan.inject {
         let trials = super::faults::trials(context) as f64 * 6.0 / spread;
         add("fault trials", trials * exact * 0.6 + samples * exact);

@@ -104,10 +104,7 @@ fn smoothed(
     let right = |sample: &out::SmoothedSample| sample.smoothed_correct == Some(true);
     out::Smoothed {
         classifier: "The smoothed classifier, not the deployed engine, which it polls.".into(),
-        noise: format!(
-            "Gaussian of deviation {sigma} a number, on a lattice of step {}",
-            step(sigma)
-        ),
+        noise: format!("Gaussian, sigma {sigma}, on a lattice of step sigma / 4096"),
         epsilon: plan.epsilon().text.clone(),
         norm: plan.norm,
         scope: scope(plan),

@@ -1,6 +1,6 @@
 //! Rungs in the words of the contract: which decided, what each found, and what it cost.
 
-use certify::interval::Width;
+use certify::interval::{Diverged, Width};
 use certify::ladder::Rung;
 use engine::model::NormSlot;
 use engine::walk::{Site, Step};
@@ -31,11 +31,14 @@ fn one(tried: &Tried) -> out::MethodTry {
         sets: tried.sets as u64,
         margin_lower_bound: tried.margin,
         grown_at: grown(&tried.growth),
-        lost_at: tried.diverged.map(|lost| {
-            let (layer, step) = place(lost.site);
-            out::StepAt { layer, step }
-        }),
+        lost_at: tried.diverged.map(lost),
     }
+}
+
+/// Where a bound was lost.
+pub(super) fn lost(diverged: Diverged) -> out::StepAt {
+    let (layer, step) = place(diverged.site);
+    out::StepAt { layer, step }
 }
 
 fn place(site: Site) -> (Option<u32>, String) {

@@ -8,6 +8,7 @@ mod curve;
 mod faults;
 mod growth;
 mod ladder;
+mod substitutions;
 
 use engine::formats::Loaded;
 use engine::model::{Activations, Gate, Model, Weights};
@@ -20,6 +21,7 @@ use crate::cli::{KvArg, UnusedArg};
 use crate::input::{Kind, Samples};
 use crate::noise::draws;
 use crate::plan::Plan;
+use crate::substitution::Asked;
 
 /// The report of a run, without its `run` object.
 #[must_use]
@@ -34,6 +36,8 @@ pub(crate) fn report(
         .certified
         .as_ref()
         .map(|certified| certification::certification(context, &found.clean, certified));
+    let substitutions = (found.substitutions.as_deref())
+        .map(|all| substitutions::substitutions(context, &found.clean, all));
     let faults = found
         .faults
         .as_ref()
@@ -56,6 +60,7 @@ pub(crate) fn report(
         assumptions: assumptions(context),
         limits_hit: context.clock.hits(),
         certification,
+        substitutions,
         statistical,
         smoothed,
         faults,
@@ -179,6 +184,7 @@ fn request(context: &Context) -> out::Request {
         epsilons: plan.epsilons.iter().map(|epsilon| epsilon.text.clone()).collect(),
         norm: plan.norm,
         suffix: plan.suffix.map(number),
+        substitutions: plan.substitutions.as_ref().map(substituted),
         scope: scope(plan),
         positions: if plan.all_positions { out::Positions::All } else { out::Positions::Last },
         method: plan.method,
@@ -248,7 +254,19 @@ fn moved(plan: &Plan) -> String {
              the embeddings; the layers before them see the clean input"
         ),
     };
-    format!("{what}; token ids, text and a front end before them are not perturbed.")
+    let tokens = match plan.substitutions {
+        None => "token ids, text and a front end before them are not perturbed",
+        Some(_) => "token ids change only where the report speaks of substitutions",
+    };
+    format!("{what}; {tokens}.")
+}
+
+/// What was asked about tokens; a file is not named, because no path enters a report.
+fn substituted(asked: &Asked) -> String {
+    match asked {
+        Asked::Nearest(count) => format!("{count} nearest"),
+        Asked::File(_) => "sets of a file".into(),
+    }
 }
 
 /// What `stat_acc` asks of a bound.

@@ -138,7 +138,11 @@ pub fn read(
     Ok(Samples { digest: digest(&samples), samples, kind, embedded, embedded_model })
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+/// A whole regular file.
+///
+/// # Errors
+/// If it is none, or cannot be read (exit 3).
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let refuse = |why: String| Failure::refused(format!("{}: {why}", path.display()));
     let data = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
     if !data.is_file() {

@@ -119,6 +119,7 @@ fn options_that_no_method_reads_or_that_make_no_sense_are_refused() {
         ("--method statistical --noise-trials 0", 2, "--noise-trials"),
         ("--method statistical --norm l2", 2, "--norm l2"),
         ("--method statistical --epsilon 0.1,0.2", 2, "one radius"),
+        ("--method smoothing --substitutions 2", 2, "--substitutions"),
         ("--method smoothing --positions all", 2, "--positions all"),
         ("--method smoothing --sigma -1", 2, "--sigma"),
         ("--method smoothing --sigma nan", 2, "--sigma"),

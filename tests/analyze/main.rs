@@ -9,8 +9,10 @@ mod edges;
 mod inputs;
 mod ladder;
 mod limits;
+mod norms;
 mod reports;
 mod reproducible;
+mod substitutions;
 mod verdicts;
 
 /// A run that takes a moment.

@@ -11,6 +11,7 @@ mod charts;
 mod ladder;
 mod plot;
 mod sections;
+mod substitutions;
 mod tables;
 
 pub use plot::PlotError;
@@ -34,6 +35,7 @@ pub fn to_string(report: &Report) -> Result<String, PlotError> {
         (sections::gates(report))
         (sections::cards(report))
         (sections::certification(report)?)
+        (substitutions::section(report))
         (chance::section(report)?)
         (sections::faults(report)?)
         (sections::request(report))

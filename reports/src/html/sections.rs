@@ -301,6 +301,7 @@ pub(super) fn request(report: &Report) -> Markup {
         ("norm", story::norm(request.norm).to_owned()),
         ("scope", shown(&request.scope)),
         ("suffix", request.suffix.map_or_else(none, |layers| layers.to_string())),
+        ("substitutions", request.substitutions.as_deref().map_or_else(none, shown)),
         ("positions", story::positions(request.positions).to_owned()),
         ("method", story::method(request.method).to_owned()),
         ("budget a sample", seconds(request.budget_seconds)),

@@ -7,9 +7,11 @@
 
 mod chance;
 mod ladder;
+mod substitutions;
 
 use super::{Certification, Faults, Report, Run, Sample, Verdict};
 use ladder::{check_epsilons, check_methods};
+use substitutions::check_substitutions;
 
 /// The value where it is finite: the only way by which a measured number enters a report.
 #[must_use]
@@ -41,6 +43,9 @@ impl Report {
         check_request(&mut check, self);
         if let Some(certification) = &self.certification {
             check_certification(&mut check, certification);
+        }
+        if let Some(substitutions) = &self.substitutions {
+            check_substitutions(&mut check, substitutions);
         }
         chance::check_chance(&mut check, self);
         if let Some(faults) = &self.faults {

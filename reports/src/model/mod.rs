@@ -14,6 +14,7 @@ mod faults;
 mod ladder;
 mod request;
 mod subject;
+mod substitutions;
 
 pub use certification::{
     Certification, CurvePoint, FirstLost, Growth, Layer, NextToken, PositionCount, Sample, Verdict,
@@ -33,6 +34,7 @@ pub use request::{
 pub use subject::{
     ActivationPolicy, Data, DataSource, GateFunction, InputKind, Model, WeightCounts,
 };
+pub use substitutions::{SubstSample, SubstWitness, Substitutions};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,8 @@ pub struct Report {
     pub limits_hit: Vec<LimitHit>,
     /// What cannot happen; null when certification was not asked for or not reached.
     pub certification: Option<Certification>,
+    /// What cannot happen when other tokens stand there; null unless it was asked for.
+    pub substitutions: Option<Substitutions>,
     /// How likely the deployed engine changes its decision under noise, with a confidence; null
     /// unless the method is `statistical`.
     pub statistical: Option<Statistical>,

@@ -23,6 +23,8 @@ pub struct Request {
     pub suffix: Option<u32>,
     /// Which embeddings move: `all`, `each`, or a 0-based position.
     pub scope: String,
+    /// Which tokens may stand for others: so many nearest, or the sets of a file; null for none.
+    pub substitutions: Option<String>,
     /// Where decisions are read.
     pub positions: Positions,
     /// How bounds were computed.

@@ -1,4 +1,4 @@
-//! What methods of a ladder say, made up.
+//! What methods of a ladder say, and what came of substitutions, made up.
 
 use super::EPSILON;
 use reports::model::*;
@@ -41,5 +41,40 @@ pub(super) fn epsilon_row(text: &str, samples: &[Sample]) -> EpsilonRow {
         unknown: samples.len() as u64 - certified - falsified,
         cert_acc: share(certified),
         attacked_acc: Some(share(samples.len() as u64 - falsified)),
+    }
+}
+
+/// One sample of each verdict.
+pub(super) fn substitutions() -> Substitutions {
+    let sample = |index: u64, verdict: Verdict| {
+        let certified = verdict == Verdict::Certified;
+        let changed = u64::from(verdict == Verdict::Falsified);
+        let witness = SubstWitness { input_ids: vec![3, 1, 4], prediction: Some(7) };
+        SubstSample {
+            index,
+            subst_verdict: verdict,
+            subst_decided_by: certified.then_some(Method::Zonotope),
+            subst_margin_lower_bound: certified.then_some(0.25),
+            subst_lost_at: (!certified).then(|| StepAt { layer: Some(1), step: "gate".to_owned() }),
+            subst_positions: 3,
+            subst_combinations: Some(26),
+            subst_tried: 26,
+            subst_changed: changed,
+            subst_exhaustive: true,
+            subst_witness: (changed > 0).then_some(witness),
+        }
+    };
+    let verdicts = [Verdict::Certified, Verdict::Falsified, Verdict::Unknown];
+    let samples = verdicts.into_iter().zip(0..).map(|(verdict, index)| sample(index, verdict));
+    Substitutions {
+        subst_nearest: Some(2),
+        subst_scope: "all".to_owned(),
+        subst_certified: 1,
+        subst_falsified: 1,
+        subst_unknown: 1,
+        subst_exhaustive: 3,
+        subst_cert_acc: 1.0 / 3.0,
+        subst_attacked_acc: 2.0 / 3.0,
+        subst_samples: samples.collect(),
     }
 }

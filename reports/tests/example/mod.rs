@@ -5,7 +5,7 @@
 pub(crate) mod chance;
 mod ladder;
 
-use ladder::{cost, epsilon_row, summary, tried};
+use ladder::{cost, epsilon_row, substitutions, summary, tried};
 use reports::model::*;
 
 const EPSILON: f64 = 0.01;
@@ -42,6 +42,7 @@ pub(crate) fn sized(samples: u64, layers: u32) -> Report {
         ],
         limits_hit: Vec::new(),
         certification: None,
+        substitutions: Some(substitutions()),
         statistical: None,
         smoothed: None,
         faults: None,
@@ -89,6 +90,7 @@ fn request() -> Request {
         epsilons: vec!["0.01".to_owned(), "2%rms".to_owned()],
         norm: Norm::Linf,
         suffix: None,
+        substitutions: Some("2 nearest".to_owned()),
         scope: "all".to_owned(),
         positions: Positions::Last,
         method: Method::Auto,
