@@ -1,7 +1,7 @@
 //! Which tokens may stand for which: the nearest ones, or sets from a file.
 //!
-//! A file is a JSON object. A key that is a token id gives the ids that may stand for it wherever it
-//! occurs; `"samples"` gives sets by sample and position, which go first:
+//! A file is a JSON object. A key that is a token id gives the ids that may stand for it wherever
+//! it occurs; `"samples"` gives sets by sample and position, which go first:
 //!
 //! ```json
 //! {"17": [18, 19], "samples": {"0": {"3": [5, 6]}}}

@@ -6,6 +6,7 @@
 //!
 //! [`chance`] stands apart: what it says holds with a stated confidence, not for certain.
 
+pub mod affine;
 pub mod attack;
 pub mod chance;
 pub mod checked;

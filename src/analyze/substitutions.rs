@@ -236,6 +236,7 @@ impl Space<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use certify::claim::Scope;
     use std::collections::BTreeSet;
 
     fn space<'a>(choices: &'a Choices, moves: &'a [Range<usize>]) -> Space<'a> {
@@ -245,7 +246,7 @@ mod tests {
     #[test]
     fn every_combination_has_one_number_and_none_is_the_clean_one() {
         let choices = vec![vec![5, 6], vec![], vec![7, 8, 9]];
-        let together = [0..3];
+        let together = Scope::All.moves(3).expect("a scope");
         let alone = [0..1, 1..2, 2..3];
         for (moves, size) in [(&together[..], 11), (&alone[..], 5)] {
             let space = space(&choices, moves);
@@ -260,7 +261,7 @@ mod tests {
     #[test]
     fn draws_are_combinations_and_follow_from_their_numbers() {
         let choices = vec![vec![5, 6], vec![], vec![7, 8, 9]];
-        let together = [0..3];
+        let together = Scope::All.moves(3).expect("a scope");
         let space = space(&choices, &together);
         let drawn: Vec<Vec<u32>> = (0..300).map(|number| space.drawn(4, 2, number)).collect();
         assert_eq!(drawn[17], space.drawn(4, 2, 17));
@@ -273,7 +274,7 @@ mod tests {
     #[test]
     fn more_than_64_bits_of_combinations_are_not_counted() {
         let choices = vec![vec![9; 65_535]; 5];
-        let moves = [0..5];
+        let moves = Scope::All.moves(5).expect("a scope");
         assert_eq!(Space { ids: &[0; 5], choices: &choices, moves: &moves }.size(), None);
     }
 }

@@ -120,8 +120,8 @@ pub(super) fn first_lost(
     if majority(from) {
         return None;
     }
-    // The box that enters the first of these layers is the ball itself: the bound is lost in the first layer behind
-    // which the box no longer fits, or in the last.
+    // The box that enters the first of these layers is the ball itself: the bound is lost in the
+    // first layer behind which the box no longer fits, or in the last.
     let lost =
         (from + 1..layers).find(|&layer| !majority(layer)).map_or(layers - 1, |layer| layer - 1);
     let wide = median(known.iter().filter_map(|s| s.widths[lost + 1]).collect());

@@ -10,7 +10,7 @@ const FEW: &str = "--no-faults --limit 6 --attack-budget 40";
 fn a_relative_epsilon_is_a_share_of_each_samples_own_rms_and_both_are_shown() {
     let desk = Desk::new();
     let line = |scale: f64| {
-        let sign = |i: usize| if i % 3 == 0 { scale } else { -scale };
+        let sign = |i: usize| if i.is_multiple_of(3) { scale } else { -scale };
         let rows: Vec<Vec<f64>> = (0..9).map(|r| (0..16).map(|i| sign(i + r)).collect()).collect();
         json!({ "inputs_embeds": rows }).to_string()
     };
