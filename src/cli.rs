@@ -68,6 +68,8 @@ Examples:
   bitnet-certify analyze --epsilon 1%rms,0.001,0.01      # verdicts at each, and the curve
   bitnet-certify analyze --norm l2 --scope each --suffix 1
   bitnet-certify analyze @language --substitutions 3 --scope each --limit 20
+  bitnet-certify analyze --method statistical --epsilon 0.05 --suffix 1 --no-faults
+  bitnet-certify analyze --method smoothing --sigma 0.25 --noise-trials 10000 --no-faults
   bitnet-certify analyze path/to/checkpoint --inputs x.jsonl --fail-under cert_acc=0.8 \\
       --fail-over weight_code.sdc_rate_high=1e-3 -o report.json -o junit.xml
 
@@ -119,6 +121,9 @@ pub struct AnalyzeArgs {
     /// How bounds are computed
     #[arg(long, value_enum, default_value = "auto")]
     pub method: MethodArg,
+    /// Noise of the methods that draw at random.
+    #[command(flatten)]
+    pub noise: crate::noise::NoiseArgs,
     /// Begin no dearer method on a sample after this time, such as 10s; the report says where that
     /// left something out (exit 4)
     #[arg(long, value_name = "SECONDS", default_value = "10")]
@@ -331,6 +336,10 @@ pub enum MethodArg {
     Zonotope,
     /// The cheapest of these that decides
     Auto,
+    /// The engine under uniform noise: how likely its decision changes
+    Statistical,
+    /// The majority of the engine's decisions under Gaussian noise: a Euclidean radius
+    Smoothing,
 }
 
 /// `--unused-code`.

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod flip;
 pub mod input;
 pub mod machine;
+pub mod noise;
 pub mod output;
 pub mod plan;
 pub mod source;

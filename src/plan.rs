@@ -14,6 +14,7 @@ use reports::model::{Gate, GateKind, Method, Norm};
 use crate::cli::{AnalyzeArgs, KvArg, MethodArg, NormArg, PositionsArg, UnusedArg};
 use crate::epsilon::{self, Epsilon};
 use crate::failure::Failure;
+use crate::noise::Noise;
 use crate::substitution::{self, Asked};
 
 /// Models above this many ternary weights get smaller defaults.
@@ -36,6 +37,8 @@ pub struct Plan {
     pub ladder: Ladder,
     /// After what time no dearer rung is begun on a sample.
     pub budget: Duration,
+    /// What a method that draws at random draws.
+    pub noise: Noise,
     /// Who moves.
     pub scope: Scope,
     /// Whether every next-token position is read too.
@@ -107,7 +110,8 @@ impl Plan {
                     .help("--no-faults to leave faults out"));
             }
         }
-        Ok(Self {
+        let mut plan = Self {
+            noise: Noise::default(),
             epsilons: epsilon::parse(&args.epsilon)?,
             norm: match args.norm {
                 NormArg::Linf => Norm::Linf,
@@ -140,7 +144,9 @@ impl Plan {
             outputs: outputs(args)?,
             reproducible: args.reproducible,
             quiet: args.quiet,
-        })
+        };
+        plan.noise = Noise::resolve(&args.noise, &plan)?;
+        Ok(plan)
     }
 }
 
@@ -150,13 +156,18 @@ fn method(asked: MethodArg) -> Method {
         MethodArg::IntervalBoundPropagation => Method::IntervalBoundPropagation,
         MethodArg::Zonotope => Method::Zonotope,
         MethodArg::Auto => Method::Auto,
+        MethodArg::Statistical => Method::Statistical,
+        MethodArg::Smoothing => Method::Smoothing,
     }
 }
 
 /// The rungs of a method.
 fn ladder(asked: MethodArg) -> Ladder {
     Ladder::new(match asked {
-        MethodArg::IntervalBoundPropagation => vec![Rung::Interval],
+        // Those that draw at random climb nothing; faults are bounded as by default.
+        MethodArg::IntervalBoundPropagation | MethodArg::Statistical | MethodArg::Smoothing => {
+            vec![Rung::Interval]
+        }
         MethodArg::Zonotope => vec![Rung::Affine],
         MethodArg::Auto => vec![Rung::Interval, Rung::Affine],
     })

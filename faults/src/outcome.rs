@@ -5,7 +5,7 @@
 //!
 //! Invariant: exactly one outcome, in the order due, sdc, masked; and no figure that is not finite.
 
-use crate::special::{exp, ln};
+use engine::numerics::special::{exp, ln};
 
 /// Why a fault counts as detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

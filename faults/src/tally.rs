@@ -7,9 +7,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::campaign::Record;
-use crate::interval::{RateInterval, clopper_pearson};
 use crate::outcome::Outcome;
 use crate::space::Target;
+use engine::numerics::{RateInterval, clopper_pearson};
 
 /// Outcomes and shifts of some trials.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 
+use crate::chance;
 use crate::escape::markdown as safe;
 use crate::metrics::{GateResult, evaluate_all, proven_masked_share};
 use crate::model::{Certification, Faults, Report, Sample, Substitutions, Verdict};
@@ -25,6 +26,14 @@ pub fn to_string(report: &Report) -> String {
     }
     if let Some(found) = &report.substitutions {
         substitutions(&mut page, found);
+    }
+    for told in chance::told(report) {
+        line(&mut page, format_args!("### {}\n\n{}\n", told.title, safe(&told.about)));
+        heading(&mut page, &["", ""]);
+        for (name, value) in told.facts {
+            row(&mut page, &[name.to_owned(), safe(&value)]);
+        }
+        page.push('\n');
     }
     if let Some(faults) = &report.faults {
         fault_rates(&mut page, faults);

@@ -6,6 +6,7 @@
 //! with one, `weight_code.sdc_rate_high`, of that target. A name that is not known is an error when
 //! the gate is read, long before the work starts: a misspelt gate must not pass in silence.
 
+use crate::chance;
 use crate::model::{
     Certification, FaultTarget, Faults, Gate, GateKind, Report, Substitutions, Target, Threshold,
 };
@@ -60,7 +61,8 @@ const BOUND: &str = "proven_masked_share";
 /// one target, as in `weight_code.sdc_rate_high`.
 #[must_use]
 pub fn metric_names() -> Vec<&'static str> {
-    CERTIFICATION.into_iter().chain(SUBSTITUTIONS).chain(TARGET).chain([BOUND]).collect()
+    let proven = CERTIFICATION.into_iter().chain(SUBSTITUTIONS).chain(chance::METRICS);
+    proven.chain(TARGET).chain([BOUND]).collect()
 }
 
 /// The name of every metric that a single fault target has.
@@ -95,7 +97,8 @@ pub fn metric(report: &Report, name: &str) -> Option<Metric> {
     if SUBSTITUTIONS.contains(&name) {
         return report.substitutions.as_ref().and_then(|found| substitutions_metric(found, name));
     }
-    report.certification.as_ref().and_then(|found| certification_metric(found, name))
+    let found = report.certification.as_ref().and_then(|found| certification_metric(found, name));
+    found.or_else(|| chance::metric(report, name).map(Metric::exact))
 }
 
 /// Share of the pairs (bit, sample) that are proven masked, over the bounds with the fewest flips;

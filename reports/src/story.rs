@@ -161,6 +161,8 @@ pub(crate) fn method(method: Method) -> &'static str {
         Method::IntervalBoundPropagation => "interval bound propagation",
         Method::Zonotope => "zonotope",
         Method::Auto => "cheapest method that decides",
+        Method::Statistical => "statistics of the deployed engine",
+        Method::Smoothing => "randomized smoothing",
     }
 }
 

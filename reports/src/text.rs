@@ -3,6 +3,7 @@
 //! Every block has a budget of lines that together stay within the 25; what does not fit is counted
 //! ("and 3 more in the report"), never dropped in silence.
 
+use crate::chance;
 use crate::escape::shown;
 use crate::metrics::{evaluate_all, metric, proven_masked_share};
 use crate::model::{Certification, Faults, Report, Target, Verdict};
@@ -28,6 +29,11 @@ pub fn summary(report: &Report) -> String {
     }
     if let Some(found) = &report.substitutions {
         lines.push(fact("substituted tokens", &story::substitutions(found)));
+    }
+    for told in chance::told(report) {
+        lines.push(told.title.to_owned());
+        lines.push(fact("classifier", &told.about));
+        lines.extend(told.facts.iter().map(|(name, value)| fact(name, value)));
     }
     if let Some(faults) = &report.faults {
         let room = MOST_TARGETS.saturating_sub(lines.len().saturating_sub(USUAL_LINES));

@@ -28,6 +28,8 @@ mod reader {
         pub(crate) limits_hit: Vec<Value>,
         pub(crate) certification: Certification,
         pub(crate) substitutions: BTreeMap<String, Value>,
+        pub(crate) statistical: Option<Value>,
+        pub(crate) smoothed: Option<Value>,
         pub(crate) faults: Faults,
         pub(crate) run: Option<BTreeMap<String, Value>>,
     }

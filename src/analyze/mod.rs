@@ -5,6 +5,7 @@
 
 mod assault;
 mod bounds;
+pub(crate) mod chance;
 mod climb;
 mod context;
 mod faults;
@@ -62,6 +63,8 @@ pub struct Found {
     pub certified: Option<Certified>,
     /// Substitutions of tokens, where they were asked for.
     pub substitutions: Option<Vec<Option<Substituted>>>,
+    /// What a method that draws found, in place of certificates.
+    pub chances: Option<chance::Chances>,
     /// Faults, unless switched off or not reached.
     pub faults: Option<Campaigned>,
     /// Bounds a layer, unless switched off or not reached.
@@ -152,7 +155,10 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
     run.seconds_load = Some(context.clock.elapsed().as_secs_f64());
     let clean = verdicts::clean(context)?;
     let begun = Instant::now();
-    let certified = context.plan.certify.then(|| {
+    let draws = crate::noise::draws(context.plan.method);
+    let chances =
+        if draws && context.plan.certify { chance::chances(context, &clean)? } else { None };
+    let certified = (context.plan.certify && !draws).then(|| {
         let verdicts = climb::at_epsilons(context, &clean);
         let radii = climb::radii(context, &clean, &verdicts);
         let attacks = assault::attacks(context, &clean);
@@ -163,7 +169,7 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
     let substitutions =
         choices.map(|choices| substitutions::substitutions(context, &clean, choices));
     run.methods = assemble::costs(certified.as_ref());
-    run.seconds_certify = certified.is_some().then(|| begun.elapsed().as_secs_f64());
+    run.seconds_certify = context.plan.certify.then(|| begun.elapsed().as_secs_f64());
     let begun = Instant::now();
     let (mut faults, mut bounds) = (None, None);
     if context.plan.inject {
@@ -172,7 +178,7 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
         bounds = faults.as_ref().and_then(|_| bounds::bounds(context, &clean));
         run.seconds_faults = Some(begun.elapsed().as_secs_f64());
     }
-    Ok((Found { clean, certified, substitutions, faults, bounds }, run))
+    Ok((Found { clean, certified, chances, substitutions, faults, bounds }, run))
 }
 
 fn empty_run(kernels: &Kernels) -> Run {

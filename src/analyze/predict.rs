@@ -75,7 +75,8 @@ pub(super) fn extra_memory(context: &Context) -> u64 {
     let most = context.samples.iter().map(|sample| sample.tokens() as u64).max().unwrap_or(0);
     let streams = (config.layers as u64 + 1) * config.hidden as u64 * 4;
     let logits = config.vocabulary as u64 * 4;
-    let at_once = if context.large() { 1 } else { rayon::current_num_threads() as u64 };
+    let alone = context.large() && !crate::noise::draws(context.plan.method);
+    let at_once = if alone { 1 } else { rayon::current_num_threads() as u64 };
     // Faults keep streams and logits of every sample; a pass over boxes holds a few rows in f64.
     let kept = if context.plan.inject { tokens * (streams + logits) } else { 0 };
     kept + at_once * most * (streams + 3 * logits + 64 * config.ffn as u64)
@@ -101,7 +102,10 @@ fn expected(context: &Context) -> Vec<Expected> {
     let bounded = if context.large() { 4.0 } else { layers };
     let mut stages = vec![Expected { stage: "clean decisions", seconds: samples * exact }];
     let mut add = |stage, seconds| stages.push(Expected { stage, seconds });
-    if plan.certify {
+    if plan.certify && crate::noise::draws(plan.method) {
+        let trials = super::chance::trials(context) + super::chance::selection_trials(context);
+        add("trials under noise", samples * regions.len() as f64 * trials as f64 * exact);
+    } else if plan.certify {
         add("bounds at epsilon", samples * set * plan.epsilons.len() as f64);
         add("certified radii", samples * search * set);
         let budget = f64::from(attack_budget(context));

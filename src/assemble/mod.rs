@@ -3,6 +3,7 @@
 //! Pure functions of their arguments: nothing here computes a bound, draws a bit, or asks the time.
 
 mod certification;
+mod chance;
 mod curve;
 mod faults;
 mod growth;
@@ -18,6 +19,7 @@ pub(crate) use ladder::costs;
 use crate::analyze::{Context, Found};
 use crate::cli::{KvArg, UnusedArg};
 use crate::input::{Kind, Samples};
+use crate::noise::draws;
 use crate::plan::Plan;
 use crate::substitution::Asked;
 
@@ -40,6 +42,7 @@ pub(crate) fn report(
         .faults
         .as_ref()
         .map(|campaigned| faults::faults(plan, campaigned, found.bounds.as_deref()));
+    let (statistical, smoothed) = chance::chances(context, &found.clean, found.chances.as_ref());
     out::Report {
         schema_version: out::SCHEMA_VERSION.into(),
         tool: out::Tool {
@@ -58,6 +61,8 @@ pub(crate) fn report(
         limits_hit: context.clock.hits(),
         certification,
         substitutions,
+        statistical,
+        smoothed,
         faults,
         run: None,
     }
@@ -172,6 +177,7 @@ fn kv(plan: &Plan) -> out::KvStorage {
 
 fn request(context: &Context) -> out::Request {
     let plan = context.plan;
+    let draws = draws(plan.method);
     out::Request {
         epsilon: plan.epsilon().text.clone(),
         epsilon_value: plan.epsilon().value,
@@ -188,6 +194,9 @@ fn request(context: &Context) -> out::Request {
         flips: plan.flips,
         seed: plan.seed,
         confidence: plan.confidence,
+        noise_trials: draws.then(|| crate::analyze::chance::trials(context)),
+        sigma: plan.noise.sigma,
+        stat_threshold: (plan.method == out::Method::Statistical).then(|| stat_threshold(plan)),
         unused_code: unused(plan),
         kv: kv(plan),
         limit: plan.limit.map(|limit| limit as u64),
@@ -211,7 +220,9 @@ fn assumptions(context: &Context) -> Vec<String> {
         moved(plan),
         "Keys and values are stored as the report says; a fault strikes what is stored.".into(),
     ];
-    if plan.certify {
+    if plan.certify && draws(plan.method) {
+        all.push(chance::assumption());
+    } else if plan.certify {
         all.push(
             "Certified means: bounds of the engine's own arithmetic prove the decision on the \
              whole ball. Unknown is not a proof of anything. A decision is read at the last \
@@ -256,6 +267,11 @@ fn substituted(asked: &Asked) -> String {
         Asked::Nearest(count) => format!("{count} nearest"),
         Asked::File(_) => "sets of a file".into(),
     }
+}
+
+/// What `stat_acc` asks of a bound.
+fn stat_threshold(plan: &Plan) -> f64 {
+    plan.noise.threshold.unwrap_or(0.01)
 }
 
 /// The middle of some numbers: the lower of the two in the middle.

@@ -4,6 +4,7 @@
 #[path = "../terminal/mod.rs"]
 mod terminal;
 
+mod chance;
 mod edges;
 mod inputs;
 mod ladder;

@@ -85,7 +85,7 @@ pub struct Kernels {
 
 /// Programs over matrices of coefficients of affine forms, one row a noise symbol; see
 /// [`crate::numerics::forms`] for what each computes, in which order.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Forms {
     /// `(g, w, inner, out)`: the product of two matrices.
     pub product: fn(&[f64], &[f64], usize, &mut [f64]),

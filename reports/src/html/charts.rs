@@ -13,23 +13,24 @@ use super::tables::{self, Table};
 use crate::model::{Certification, EpsilonUnit, FaultTarget, Faults, Growth, Sample, Verdict};
 
 /// Sizes in the units of the drawing, shown at about half of it.
-const WIDE: (u32, u32) = (820, 500);
+pub(super) const WIDE: (u32, u32) = (820, 500);
 const SMALL: (u32, u32) = (640, 360);
 const BINS: usize = 24;
 
 /// A key of the legend: its style-sheet class and its words.
 type Key = (&'static str, &'static str);
 
-struct Figure<'a> {
-    title: &'a str,
-    how: &'a str,
-    keys: &'a [Key],
-    body: Markup,
-    table: Table,
+/// A plot with its question, how to read it, and its numbers.
+pub(super) struct Figure<'a> {
+    pub(super) title: &'a str,
+    pub(super) how: &'a str,
+    pub(super) keys: &'a [Key],
+    pub(super) body: Markup,
+    pub(super) table: Table,
 }
 
 impl Figure<'_> {
-    fn render(self) -> Markup {
+    pub(super) fn render(self) -> Markup {
         html! {
             figure {
                 figcaption {
@@ -48,7 +49,7 @@ impl Figure<'_> {
     }
 }
 
-fn drawn(plot: &Plot) -> Result<Markup, PlotError> {
+pub(super) fn drawn(plot: &Plot) -> Result<Markup, PlotError> {
     plot.svg().map(PreEscaped)
 }
 
@@ -269,7 +270,7 @@ pub(super) fn accuracy(found: &Certification) -> Result<Markup, PlotError> {
     Ok(figure.render())
 }
 
-fn stairs(points: &[(f64, f64)], drop_first: bool) -> Vec<(f64, f64)> {
+pub(super) fn stairs(points: &[(f64, f64)], drop_first: bool) -> Vec<(f64, f64)> {
     let mut steps = Vec::new();
     for pair in points.windows(2) {
         steps.push(pair[0]);

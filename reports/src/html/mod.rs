@@ -6,6 +6,7 @@
 //! `style.css` alone.
 
 mod axis;
+mod chance;
 mod charts;
 mod ladder;
 mod plot;
@@ -35,6 +36,7 @@ pub fn to_string(report: &Report) -> Result<String, PlotError> {
         (sections::cards(report))
         (sections::certification(report)?)
         (substitutions::section(report))
+        (chance::section(report)?)
         (sections::faults(report)?)
         (sections::request(report))
         (sections::assumptions(report))

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use super::plot::PlotError;
 use super::{charts, ladder, tables};
+use crate::chance::draws;
 use crate::escape::shown;
 use crate::metrics::{evaluate_all, metric, proven_masked_share};
 use crate::model::{Certification, Faults, Report, Verdict};
@@ -148,7 +149,8 @@ fn fault_cards(report: &Report, faults: &Faults) -> Markup {
 /// What cannot happen.
 pub(super) fn certification(report: &Report) -> Result<Markup, PlotError> {
     let Some(found) = &report.certification else {
-        return Ok(absent("What can’t happen", report.request.no_certify, "Certification"));
+        let off = report.request.no_certify || draws(report.request.method);
+        return Ok(absent("What can’t happen", off, "Certification"));
     };
     Ok(html! {
         section aria-labelledby="certification" {

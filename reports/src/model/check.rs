@@ -5,6 +5,7 @@
 //! than form: no attack may succeed inside a certified radius, and nothing is falsified without a
 //! witness.
 
+mod chance;
 mod ladder;
 mod substitutions;
 
@@ -46,6 +47,7 @@ impl Report {
         if let Some(substitutions) = &self.substitutions {
             check_substitutions(&mut check, substitutions);
         }
+        chance::check_chance(&mut check, self);
         if let Some(faults) = &self.faults {
             check_faults(&mut check, faults);
         }

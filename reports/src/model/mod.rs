@@ -8,6 +8,7 @@
 //! kernel table) is outside [`Run`].
 
 mod certification;
+mod chance;
 mod check;
 mod faults;
 mod ladder;
@@ -19,6 +20,7 @@ pub use certification::{
     Certification, CurvePoint, FirstLost, Growth, Layer, NextToken, PositionCount, Sample, Verdict,
     Witness, WitnessKind,
 };
+pub use chance::{Smoothed, SmoothedPoint, SmoothedSample, Statistical, StatisticalSample};
 pub use check::{Violation, finite};
 pub use faults::{
     BitRate, Bound, FaultTarget, Faults, LayerRate, Outcome, ParseTargetError, Target, Worst,
@@ -64,6 +66,12 @@ pub struct Report {
     pub certification: Option<Certification>,
     /// What cannot happen when other tokens stand there; null unless it was asked for.
     pub substitutions: Option<Substitutions>,
+    /// How likely the deployed engine changes its decision under noise, with a confidence; null
+    /// unless the method is `statistical`.
+    pub statistical: Option<Statistical>,
+    /// What a smoothed classifier, not the deployed engine, keeps, with a confidence; null unless
+    /// the method is `smoothing`.
+    pub smoothed: Option<Smoothed>,
     /// What does happen; null when no fault was asked for or reached.
     pub faults: Option<Faults>,
     /// Time, threads and memory: never part of a reproducible report.

@@ -41,6 +41,12 @@ pub struct Request {
     pub seed: u64,
     /// Confidence of the intervals, such as 0.99.
     pub confidence: f64,
+    /// Trials under noise for each statement; null unless the method draws at random.
+    pub noise_trials: Option<u64>,
+    /// Standard deviation of the smoothing noise, where one was asked for.
+    pub sigma: Option<f64>,
+    /// What `stat_acc` asks of a bound; null unless the method is `statistical`.
+    pub stat_threshold: Option<f64>,
     /// What the unused code of a 2-bit packing means.
     pub unused_code: UnusedCode,
     /// How the KV cache is stored.
@@ -91,6 +97,10 @@ pub enum Method {
     Zonotope,
     /// The cheapest deterministic method that decides.
     Auto,
+    /// Uniform noise on the deployed engine: a probability, with a confidence.
+    Statistical,
+    /// A smoothed classifier under Gaussian noise: a radius, with a confidence.
+    Smoothing,
 }
 
 /// What the unused code of a 2-bit packing means.

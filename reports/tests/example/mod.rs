@@ -2,6 +2,7 @@
 //!
 //! Its numbers are invented, smooth and deterministic; only their relations are real.
 
+pub(crate) mod chance;
 mod ladder;
 mod sample;
 
@@ -44,6 +45,8 @@ pub(crate) fn sized(samples: u64, layers: u32) -> Report {
         limits_hit: Vec::new(),
         certification: None,
         substitutions: Some(substitutions()),
+        statistical: None,
+        smoothed: None,
         faults: None,
         run: Some(Run {
             started: "2026-01-31T12:00:00Z".to_owned(),
@@ -99,6 +102,9 @@ fn request() -> Request {
         flips: 1,
         seed: 0,
         confidence: 0.99,
+        noise_trials: None,
+        sigma: None,
+        stat_threshold: None,
         unused_code: UnusedCode::Deployed,
         kv: KvStorage::F32,
         limit: None,

@@ -14,7 +14,8 @@ const LN_SQRT_TWO_PI: f64 = 0.918_938_533_204_672_8;
 const MAGIC: f64 = 6_755_399_441_055_744.0;
 
 /// The smaller of two numbers that are not NaN.
-pub(crate) fn smaller(a: f64, b: f64) -> f64 {
+#[must_use]
+pub fn smaller(a: f64, b: f64) -> f64 {
     if b < a { b } else { a }
 }
 
@@ -28,7 +29,8 @@ fn exp_quotient(r: f64) -> f64 {
 }
 
 /// e^x; 0 below -745, infinity above 709.78, NaN for NaN.
-pub(crate) fn exp(x: f64) -> f64 {
+#[must_use]
+pub fn exp(x: f64) -> f64 {
     if x.is_nan() {
         return x;
     }
@@ -51,7 +53,8 @@ fn power_of_two(n: f64) -> f64 {
 }
 
 /// `e^x - 1`, accurate for small x too.
-pub(crate) fn exp_m1(x: f64) -> f64 {
+#[must_use]
+pub fn exp_m1(x: f64) -> f64 {
     if x.abs() <= 0.35 { x * exp_quotient(x) } else { exp(x) - 1.0 }
 }
 
@@ -83,7 +86,8 @@ const RECIPROCALS: [f64; 12] = [
 ];
 
 /// ln x for positive finite x; minus infinity for 0, infinity for infinity, NaN for the rest.
-pub(crate) fn ln(x: f64) -> f64 {
+#[must_use]
+pub fn ln(x: f64) -> f64 {
     if x == 0.0 {
         return f64::NEG_INFINITY;
     }
@@ -104,12 +108,14 @@ pub(crate) fn ln(x: f64) -> f64 {
 }
 
 /// `ln(1 + x)` for x > -1, accurate for small x too.
-pub(crate) fn ln_1p(x: f64) -> f64 {
+#[must_use]
+pub fn ln_1p(x: f64) -> f64 {
     if x.abs() <= 0.25 { twice_atanh(x / (2.0 + x)) } else { ln(1.0 + x) }
 }
 
 /// `ln n! - (n + 1/2) ln n + n - ln sqrt(2 pi)`: what Stirling's formula lacks; n >= 1.
-pub(crate) fn stirling_error(n: f64) -> f64 {
+#[must_use]
+pub fn stirling_error(n: f64) -> f64 {
     const SMALL: [f64; 15] = [
         0.081_061_466_795_327_26,
         0.041_340_695_955_409_3,
@@ -155,7 +161,8 @@ fn deviance(x: f64, m: f64) -> f64 {
 ///
 /// C. Loader, "Fast and accurate computation of binomial probabilities" (2000): the saddle-point
 /// form, in which nothing large cancels.
-pub(crate) fn ln_binomial(k: f64, n: f64, p: f64, q: f64) -> f64 {
+#[must_use]
+pub fn ln_binomial(k: f64, n: f64, p: f64, q: f64) -> f64 {
     let rest = n - k;
     let stirling = stirling_error(n) - stirling_error(k) - stirling_error(rest);
     let spread = 0.5 * ln(n / (k * rest)) - LN_SQRT_TWO_PI;
