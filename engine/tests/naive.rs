@@ -170,6 +170,12 @@ fn shallow_digits_equal_the_naive_forward_bit_for_bit() {
 }
 
 #[test]
+fn deep_digits_equal_the_naive_forward_bit_for_bit() {
+    let inputs = digit_inputs(embedded::digits_deep());
+    assert_equals_naive(embedded::digits_deep(), &inputs);
+}
+
+#[test]
 fn pixels_equal_the_naive_forward_bit_for_bit() {
     let inputs = digit_inputs(embedded::pixels());
     assert_equals_naive(embedded::pixels(), &inputs[..GOLDEN_SAMPLES]);
