@@ -21,8 +21,6 @@ use ndarray::Array2;
 const DECISIVE: f32 = 0.05;
 /// The largest difference from a golden logit, and the largest mean of all differences.
 const TOLERANCE: (f32, f64) = (0.1, 1e-3);
-/// Positions of a digit sample: eight image rows and the query.
-const DIGIT_ROWS: usize = 9;
 /// Samples that have goldens; the naive forward runs on at least as many.
 const GOLDEN_SAMPLES: usize = 32;
 
@@ -53,9 +51,9 @@ fn tensors(checkpoint: Checkpoint, file: &str) -> BTreeMap<String, Tensor> {
 /// The samples of a classifier, in the order of its goldens.
 fn digit_inputs(checkpoint: Checkpoint) -> Vec<Input> {
     let embeds = &tensors(checkpoint, "inputs.safetensors")["inputs_embeds"];
-    let [_, DIGIT_ROWS, width] = embeds.shape[..] else { panic!("{:?}", embeds.shape) };
+    let [_, positions, width] = embeds.shape[..] else { panic!("{:?}", embeds.shape) };
     let values = embeds.floats().expect("floats");
-    let samples = values.chunks_exact(DIGIT_ROWS * width);
+    let samples = values.chunks_exact(positions * width);
     let rows = |sample: &[f32]| sample.chunks_exact(width).map(<[f32]>::to_vec).collect();
     samples.map(|sample| Input::Rows(rows(sample))).collect()
 }
@@ -172,6 +170,18 @@ fn shallow_digits_equal_the_naive_forward_bit_for_bit() {
 }
 
 #[test]
+fn deep_digits_equal_the_naive_forward_bit_for_bit() {
+    let inputs = digit_inputs(embedded::digits_deep());
+    assert_equals_naive(embedded::digits_deep(), &inputs);
+}
+
+#[test]
+fn pixels_equal_the_naive_forward_bit_for_bit() {
+    let inputs = digit_inputs(embedded::pixels());
+    assert_equals_naive(embedded::pixels(), &inputs[..GOLDEN_SAMPLES]);
+}
+
+#[test]
 fn the_language_model_equals_the_naive_forward_bit_for_bit() {
     let inputs = language_inputs();
     assert!(!inputs.is_empty(), "there are prompts");
@@ -180,9 +190,8 @@ fn the_language_model_equals_the_naive_forward_bit_for_bit() {
 
 #[test]
 fn digits_stay_near_transformers() {
-    for checkpoint in [embedded::digits(), embedded::digits_normal(), embedded::digits_shallow()] {
-        assert_digits_near_transformers(checkpoint);
-    }
+    let classifiers = embedded::all().into_iter().filter(|found| found.name != "language");
+    classifiers.for_each(assert_digits_near_transformers);
 }
 
 #[test]
