@@ -72,9 +72,10 @@ impl Scratch {
         // The likely killers first.
         names.sort_by_key(|name| match name.as_str() {
             "soundness" => 0,
-            "affine" => 1,
-            "planted" => 2,
-            _ => 3,
+            "edges" => 1,
+            "affine" => 2,
+            "planted" => 3,
+            _ => 4,
         });
         names.insert(0, "lib".into());
         Ok(names)

@@ -8,12 +8,15 @@ mod softmax;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::sync::Arc;
+
 use certify::claim::prove;
 use certify::region::Region;
+use engine::model::Float;
 use engine::walk::Read;
 use ndarray::Array2;
 use nets::{Blank, Planted, point};
-use support::Draws;
+use support::{DIGITS, Draws, Shape, model};
 
 /// A method: whether it proves the claim of a planted net on a set.
 type Prover = fn(&Planted, &Region<'_>) -> bool;
@@ -195,6 +198,36 @@ fn a_term_that_a_float_sum_absorbs_does_not_certify() {
         }
     }
     assert!(tried >= 32, "only {tried} sums");
+}
+
+#[test]
+fn many_small_terms_that_a_long_float_sum_drops_one_by_one_do_not_certify() {
+    let hidden = 4096;
+    let shape = Shape { hidden, layers: 1, ffn: 32, ..DIGITS };
+    let mut draws = Draws::new(57);
+    for excess in [0.2, 0.5, 0.9] {
+        let mut blank = Blank::new(0, &mut draws);
+        blank.model = model(&shape, 5);
+        blank.from = 1;
+        blank.clean = Array2::ones((1, hidden));
+        blank.model.final_norm.gains = vec![1.0; hidden].into();
+        blank.model.final_norm.eps = 0.0;
+        // In each lane a 1, and behind it terms just under half its ulp.
+        let small = 0.49 * f32::EPSILON;
+        let row: Vec<f32> = (0..hidden).map(|k| if k < 16 { 1.0 } else { small }).collect();
+        let clean = blank.clean.clone();
+        let mut planted = blank.claim(format!("dropped terms, {excess}"), clean, &row);
+        // Class 0 scores what class 1 scores without them, and part of what they are worth.
+        let worth = excess * f64::from(small) * (hidden - 16) as f64;
+        let mut data = vec![0.0; planted.model.head.rows() * hidden];
+        data[hidden..2 * hidden].copy_from_slice(&row);
+        data[0] = (16.0 + worth) as f32;
+        planted.model.head = Arc::new(Float::F32 { data, columns: hidden });
+        assert_eq!(planted.decides(&planted.clean), Some(0));
+        for radius in [0.0, 1e-30, 1e-9] {
+            unproven(&planted, &planted.ball(radius));
+        }
+    }
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub(crate) fn shape(index: usize) -> Shape {
         activations: if float { Activations::None } else { Activations::PerTokenInt8 },
         sub_norms: pick(2, 2) == 0,
         inner_norms: index % 7 == 3,
-        dense: float && index % 2 == 0,
+        dense: float && index.is_multiple_of(2),
         ..DIGITS
     }
 }
