@@ -6,10 +6,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::sleep;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A test binary that runs longer is taken to hang.
@@ -98,25 +99,37 @@ impl Scratch {
             return Ok(Answer::Broken);
         };
         let mut run = Command::new(binary);
-        run.arg("-q").current_dir(self.tree.join("certify"));
-        until(run.stdout(Stdio::null()).stderr(Stdio::null()), LIMIT)
+        run.current_dir(self.tree.join("certify")).env("RUST_BACKTRACE", "0");
+        until(run.stderr(Stdio::null()), LIMIT)
     }
 }
 
-/// Runs a command to its end, or ends it at the limit.
+/// Runs a test binary to its first failure or its end, or ends it at the limit.
 fn until(command: &mut Command, limit: Duration) -> io::Result<Answer> {
     let began = Instant::now();
-    let mut child = command.spawn()?;
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let (sender, failures) = mpsc::channel();
+    if let Some(output) = child.stdout.take() {
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if line.ends_with("... FAILED") && sender.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+    }
     loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(if status.success() { Answer::Passed } else { Answer::Failed });
-        }
-        if began.elapsed() > limit {
+        let failed = failures.recv_timeout(Duration::from_millis(20)).is_ok();
+        let status = child.try_wait()?;
+        let hung = status.is_none() && began.elapsed() > limit;
+        if failed || hung {
             child.kill()?;
             child.wait()?;
-            return Ok(Answer::Hung);
+            return Ok(if failed { Answer::Failed } else { Answer::Hung });
         }
-        sleep(Duration::from_millis(20));
+        if let Some(status) = status {
+            return Ok(if status.success() { Answer::Passed } else { Answer::Failed });
+        }
     }
 }
 
