@@ -4,6 +4,7 @@
 //! argument, step by step, is in `SOUNDNESS.md`. A claim is certified only on positive proof: all
 //! bounds finite, `lo <= hi`, and a margin above zero. Everything else is unknown.
 
+pub mod affine;
 pub mod attack;
 pub mod checked;
 pub mod claim;

@@ -19,7 +19,7 @@ use support::{DIGITS, Draws, Shape, model};
 
 const AT: Site = Site { layer: 0, step: Step::Norm(NormSlot::Input) };
 
-fn checked(model: &Model, kv: KvKind) -> Checked {
+fn checked(model: &Model, kv: KvKind) -> Checked<Interval> {
     let table = kernels::best();
     Checked::new(Interval::new(table, model, kv, Vec::new()), Exact::new(table, model, kv))
 }
@@ -71,7 +71,7 @@ fn codes_within_three_floats_of_a_boundary_lie_in_their_boxes() {
         let x = boundary_row(32, &mut draws);
         let boxes = around(&x, [0, 0, 1, 4][index % 4], &mut draws);
         let mut domain = checked(&model, KvKind::F32);
-        let mut pair = Pair { point: inside(&boxes, &x, &mut draws), boxes };
+        let mut pair = Pair { point: inside(&boxes, &x, &mut draws), set: boxes };
         if index % 3 == 0 {
             pair = domain.norm(AT, &pair, &plain);
         }
@@ -104,9 +104,9 @@ fn stored_values_to_the_ulp_lie_in_their_boxes() {
         };
         let mut domain = checked(&model, kv);
         let point = inside(&boxes, &x, &mut draws);
-        let values = Pair { boxes, point };
+        let values = Pair { set: boxes, point };
         let zeros = Array2::zeros((1, 32));
-        let keys = Pair { boxes: Boxes::point(&zeros), point: zeros };
+        let keys = Pair { set: Boxes::point(&zeros), point: zeros };
         domain.store(AT, keys.clone(), values);
         // One token has all the share, so that attention reads what was stored.
         domain.attend(AT, &keys, 0);
@@ -128,8 +128,8 @@ fn the_gate_to_the_ulp_lies_in_its_boxes() {
             x.mapv_inplace(|v| nudged(v, draws.below(4000) as i32 - 2000));
         }
         let boxes = around(&x, [2, 40][index / 3 % 2], &mut draws);
-        let gate = Pair { point: inside(&boxes, &x, &mut draws), boxes };
-        let up = Pair { boxes: Boxes::point(&up), point: up.clone() };
+        let gate = Pair { point: inside(&boxes, &x, &mut draws), set: boxes };
+        let up = Pair { set: Boxes::point(&up), point: up.clone() };
         checked(&model, KvKind::F32).gate(AT, &gate, &up, Gate::Silu);
     }
 }
@@ -164,15 +164,15 @@ fn a_ball_holds_every_float_within_its_radius_and_only_its_rows_move() {
 
 /// The prepared rows of a random input behind the first norm, as a box and as a point inside.
 fn prepared(
-    domain: &mut Checked,
+    domain: &mut Checked<Interval>,
     model: &Model,
     radius: f64,
     draws: &mut Draws,
-) -> <Checked as Domain>::Prepared {
+) -> <Checked<Interval> as Domain>::Prepared {
     let x = draws.rows(2, model.config.hidden);
     let boxes = Boxes::ball(&x, radius, &(0..2));
     let point = inside(&boxes, &x, draws);
-    let normed = domain.norm(AT, &Pair { boxes, point }, &model.layers[0].post_norm);
+    let normed = domain.norm(AT, &Pair { set: boxes, point }, &model.layers[0].post_norm);
     domain.prepare(AT, &normed, Activations::PerTokenInt8)
 }
 
@@ -187,7 +187,7 @@ fn a_column_that_is_replaced_is_no_part_of_what_cancels() {
         let mut gate = domain.linear(AT, &rows, layer.linear(Slot::Gate));
         let up = domain.linear(AT, &rows, layer.linear(Slot::Up));
         let column = gate.point.slice(s![.., 3..4]).mapv(|v| v.abs() * 8.0 + 3.0);
-        let column = Pair { boxes: Boxes::point(&column), point: column };
+        let column = Pair { set: Boxes::point(&column), point: column };
         domain.replace_column(&mut gate, 3, &column);
         let gated = domain.gate(AT, &gate, &up, Gate::Relu2);
         domain.norm(AT, &gated, layer.ffn_sub_norm.as_ref().expect("sub-norms"));
@@ -285,7 +285,7 @@ fn sums_that_move_with_a_struck_weight_lie_in_the_moved_boxes() {
         let model = model(&DIGITS, seed);
         let mut domain = checked(&model, KvKind::F32);
         let x = draws.rows(2, 32);
-        let pair = Pair { boxes: Boxes::point(&x), point: x };
+        let pair = Pair { set: Boxes::point(&x), point: x };
         let (set, point) = domain.prepare(AT, &pair, Activations::PerTokenInt8);
         let linear = model.layers[0].linear(Slot::Up);
         let place = (draws.below(64) as usize, draws.below(32) as usize);

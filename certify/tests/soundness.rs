@@ -2,50 +2,17 @@
 //!
 //! The default run takes a seeded share; `BITNET_SOUNDNESS=20` multiplies the number of points.
 
-use std::env;
+mod nets;
 
 use certify::checked::{Checked, Pair};
 use certify::claim::{Deployed, prove};
 use certify::interval::{Boxes, Interval, Margin};
 use engine::kernels;
-use engine::model::random::{SplitMix, Style, random_model, random_rows, small_config};
-use engine::model::{Activations, FloatType, Gate, KvKind, Model};
+use engine::model::random::{SplitMix, random_rows};
+use engine::model::{KvKind, Model};
 use engine::walk::{self, Exact, Read};
 use ndarray::Array2;
-
-/// The nets: 1, 2, 3 and 6 layers, grouped heads, both gates, with and without sub-norms.
-fn nets() -> Vec<(&'static str, Model)> {
-    let bitnet = Style { stored: FloatType::F32, ..Style::BITNET };
-    let llama = Style { sub_norms: false, divide: true, ..bitnet };
-    let inner = Style { inner_norms: true, ..llama };
-    let silu = |layers, hidden, heads, kv_heads| {
-        let mut config = small_config(layers, hidden, heads, kv_heads);
-        config.gate = Gate::Silu;
-        config
-    };
-    let mut float = silu(2, 16, 2, 2);
-    float.activations = Activations::None;
-    let mut tied = small_config(2, 16, 4, 1);
-    tied.tied = true;
-    let relu2_inner = Style { inner_norms: true, ..bitnet };
-    vec![
-        ("1 layer", random_model(&small_config(1, 16, 4, 2), bitnet, 1)),
-        ("2 layers, grouped heads", random_model(&small_config(2, 32, 4, 2), bitnet, 2)),
-        ("3 layers, silu, no sub-norms", random_model(&silu(3, 16, 4, 2), llama, 3)),
-        ("6 layers", random_model(&small_config(6, 16, 4, 4), bitnet, 4)),
-        ("2 layers, inner norms", random_model(&silu(2, 16, 4, 2), inner, 5)),
-        ("2 layers, float activations", random_model(&float, llama, 6)),
-        ("2 layers, tied, one kv head", random_model(&tied, bitnet, 7)),
-        ("2 layers, relu2, no sub-norms", random_model(&small_config(2, 16, 2, 1), llama, 8)),
-        ("2 layers, relu2, all norms", random_model(&small_config(2, 16, 4, 2), relu2_inner, 9)),
-    ]
-}
-
-const KINDS: [KvKind; 4] = [KvKind::F32, KvKind::F16, KvKind::Int8, KvKind::OneBit];
-
-fn share() -> usize {
-    env::var("BITNET_SOUNDNESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
-}
+use nets::{KINDS, nets, share};
 
 /// A point of a box: random, a corner, sparse, or one ulp inside an end.
 fn point_in(boxes: &Boxes, clean: &Array2<f32>, how: usize, rng: &mut SplitMix) -> Array2<f32> {
@@ -77,7 +44,7 @@ fn a_point_never_leaves_its_box_at_any_step() {
                     let mut domain = Checked::new(set, exact);
                     let point = point_in(&boxes, &x, how, &mut rng);
                     assert!(boxes.contains(&point), "{name}");
-                    let start = Pair { boxes: boxes.clone(), point };
+                    let start = Pair { set: boxes.clone(), point };
                     walk::run(&mut domain, &model, &start, 0, 0, Read::All);
                     checks += domain.checks;
                     points += 1;
@@ -244,7 +211,7 @@ fn a_point_of_a_wild_model_never_leaves_its_box() {
                     continue;
                 }
                 let mut domain = Checked::new(set, exact);
-                let start = Pair { boxes: boxes.clone(), point };
+                let start = Pair { set: boxes.clone(), point };
                 walk::run(&mut domain, &model, &start, 0, 0, Read::All);
                 checks += domain.checks;
             }

@@ -138,6 +138,13 @@ const FARTHEST: f64 = 600.0;
 /// Up to so many tokens the error bound covers its second order.
 const MOST_TOKENS: usize = 1 << 17;
 
+/// What the engine's shares and their weighted sum may be off the real mix at its own scores, of
+/// the largest magnitude of a value.
+pub(crate) fn mix_error(tokens: usize) -> f64 {
+    let n = tokens as f64;
+    (2.0 * 106.0 + n / 16.0 + 8.0 + n + 2.0) * UNIT * 1.01 + n * 3e-45
+}
+
 /// The exponentials of both ends of every score, against one reference, in f64.
 struct Weights {
     lo: Vec<f64>,
@@ -157,11 +164,10 @@ impl Weights {
             // Below -690 the true weight is under 1e-299 of the largest upper one.
             exp_f64(if d < -690.0 { -690.0 } else { d })
         };
-        let n = scores.len() as f64;
         Self {
             lo: scores.iter().map(|s| e(s.0)).collect(),
             hi: scores.iter().map(|s| e(s.1)).collect(),
-            error: (2.0 * 106.0 + n / 16.0 + 8.0 + n + 2.0) * UNIT * 1.01 + n * 3e-45,
+            error: mix_error(scores.len()),
             hull: near && scores.len() <= MOST_TOKENS,
         }
     }

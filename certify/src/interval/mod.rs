@@ -27,10 +27,12 @@ use engine::numerics::{max, min};
 use engine::walk::{Domain, Site};
 use ndarray::{Array2, ArrayView1, Axis, concatenate, s};
 
+pub(crate) use attend::mix_error;
 use kv::BoxCache;
 pub use margin::{Margin, Margins};
 use norm::Normed;
 pub use quantize::BoxPrepared;
+pub(crate) use round::UNIT;
 pub use round::{down, up};
 
 /// Where a bound was lost.
@@ -147,6 +149,14 @@ impl Boxes {
         self.origin = Origin::Plain;
     }
 
+    /// Narrows one box to a range that holds the value too; what the values are made of stays true.
+    pub(crate) fn cut(&mut self, row: usize, column: usize, least: f64, most: f64) {
+        let (lo, hi) = (&mut self.lo[[row, column]], &mut self.hi[[row, column]]);
+        *lo = max(*lo, down(least));
+        *hi = min(*hi, up(most));
+        assert!(lo <= hi, "two bounds of one value meet");
+    }
+
     /// Forgets what the values are made of: the boxes may then be widened by hand.
     #[must_use]
     pub fn plain(mut self) -> Self {
@@ -164,6 +174,9 @@ impl Boxes {
         &self.hi.as_slice().expect("standard rows")[row * width..(row + 1) * width]
     }
 }
+
+/// Ranges of the values of a row, head by head.
+pub(crate) type Stored = Vec<(f64, f64)>;
 
 /// The domain of boxes.
 #[derive(Clone, Debug)]
@@ -215,6 +228,20 @@ impl Interval {
             Some(_) => &[],
             None => &self.margins.lower,
         }
+    }
+
+    /// The boxes of the keys and of the values of a token, as they are read back.
+    pub(crate) fn stored(&self, layer: usize, token: usize) -> (Stored, Stored) {
+        let cache = &self.caches[layer];
+        let of = |heads: &[kv::Ends]| -> Stored {
+            let at = token * self.head_dim..(token + 1) * self.head_dim;
+            let ends = |head: &kv::Ends| -> Stored {
+                let ends = head.lo[at.clone()].iter().zip(&head.hi[at.clone()]);
+                ends.map(|(&lo, &hi)| (f64::from(lo), f64::from(hi))).collect()
+            };
+            heads.iter().flat_map(ends).collect()
+        };
+        (of(&cache.keys), of(&cache.values))
     }
 
     /// Records the widths behind every step from now on.

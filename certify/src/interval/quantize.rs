@@ -44,6 +44,15 @@ pub struct BoxCodes {
     pub(super) mark: Arc<()>,
 }
 
+impl BoxCodes {
+    /// The lower codes and their widths of one row, padded, with the range of its scale.
+    pub(crate) fn row(&self, row: usize) -> (&[i8], &[u8], (f32, f32)) {
+        let padded = self.lo.len() / self.scales.len();
+        let at = row * padded..(row + 1) * padded;
+        (&self.lo[at.clone()], &self.width[at], self.scales[row])
+    }
+}
+
 impl BoxPrepared {
     pub(super) fn sound(&self) -> bool {
         let scales = self.codes.iter().flat_map(|codes| &codes.scales);

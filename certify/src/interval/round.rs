@@ -1,7 +1,7 @@
 //! Outward rounding from f64 to f32, and the margins between real bounds and the engine's f32.
 
 /// Half an ulp of 1 in f32: the relative error of one rounding.
-pub(super) const UNIT: f64 = 1.0 / 16_777_216.0;
+pub(crate) const UNIT: f64 = 1.0 / 16_777_216.0;
 
 /// The smallest f32 at or above `x` (infinity where there is none, NaN for NaN).
 #[must_use]

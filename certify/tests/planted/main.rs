@@ -10,6 +10,7 @@ mod support;
 
 use std::sync::Arc;
 
+use certify::affine::{self, Matrices};
 use certify::claim::prove;
 use certify::region::Region;
 use engine::model::Float;
@@ -22,11 +23,17 @@ use support::{DIGITS, Draws, Shape, model};
 type Prover = fn(&Planted, &Region<'_>) -> bool;
 
 /// All methods.
-const PROVERS: [(&str, Prover); 1] = [("interval", by_interval)];
+const PROVERS: [(&str, Prover); 2] = [("interval", by_interval), ("affine", by_affine)];
 
 fn by_interval(planted: &Planted, region: &Region<'_>) -> bool {
     let claims = [planted.claim()];
     prove(&planted.deployed(), &region.boxes(), planted.from, Read::Last, &claims).certifies()
+}
+
+fn by_affine(planted: &Planted, region: &Region<'_>) -> bool {
+    let matrices = Matrices::new(&planted.model);
+    let (deployed, claims) = (planted.deployed(), [planted.claim()]);
+    affine::prove(&deployed, &matrices, region, planted.from, Read::Last, &claims).certifies()
 }
 
 /// Asserts that no method proves the claim on a set.

@@ -42,6 +42,12 @@ pub type TernarySpread = fn(&[u8], &[u8], &mut [i32], &mut [i32]);
 /// `fn(row, lower, upper)`: the ends of `dot16` of a row over a box.
 pub type DotEnds = fn(&[f32], &[f32], &[f32]) -> (f32, f32);
 
+/// `fn(g, r, a, b, out)`: adds to each column of `out` the magnitudes of `g a + r b`.
+pub type FormMagnitudes = fn(&[f64], &[f64], &[f64], &[f64], &mut [f64]);
+
+/// `fn(g, r, a, b)`: `g a + r b` in place.
+pub type FormCombination = fn(&mut [f64], &[f64], &[f64], &[f64]);
+
 /// One instruction set's kernels.
 #[derive(Debug)]
 pub struct Kernels {
@@ -73,6 +79,24 @@ pub struct Kernels {
     pub silu_gate: fn(&[f32], &[f32], &mut [f32]),
     /// bf16 bits to f32.
     pub widen_bf16: fn(&[u16], &mut [f32]),
+    /// The programs over affine forms.
+    pub forms: Forms,
+}
+
+/// Programs over matrices of coefficients of affine forms, one row a noise symbol; see
+/// [`crate::numerics::forms`] for what each computes, in which order.
+#[derive(Debug)]
+pub struct Forms {
+    /// `(g, w, inner, out)`: the product of two matrices.
+    pub product: fn(&[f64], &[f64], usize, &mut [f64]),
+    /// `(g, c, out)`: the dot product of each row with one vector.
+    pub dots: fn(&[f64], &[f64], &mut [f64]),
+    /// `(g, r, a, b, out)`: adds to each column the magnitudes of `g a + r b`.
+    pub magnitudes: FormMagnitudes,
+    /// `(g, r, a, b)`: `g a + r b` in place.
+    pub combine: FormCombination,
+    /// `(g, weights, columns, out)`: adds the upper triangle of the weighted Gram matrix.
+    pub gram: fn(&[f64], &[f64], usize, &mut [f64]),
 }
 
 /// The portable table; every processor has it.

@@ -115,6 +115,21 @@ macro_rules! stamp_floats {
                 widen_bf16(bits: &[u16], out: &mut [f32]) -> () {
                     programs::widen_bf16(bits, out)
                 }
+                product(g: &[f64], w: &[f64], inner: usize, out: &mut [f64]) -> () {
+                    numerics::forms::product(g, w, inner, out)
+                }
+                dots(g: &[f64], c: &[f64], out: &mut [f64]) -> () {
+                    numerics::forms::dots(g, c, out)
+                }
+                magnitudes(g: &[f64], r: &[f64], a: &[f64], b: &[f64], out: &mut [f64]) -> () {
+                    numerics::forms::magnitudes(g, r, a, b, out)
+                }
+                combine(g: &mut [f64], r: &[f64], a: &[f64], b: &[f64]) -> () {
+                    numerics::forms::combine(g, r, a, b)
+                }
+                gram(g: &[f64], w: &[f64], columns: usize, out: &mut [f64]) -> () {
+                    numerics::forms::gram(g, w, columns, out)
+                }
             );
         }
     };
@@ -152,6 +167,13 @@ macro_rules! table {
             relu2_gate: floats::relu2_gate,
             silu_gate: floats::silu_gate,
             widen_bf16: floats::widen_bf16,
+            forms: $crate::kernels::Forms {
+                product: floats::product,
+                dots: floats::dots,
+                magnitudes: floats::magnitudes,
+                combine: floats::combine,
+                gram: floats::gram,
+            },
         }
     }};
 }

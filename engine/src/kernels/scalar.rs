@@ -10,6 +10,7 @@ pub(super) mod floats {
     use crate::numerics;
 
     pub(crate) use crate::numerics::{absmax, codes_of as codes, dot_ends, dot16 as dot};
+    pub(crate) use numerics::forms::{combine, dots, gram, magnitudes, product};
     pub(crate) use numerics::{rms_norm_row as rms_norm, softmax_row as softmax};
 
     pub(crate) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {

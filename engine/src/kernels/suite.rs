@@ -121,12 +121,38 @@ fn float_kernels_agree(table: &Kernels) {
     }
 }
 
+/// The results of all programs over affine forms, `rows` symbols by `n` columns, as bits.
+fn form_results(table: &Kernels, rows: usize, n: usize) -> Vec<u64> {
+    let wide = |count: usize, salt| -> Vec<f64> {
+        floats(count, salt).into_iter().map(|x| f64::from(x) / 3.0).collect()
+    };
+    let (mut g, r) = (wide(rows * n, 7), wide(rows, 11));
+    let (a, b, w) = (wide(n, 13), wide(n, 17), wide(n * 21, 19));
+    let forms = &table.forms;
+    let (mut product, mut dots) = (vec![0.0; rows * 21], vec![0.0; rows]);
+    let (mut sums, mut gram) = (a.clone(), vec![0.0; n * n]);
+    (forms.product)(&g, &w, n, &mut product);
+    (forms.dots)(&g, &a, &mut dots);
+    (forms.magnitudes)(&g, &r, &a, &b, &mut sums);
+    (forms.gram)(&g, &r, n, &mut gram);
+    (forms.combine)(&mut g, &r, &a, &b);
+    [product, dots, sums, gram, g].concat().into_iter().map(f64::to_bits).collect()
+}
+
+fn form_kernels_agree(table: &Kernels) {
+    for (rows, n) in [(1, 1), (3, 5), (4, 16), (9, 33), (64, 40)] {
+        let name = table.name;
+        assert_eq!(form_results(table, rows, n), form_results(scalar(), rows, n), "{name} {n}");
+    }
+}
+
 #[test]
 fn every_table_gives_the_bits_of_the_portable_one() {
     for table in available() {
         integer_kernels_agree(table);
         extreme_codes_do_not_wrap(table);
         float_kernels_agree(table);
+        form_kernels_agree(table);
     }
 }
 

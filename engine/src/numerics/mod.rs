@@ -25,6 +25,7 @@
 //! Invariant: no function here depends on threads, vector width, or the platform.
 
 mod elementary;
+pub mod forms;
 mod quantize;
 mod reduce;
 mod rows;

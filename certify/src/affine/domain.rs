@@ -1,0 +1,242 @@
+//! The steps of the walk over affine forms.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use engine::model::{Activations, Float, Gate, Linear, Norm, NormSlot, Rope};
+use engine::walk::{Domain, Site, Step, score_scale};
+use rayon::prelude::*;
+
+use super::attend::Attention;
+use super::form::Form;
+use super::gate;
+use super::linear::{Matrix, outputs};
+use super::rows::{Normed, Pending, Rows, Scaled, Shape, ends_of, turn};
+use super::state::{Affine, NORM_ERROR, Prepared};
+use super::store::{Head, Token, stored};
+use crate::interval::UNIT;
+
+impl Domain for Affine<'_> {
+    type Rows = Rows;
+    type Prepared = Prepared;
+
+    fn norm(&mut self, at: Site, x: &Rows, norm: &Norm) -> Rows {
+        let boxes = self.interval.norm(at, &x.boxes, norm);
+        let gains: Vec<f64> = norm.gains.iter().map(|&g| f64::from(g)).collect();
+        let eps = f64::from(norm.eps);
+        let ends = |row: usize| ends_of(&x.boxes, row).into_iter().unzip();
+        let normed = match &x.shape {
+            Shape::Sum(base, pending) if at.step == Step::Norm(NormSlot::Final) => {
+                let one = |row: usize| Normed {
+                    form: base[row].form.clone(),
+                    pending: Some((pending.clone(), row)),
+                    gains: gains.clone(),
+                    eps: (eps, eps),
+                    error: NORM_ERROR,
+                    ends: ends(row),
+                };
+                (0..base.len()).map(one).collect()
+            }
+            Shape::Normed(first) => self.norm_again(first, &x.boxes, &gains, eps),
+            _ => {
+                let mut forms = match &x.shape {
+                    Shape::Forms(forms) => forms.to_vec(),
+                    _ => self.forms(x).into_iter().map(Scaled::plain).collect(),
+                };
+                self.settle(&mut forms);
+                let one = |(row, scaled): (usize, Scaled)| {
+                    let (least, most) = scaled.factor;
+                    let plain = scaled.factor == (1.0, 1.0);
+                    let range = if plain { ends(row) } else { self.own_ends(&scaled.form) };
+                    // A gate's relative error is inside its form already.
+                    Normed {
+                        form: scaled.form,
+                        pending: None,
+                        gains: gains.clone(),
+                        eps: (eps / (most * most), eps / (least * least)),
+                        error: NORM_ERROR,
+                        ends: range,
+                    }
+                };
+                forms.into_iter().enumerate().map(one).collect()
+            }
+        };
+        Rows { boxes, shape: Shape::Normed(Arc::new(normed)) }
+    }
+
+    fn prepare(&mut self, at: Site, x: &Rows, policy: Activations) -> Prepared {
+        let boxes = self.interval.prepare(at, &x.boxes, policy);
+        let rounded = policy == Activations::PerTokenInt8;
+        if self.interval.diverged().is_some() {
+            return Prepared { boxes, readings: Arc::default(), factors: Vec::new(), rounded };
+        }
+        let (readings, factors) = self.readings(at, x, &boxes);
+        Prepared { boxes, readings: Arc::new(readings), factors, rounded }
+    }
+
+    fn linear(&mut self, at: Site, x: &Prepared, linear: &Linear) -> Rows {
+        let boxes = self.interval.linear(at, &x.boxes, linear);
+        let Step::Linear(slot) = at.step else { unreachable!("linear layers stand at their slot") };
+        if self.interval.diverged().is_some() {
+            let rows = vec![Form::constant(vec![0.0; linear.outputs()]); boxes.lo.nrows()];
+            return Rows { boxes, shape: Shape::plain(rows) };
+        }
+        if self.is_last_down(at) {
+            let pending = Pending { readings: x.readings.clone(), rounded: x.rounded };
+            return Rows { boxes, shape: Shape::Pending(pending) };
+        }
+        let matrix: &Matrix = self.matrices.of(at.layer, slot);
+        let (kernels, inputs) = (self.kernels, self.inputs);
+        let forms = (x.readings.par_iter().zip(&x.factors))
+            .map(|(reading, &factor)| {
+                let w = (&matrix.w[..], matrix.scale);
+                Scaled { form: outputs(kernels, &inputs, reading, w, x.rounded), factor }
+            })
+            .collect();
+        self.finish(at, boxes, forms)
+    }
+
+    fn rope(&mut self, at: Site, x: Rows, rope: &Rope, first: usize) -> Rows {
+        let forms = self.forms(&x);
+        let boxes = self.interval.rope(at, x.boxes, rope, first);
+        let (kernels, inputs) = (self.kernels, self.inputs);
+        let turned = (forms.into_par_iter().enumerate())
+            .map(|(row, form)| Scaled::plain(turn(kernels, &inputs, form, rope, first + row)))
+            .collect();
+        self.finish(at, boxes, turned)
+    }
+
+    fn store(&mut self, at: Site, keys: Rows, values: Rows) {
+        let (key_forms, value_forms) = (self.forms(&keys), self.forms(&values));
+        let first = self.tokens[at.layer].len();
+        self.interval.store(at, keys.boxes, values.boxes);
+        if self.interval.diverged().is_some() {
+            return;
+        }
+        let (kernels, inputs, kind) = (self.kernels, self.inputs, self.kind);
+        let (heads, dim) = (self.model.config.kv_heads, self.model.config.head_dim);
+        let interval = &self.interval;
+        let tokens: Vec<Token> = (key_forms.into_par_iter().zip(value_forms).enumerate())
+            .map(|(row, (key, value))| {
+                let (key_boxes, value_boxes) = interval.stored(at.layer, first + row);
+                let key = stored(kernels, &inputs, key, kind, &key_boxes, dim);
+                let value = stored(kernels, &inputs, value, kind, &value_boxes, dim);
+                let split = |form: &Form| {
+                    (0..heads).map(|h| Head::of(kernels, &inputs, form, h, dim)).collect()
+                };
+                Token {
+                    keys: split(&key),
+                    values: split(&value),
+                    key_spans: key.spans,
+                    value_spans: value.spans,
+                }
+            })
+            .collect();
+        self.tokens[at.layer].extend(tokens);
+    }
+
+    fn attend(&mut self, at: Site, queries: &Rows, first: usize) -> Rows {
+        let boxes = self.interval.attend(at, &queries.boxes, first);
+        let forms = self.forms(queries);
+        if self.interval.diverged().is_some() {
+            return Rows { boxes, shape: Shape::plain(forms) };
+        }
+        let config = &self.model.config;
+        let attention = Attention {
+            kernels: self.kernels,
+            inputs: &self.inputs,
+            tokens: &self.tokens[at.layer],
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            dim: config.head_dim,
+            factor: f64::from(score_scale(config.head_dim)),
+        };
+        let mixed = attention.rows(&forms, first).into_iter().map(Scaled::plain).collect();
+        self.finish(at, boxes, mixed)
+    }
+
+    fn gate(&mut self, at: Site, gate: &Rows, up: &Rows, kind: Gate) -> Rows {
+        let boxes = self.interval.gate(at, &gate.boxes, &up.boxes, kind);
+        let (Shape::Forms(g), Shape::Forms(u)) = (&gate.shape, &up.shape) else {
+            unreachable!("gate and up are outputs of layers that are applied at once")
+        };
+        let (kernels, inputs) = (self.kernels, self.inputs);
+        let forms = (g.par_iter().zip(u.par_iter()))
+            .map(|(g, u)| {
+                let factor =
+                    (g.factor.0 * g.factor.0 * u.factor.0, g.factor.1 * g.factor.1 * u.factor.1);
+                let plain = factor == (1.0, 1.0);
+                let factor = if plain {
+                    factor
+                } else {
+                    (factor.0 * (1.0 - 1e-14), factor.1 * (1.0 + 1e-14))
+                };
+                Scaled { form: gate::gate(kernels, &inputs, (&g.form, &u.form), kind), factor }
+            })
+            .collect();
+        self.finish(at, boxes, forms)
+    }
+
+    fn add(&mut self, at: Site, stream: &Rows, update: &Rows) -> Rows {
+        let boxes = self.interval.add(at, &stream.boxes, &update.boxes);
+        let forms = self.forms(stream);
+        if let Shape::Pending(pending) = &update.shape {
+            let base = forms.into_iter().map(Scaled::plain).collect();
+            return Rows { boxes, shape: Shape::Sum(Arc::new(base), pending.clone()) };
+        }
+        let updates = self.forms(update);
+        let (kernels, inputs) = (self.kernels, self.inputs);
+        let sums: Vec<Scaled> = (forms.par_iter().zip(&updates))
+            .map(|(form, update)| {
+                let mut sum = form.plus(update);
+                let radii = sum.radii(kernels, &inputs);
+                for (k, rest) in sum.rest.iter_mut().enumerate() {
+                    *rest += (sum.c[k].abs() + radii[k]) * (UNIT + 1e-12) + 1e-40;
+                }
+                Scaled::plain(sum)
+            })
+            .collect();
+        self.finish(at, boxes, sums)
+    }
+
+    fn logits(&mut self, at: Site, x: &Rows, head: &Float) -> Rows {
+        let boxes = self.interval.logits(at, &x.boxes, head);
+        if self.interval.diverged().is_none() {
+            self.margins = self.bound_margins(x, &boxes, head);
+        }
+        let zeros = vec![Form::constant(vec![0.0; head.rows()]); boxes.lo.nrows()];
+        Rows { boxes, shape: Shape::plain(zeros) }
+    }
+
+    fn count(&self, x: &Rows) -> usize {
+        x.boxes.lo.nrows()
+    }
+
+    fn select(&self, x: &Rows, rows: Range<usize>) -> Rows {
+        let boxes = self.interval.select(&x.boxes, rows.clone());
+        let shape = match &x.shape {
+            Shape::Forms(forms) => Shape::Forms(Arc::new(forms[rows].to_vec())),
+            Shape::Normed(normed) => Shape::Normed(Arc::new(normed[rows].to_vec())),
+            Shape::Pending(pending) => Shape::Pending(pending.select(rows)),
+            Shape::Sum(base, pending) => {
+                Shape::Sum(Arc::new(base[rows.clone()].to_vec()), pending.select(rows))
+            }
+        };
+        Rows { boxes, shape }
+    }
+
+    fn stack(&self, above: &Rows, below: &Rows) -> Rows {
+        let forms = self.forms(above).into_iter().chain(self.forms(below)).collect();
+        Rows { boxes: self.interval.stack(&above.boxes, &below.boxes), shape: Shape::plain(forms) }
+    }
+
+    fn replace_column(&self, x: &mut Rows, index: usize, column: &Rows) {
+        let mut forms = self.forms(x);
+        self.interval.replace_column(&mut x.boxes, index, &column.boxes);
+        for (row, form) in forms.iter_mut().enumerate() {
+            let (lo, hi) = (x.boxes.lo[[row, index]], x.boxes.hi[[row, index]]);
+            form.replace_by_box(index, f64::from(lo), f64::from(hi));
+        }
+        x.shape = Shape::plain(forms);
+    }
+}

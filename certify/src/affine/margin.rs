@@ -1,0 +1,228 @@
+//! Margins between two logits, decided before anything is divided.
+//!
+//! The final norm divides a row by one positive number, so it never changes the sign of a margin:
+//! what is bounded is `sum (w_y - w_k) g z`, an affine form of the stream. In front of the last
+//! residual addition the rows of the down layer are projected too, so that one quotient a rival is
+//! made linear and not one a feature.
+//!
+//! Second way, for a stream `z + W (x g / r)`: its margin times `r` is `alpha r + beta`, with alpha
+//! and beta forms of z and x. No quotient is left; the products are `alpha R` (polarised) and the
+//! curvature of r.
+
+use engine::kernels::Kernels;
+use engine::model::Float;
+
+use super::form::{Form, rows_product, spread, through_magnitudes, union};
+use super::inputs::Inputs;
+use super::linear::{Matrix, dot_error, outputs};
+use super::quotient::polar;
+use super::sites::Reading;
+use crate::interval::UNIT;
+
+/// The stream that the final norm reads.
+#[derive(Clone, Copy)]
+pub(super) enum Stream<'a> {
+    /// As forms.
+    Form(&'a Form),
+    /// A form and the last down layer on top.
+    Sum(&'a Form, &'a Reading, &'a Matrix, bool),
+}
+
+/// What the margins of one row need.
+pub(super) struct Final<'a> {
+    pub(super) kernels: &'a Kernels,
+    pub(super) inputs: &'a Inputs,
+    pub(super) stream: Stream<'a>,
+    /// The box of the stream.
+    pub(super) ends: (&'a [f64], &'a [f64]),
+    pub(super) gains: &'a [f64],
+    pub(super) eps: (f64, f64),
+    pub(super) head: &'a Float,
+}
+
+/// Rivals that are looked at together.
+const TOGETHER: usize = 64;
+
+impl Final<'_> {
+    /// Lower bounds of the margins of the winner over each rival.
+    pub(super) fn lower(&self, winner: usize, rivals: &[usize]) -> Vec<f64> {
+        rivals.chunks(TOGETHER).flat_map(|rivals| self.some(winner, rivals)).collect()
+    }
+
+    fn some(&self, winner: usize, rivals: &[usize]) -> Vec<f64> {
+        let (w, magnitudes) = self.projection(winner, rivals);
+        let most = self.largest();
+        // The final norm and both dot products, of all magnitudes; and f64 here.
+        let width = most.len();
+        let relative = dot_error(width) + 10.0 * UNIT + 1e-9;
+        let scaled: Vec<f64> = most.iter().map(|x| x * relative).collect();
+        let mut error = through_magnitudes(&scaled, &magnitudes);
+        let low = match self.stream {
+            Stream::Form(form) => {
+                let margins = form.product(self.kernels, &w);
+                lower_ends(self.kernels, self.inputs, &margins)
+            }
+            Stream::Sum(base, reading, matrix, rounded) => {
+                let own = self.sum_error(reading, matrix, rounded, &most);
+                let own = through_magnitudes(&own, &w);
+                error.iter_mut().zip(own).for_each(|(sum, x)| *sum += x);
+                self.sum(base, (reading, matrix, rounded), &w)
+            }
+        };
+        let (least, largest) = self.root_mean_square();
+        low.iter()
+            .zip(error)
+            .map(|(low, error)| {
+                let low = low - error - 1e-36;
+                low / if low > 0.0 { largest } else { least }
+            })
+            .collect()
+    }
+
+    /// `(w_y - w_k) g`, `[width, rivals]`, and `(|w_y| + |w_k|) |g|`.
+    fn projection(&self, winner: usize, rivals: &[usize]) -> (Vec<f64>, Vec<f64>) {
+        let width = self.head.columns();
+        let (mut own, mut other) = (vec![0f32; width], vec![0f32; width]);
+        self.head.read_row(winner, &mut own);
+        let mut w = vec![0.0; width * rivals.len()];
+        let mut magnitudes = w.clone();
+        for (column, &rival) in rivals.iter().enumerate() {
+            self.head.read_row(rival, &mut other);
+            for k in 0..width {
+                let gain = self.gains[k];
+                let (a, b) = (f64::from(own[k]), f64::from(other[k]));
+                w[k * rivals.len() + column] = (a - b) * gain;
+                magnitudes[k * rivals.len() + column] = (a.abs() + b.abs()) * gain.abs();
+            }
+        }
+        (w, magnitudes)
+    }
+
+    /// The largest magnitude of each feature of the stream.
+    fn largest(&self) -> Vec<f64> {
+        let (lo, hi) = &self.ends;
+        let most = |(&lo, &hi): (&f64, &f64)| if -lo > hi { -lo } else { hi };
+        lo.iter().zip(*hi).map(most).collect()
+    }
+
+    /// The range of the engine's root mean square, roughly.
+    fn root_mean_square(&self) -> (f64, f64) {
+        let (lo, hi) = &self.ends;
+        let d = lo.len() as f64;
+        let (mut near, mut far) = (0.0, 0.0);
+        for (&lo, &hi) in lo.iter().zip(*hi) {
+            let least = if lo > 0.0 {
+                lo
+            } else if hi < 0.0 {
+                hi
+            } else {
+                0.0
+            };
+            let most = if -lo > hi { lo } else { hi };
+            near += least * least;
+            far += most * most;
+        }
+        let (least, most) = ((near / d + self.eps.0).sqrt(), (far / d + self.eps.1).sqrt());
+        (least * (1.0 - 1e-6), most * (1.0 + 1e-6))
+    }
+
+    /// The engine's errors of the last down layer and of the addition behind it, by feature.
+    fn sum_error(
+        &self,
+        reading: &Reading,
+        matrix: &Matrix,
+        rounded: bool,
+        most: &[f64],
+    ) -> Vec<f64> {
+        let product = if rounded { 0.0 } else { dot_error(reading.most.len()) };
+        let relative = reading.error + product + 4.0 * UNIT;
+        let site: Vec<f64> = (reading.most.iter().zip(&reading.slack))
+            .map(|(most, slack)| (most * relative + slack) * matrix.scale.abs())
+            .collect();
+        let out = through_magnitudes(&site, &matrix.w);
+        out.iter().zip(most).map(|(out, most)| out + UNIT * most + 1e-40).collect()
+    }
+
+    /// Lower ends of the margins of a sum, up to the engine's errors.
+    fn sum(&self, base: &Form, last: (&Reading, &Matrix, bool), w: &[f64]) -> Vec<f64> {
+        let (reading, matrix, rounded) = last;
+        let rivals = w.len() / base.width();
+        let mut through = rows_product(self.kernels, &matrix.w, w, rivals);
+        through.iter_mut().for_each(|x| *x *= matrix.scale);
+        let update = outputs(self.kernels, self.inputs, reading, (&through, 1.0), rounded);
+        let alpha = base.product(self.kernels, w);
+        let divided = lower_ends(self.kernels, self.inputs, &alpha.plus(&update));
+        match self.undivided(&alpha, reading, &through) {
+            None => divided,
+            Some(undivided) => (divided.into_iter().zip(undivided))
+                .map(|(a, b)| if b > a { b } else { a })
+                .collect(),
+        }
+    }
+
+    /// `(alpha r + beta) / r` without a quotient; `None` where some site is not late.
+    fn undivided(&self, alpha: &Form, reading: &Reading, through: &[f64]) -> Option<Vec<f64>> {
+        let quotient = reading.quotient.as_ref()?;
+        if reading.fixed.is_some() || reading.boxes.iter().any(|&x| x > 0.0) {
+            return None;
+        }
+        let (kernels, inputs) = (self.kernels, self.inputs);
+        let form = &reading.form;
+        let scaled = form.scaled(&reading.gains);
+        let beta = scaled.product(kernels, through);
+        let spans = union([&form.spans[..], &alpha.spans[..]]);
+        let rivals = beta.width();
+        let r = spread(
+            &Form {
+                c: vec![0.0],
+                spans: form.spans.clone(),
+                g: quotient.r.clone(),
+                rest: vec![0.0],
+            },
+            &spans,
+        );
+        let (a, b) = (spread(alpha, &spans), spread(&beta, &spans));
+        // Rounding symbols, in the scale of the numerator: half a code of the largest magnitude.
+        let radii = scaled.radii(kernels, inputs);
+        let largest = (scaled.c.iter().zip(&radii).map(|(c, r)| c.abs() + r))
+            .fold(0.0, |most, x| if x > most { x } else { most });
+        let noise: Vec<f64> = (reading.noise.iter())
+            .map(|&n| {
+                let by_scale = n * quotient.most;
+                let by_form = 0.5 * largest / 127.0 * (1.0 + 1e-6);
+                if n > 0.0 && by_form < by_scale { by_form } else { by_scale }
+            })
+            .collect();
+        let noise = through_magnitudes(&noise, through);
+        let q = 2.0 * (quotient.rc - quotient.r0);
+        let rounding = quotient.half - 0.5 * q;
+        let alpha_radii = alpha.radii(kernels, inputs);
+        let mut low = Vec::with_capacity(rivals);
+        for k in 0..rivals {
+            let column =
+                |g: &[f64]| g.iter().skip(k).step_by(rivals).copied().collect::<Vec<f64>>();
+            let (ga, gb) = (column(&a), column(&b));
+            let linear: Vec<f64> = (ga.iter().zip(&gb).zip(&r))
+                .map(|((a, b), r)| alpha.c[k] * r + quotient.r0 * a + b)
+                .collect();
+            let radius = inputs.radius(kernels, &spans, &linear);
+            let own = alpha_radii[k] - alpha.rest[k];
+            let (product, _) = polar(kernels, inputs, &spans, (&ga, own), (&r, quotient.radius));
+            let rest = alpha.rest[k] * quotient.most + beta.rest[k] + noise[k];
+            let least = alpha.c[k] - alpha_radii[k];
+            let most = alpha.c[k].abs() + alpha_radii[k];
+            let curved = if least < 0.0 { least * q } else { 0.0 } - most * rounding;
+            let whole = alpha.c[k] * quotient.r0 + beta.c[k] - radius - rest + product + curved;
+            let f64_error = 1e-9 * (most * quotient.most + beta.c[k].abs() + radius);
+            let whole = whole - f64_error;
+            low.push(whole / if whole > 0.0 { quotient.most } else { quotient.least });
+        }
+        Some(low)
+    }
+}
+
+fn lower_ends(kernels: &Kernels, inputs: &Inputs, form: &Form) -> Vec<f64> {
+    let radii = form.radii(kernels, inputs);
+    let ends = form.c.iter().zip(radii);
+    ends.map(|(c, r)| c - r - 1e-12 * (c.abs() + r)).collect()
+}

@@ -1,0 +1,303 @@
+//! The state of the affine domain, and what its steps share.
+
+use std::sync::Arc;
+
+use engine::kernels::Kernels;
+use engine::model::{Float, Gate, KvKind, Model, Slot};
+use engine::walk::{Site, Step};
+use rayon::prelude::*;
+
+use super::form::Form;
+use super::inputs::Inputs;
+use super::linear::Matrices;
+use super::margin::{Final, Stream};
+use super::quotient::Quotient;
+use super::rows::{Normed, Rows, Scaled, Shape, cut, ends_of};
+use super::sites::{Known, Reading, Source};
+use super::store::Token;
+use super::{Growth, Proof};
+use crate::claim::Deployed;
+use crate::interval::{BoxPrepared, Boxes, Diverged, Interval, Margin, UNIT};
+use crate::region::Region;
+
+/// The engine's relative error of a normed value.
+pub(super) const NORM_ERROR: f64 = 8.0 * UNIT;
+
+/// Rows as the linear layers read them.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Their boxes.
+    pub boxes: BoxPrepared,
+    pub(super) readings: Arc<Vec<Reading>>,
+    pub(super) factors: Vec<(f64, f64)>,
+    pub(super) rounded: bool,
+}
+
+/// The affine domain.
+#[derive(Debug)]
+pub struct Affine<'a> {
+    pub(super) kernels: &'static Kernels,
+    pub(super) model: &'a Model,
+    pub(super) matrices: &'a Matrices<'a>,
+    pub(super) kind: KvKind,
+    pub(super) interval: Interval,
+    pub(super) inputs: Inputs,
+    pub(super) next: usize,
+    pub(super) tokens: Vec<Vec<Token>>,
+    pub(super) claims: Vec<Margin>,
+    pub(super) margins: Vec<f64>,
+    pub(super) growth: Vec<Growth>,
+}
+
+impl<'a> Affine<'a> {
+    /// An empty state for a model, and the rows of a region.
+    #[must_use]
+    pub fn new(
+        deployed: &Deployed<'a>,
+        matrices: &'a Matrices<'a>,
+        region: &Region<'_>,
+        claims: Vec<Margin>,
+    ) -> (Self, Rows) {
+        let Deployed { model, kernels, kv } = *deployed;
+        let (inputs, forms) = Inputs::of(region);
+        let domain = Self {
+            kernels,
+            model,
+            matrices,
+            kind: kv,
+            interval: Interval::new(kernels, model, kv, claims.clone()),
+            inputs,
+            next: inputs.end,
+            tokens: vec![Vec::new(); model.layers.len()],
+            claims,
+            margins: Vec::new(),
+            growth: Vec::new(),
+        };
+        let rows = Rows { boxes: region.boxes(), shape: Shape::plain(forms) };
+        (domain, rows)
+    }
+
+    /// Where the bound was lost, if it was.
+    #[must_use]
+    pub fn diverged(&self) -> Option<Diverged> {
+        self.interval.diverged()
+    }
+
+    /// What the walk has shown.
+    #[must_use]
+    pub fn proof(self) -> Proof {
+        let diverged = self.interval.diverged();
+        let margins = if diverged.is_some() { Vec::new() } else { self.margins };
+        Proof { margins, diverged, growth: self.growth, symbols: self.next }
+    }
+
+    /// Intersects forms and boxes, both ways.
+    pub(super) fn finish(&mut self, at: Site, mut boxes: Boxes, forms: Vec<Scaled>) -> Rows {
+        if self.interval.diverged().is_some() {
+            return Rows { boxes, shape: Shape::lost(&forms) };
+        }
+        let (kernels, inputs) = (self.kernels, self.inputs);
+        let ends: Vec<Vec<(f64, f64)>> = (0..forms.len()).map(|row| ends_of(&boxes, row)).collect();
+        let done: Vec<(Scaled, Vec<f64>)> = (forms.into_par_iter().zip(&ends))
+            .map(|(mut scaled, ends)| {
+                if scaled.factor == (1.0, 1.0) {
+                    scaled.form.narrow(kernels, &inputs, ends);
+                } else if ends.iter().all(|(lo, hi)| lo == hi) {
+                    let values = ends.iter().map(|ends| ends.0).collect();
+                    scaled = Scaled { form: Form::constant(values), factor: (1.0, 1.0) };
+                }
+                let radii = scaled.form.radii(kernels, &inputs);
+                (scaled, radii)
+            })
+            .collect();
+        let mut all = Vec::new();
+        let mut forms = Vec::with_capacity(done.len());
+        for (row, (scaled, radii)) in done.into_iter().enumerate() {
+            cut(&mut boxes, row, &scaled, &radii);
+            all.extend(radii);
+            forms.push(scaled);
+        }
+        if at.step == Step::AddAttention || at.step == Step::AddFfn {
+            // The stream is read twice: what its boxes hold gets names before that.
+            self.settle(&mut forms);
+        }
+        let middle = all.len() / 2;
+        if let Some((_, &mut median, _)) =
+            (!all.is_empty()).then(|| all.select_nth_unstable_by(middle, f64::total_cmp))
+        {
+            let symbols = forms.last().map_or(0, |scaled| scaled.form.symbols());
+            self.growth.push(Growth { site: at, median, symbols });
+        }
+        Rows { boxes, shape: Shape::Forms(Arc::new(forms)) }
+    }
+
+    /// The rows as plain forms; what is not is taken from the boxes.
+    pub(super) fn forms(&self, rows: &Rows) -> Vec<Form> {
+        match &rows.shape {
+            Shape::Forms(forms) if forms.iter().all(|f| f.factor == (1.0, 1.0)) => {
+                forms.iter().map(|scaled| scaled.form.clone()).collect()
+            }
+            _ => (0..rows.boxes.lo.nrows())
+                .map(|row| {
+                    let (lo, hi): (Vec<f64>, Vec<f64>) =
+                        ends_of(&rows.boxes, row).into_iter().unzip();
+                    Form::of_box(&lo, &hi)
+                })
+                .collect(),
+        }
+    }
+
+    /// Settles the boxes of forms.
+    pub(super) fn settle(&mut self, forms: &mut [Scaled]) {
+        for scaled in forms {
+            scaled.form.settle(&mut self.next);
+        }
+    }
+
+    /// The range of each value of a form.
+    pub(super) fn own_ends(&self, form: &Form) -> (Vec<f64>, Vec<f64>) {
+        let radii = form.radii(self.kernels, &self.inputs);
+        let slack = |c: f64, r: f64| r + 1e-12 * (c.abs() + r);
+        let ends = form.c.iter().zip(radii);
+        ends.map(|(&c, r)| (c - slack(c, r), c + slack(c, r))).unzip()
+    }
+
+    /// A norm of normed rows: the first root mean square cancels but for the second's eps.
+    pub(super) fn norm_again(
+        &mut self,
+        first: &[Normed],
+        boxes: &Boxes,
+        gains: &[f64],
+        eps: f64,
+    ) -> Vec<Normed> {
+        let (kernels, inputs) = (self.kernels, self.inputs);
+        let one = |(row, normed): (usize, &Normed)| {
+            let (lo, hi) = &normed.ends;
+            let quotient = Quotient::new(kernels, &inputs, &normed.form, (lo, hi), normed.eps);
+            let (mut form, eps) = match quotient {
+                Some(q) => (
+                    normed.form.scaled(&normed.gains),
+                    (eps * q.least * q.least, eps * q.most * q.most),
+                ),
+                None => {
+                    let (lo, hi): (Vec<f64>, Vec<f64>) = ends_of(boxes, row).into_iter().unzip();
+                    (Form::of_box(&lo, &hi), (eps, eps))
+                }
+            };
+            form.settle(&mut self.next);
+            let ends = self.own_ends(&form);
+            let eps = (eps.0 * (1.0 - 1e-12), eps.1 * (1.0 + 1e-12));
+            // The value and the root mean square of it carry the first norm's error.
+            let error = 2.0 * normed.error + NORM_ERROR;
+            Normed { form, pending: None, gains: gains.to_vec(), eps, error, ends }
+        };
+        first.iter().enumerate().map(one).collect()
+    }
+
+    /// Lower bounds of the claimed margins, each the least over its rivals.
+    pub(super) fn bound_margins(&self, x: &Rows, logits: &Boxes, head: &Float) -> Vec<f64> {
+        let Shape::Normed(normed) = &x.shape else { return self.interval.margins().to_vec() };
+        let by_boxes = self.interval.margins();
+        (self.claims.iter().zip(by_boxes))
+            .map(|(claim, &known)| {
+                let low = f64::from(logits.lo[[claim.row, claim.winner]]);
+                let over = |rival: usize| low - f64::from(logits.hi[[claim.row, rival]]);
+                let all: Vec<usize> = if claim.rivals.is_empty() {
+                    (0..head.rows()).collect()
+                } else {
+                    claim.rivals.clone()
+                };
+                let rivals = all.into_iter().filter(|&rival| rival != claim.winner);
+                let (clear, close): (Vec<usize>, Vec<usize>) =
+                    rivals.partition(|&rival| over(rival) > 0.0);
+                let least = |all: &mut dyn Iterator<Item = f64>| {
+                    all.fold(
+                        f64::INFINITY,
+                        |least, x| if x < least || x.is_nan() { x } else { least },
+                    )
+                };
+                let clear = least(&mut clear.into_iter().map(over));
+                let close = self.final_of(&normed[claim.row], head).lower(claim.winner, &close);
+                let close = least(&mut close.into_iter());
+                let bound = if clear < close { clear } else { close };
+                if bound > known { bound } else { known }
+            })
+            .collect()
+    }
+
+    pub(super) fn final_of<'b>(&'b self, normed: &'b Normed, head: &'b Float) -> Final<'b> {
+        let last = self.model.layers.len() - 1;
+        let stream = match &normed.pending {
+            None => Stream::Form(&normed.form),
+            Some((pending, row)) => Stream::Sum(
+                &normed.form,
+                &pending.readings[*row],
+                self.matrices.of(last, Slot::Down),
+                pending.rounded,
+            ),
+        };
+        Final {
+            kernels: self.kernels,
+            inputs: &self.inputs,
+            stream,
+            ends: (&normed.ends.0, &normed.ends.1),
+            gains: &normed.gains,
+            eps: normed.eps,
+            head,
+        }
+    }
+
+    /// Whether the norm before the down layer cancels the scale that gate and up share.
+    pub(super) fn scale_free(&self, layer: usize) -> bool {
+        self.model.config.gate == Gate::Relu2 && self.model.layers[layer].ffn_sub_norm.is_some()
+    }
+
+    pub(super) fn is_last_down(&self, at: Site) -> bool {
+        at.layer + 1 == self.model.layers.len() && at.step == Step::Linear(Slot::Down)
+    }
+
+    /// The readings of normed or plain rows, with their factors.
+    pub(super) fn readings(
+        &mut self,
+        at: Site,
+        x: &Rows,
+        prepared: &BoxPrepared,
+    ) -> (Vec<Reading>, Vec<(f64, f64)>) {
+        let rows = x.boxes.lo.nrows();
+        let width = x.boxes.lo.ncols();
+        let free =
+            matches!(at.step, Step::Prepare(Slot::Gate | Slot::Up)) && self.scale_free(at.layer);
+        let plain = match &x.shape {
+            Shape::Normed(_) => Vec::new(),
+            _ => {
+                let mut forms: Vec<Scaled> = self.forms(x).into_iter().map(Scaled::plain).collect();
+                self.settle(&mut forms);
+                forms
+            }
+        };
+        // Symbols rise along a form: those of the rounding come behind what was settled.
+        let base = self.next;
+        self.next += rows * width;
+        let (kernels, inputs) = (self.kernels, self.inputs);
+        (0..rows)
+            .into_par_iter()
+            .map(|row| {
+                let mut next = base + row * width;
+                let ends = ends_of(&x.boxes, row).into_iter().unzip();
+                let codes = prepared.codes.as_ref().map(|codes| codes.row(row));
+                match &x.shape {
+                    Shape::Normed(normed) => {
+                        normed[row].reading(kernels, &inputs, ends, codes, free, &mut next)
+                    }
+                    _ => {
+                        let form = &plain[row].form;
+                        let source =
+                            Source { form, gains: vec![1.0; width], eps: None, error: 0.0 };
+                        let known = Known::new(ends.clone(), ends, codes);
+                        (Reading::new(kernels, &inputs, source, &known, &mut next), (1.0, 1.0))
+                    }
+                }
+            })
+            .unzip()
+    }
+}

@@ -1,0 +1,160 @@
+//! Attempts to break the affine domain: points at every step, margins of points, epsilon 0.
+//!
+//! The default run takes a seeded share; `BITNET_SOUNDNESS=20` multiplies the number of points.
+
+mod nets;
+
+use certify::affine::{Affine, Matrices, prove};
+use certify::checked::{Checked, Pair};
+use certify::claim::{Deployed, clean_margin};
+use certify::interval::Margin;
+use certify::region::{Ball, Region};
+use engine::kernels;
+use engine::model::KvKind;
+use engine::model::random::{SplitMix, random_rows};
+use engine::walk::{self, Exact, Read};
+use ndarray::Array2;
+use nets::{KINDS, moved_point, nets, share};
+
+const TOKENS: usize = 5;
+
+fn claim(winner: usize) -> Vec<Margin> {
+    vec![Margin { row: 0, winner, rivals: Vec::new() }]
+}
+
+fn balls(radius: f64, clean: &Array2<f32>, rng: &mut SplitMix) -> Vec<Ball> {
+    let width = clean.ncols();
+    let hull = |row: usize, rng: &mut SplitMix| {
+        let by = random_rows(3, width, rng.next_u64()) * radius as f32;
+        Array2::from_shape_fn((3, width), |(i, k)| clean[[row, k]] + by[[i, k]])
+    };
+    let hulls = (1..TOKENS - 1).map(|row| hull(row, rng)).collect();
+    vec![Ball::Linf(radius), Ball::L2(radius), Ball::Hulls(hulls)]
+}
+
+#[test]
+fn a_point_never_leaves_its_form_or_box_at_any_step() {
+    let mut rng = SplitMix(991);
+    let (mut checks, mut points) = (0u64, 0u64);
+    for (name, model) in nets() {
+        let matrices = Matrices::new(&model);
+        let clean = random_rows(TOKENS, model.config.hidden, rng.next_u64());
+        for kind in KINDS {
+            let deployed = Deployed { model: &model, kernels: kernels::best(), kv: kind };
+            for radius in [1e-8, 1e-4, 1e-2, 1.0, 1e3] {
+                for ball in balls(radius, &clean, &mut rng) {
+                    for _ in 0..share() {
+                        let how = rng.below(12);
+                        let region =
+                            Region { clean: &clean, moved: 1..TOKENS - 1, ball: ball.clone() };
+                        let (set, rows) = Affine::new(&deployed, &matrices, &region, Vec::new());
+                        let point = moved_point(&region, how, &mut rng);
+                        let exact = Exact::new(kernels::best(), &model, kind);
+                        let mut domain = Checked::new(set, exact);
+                        let start = Pair { set: rows, point };
+                        let read = if how.is_multiple_of(2) { Read::All } else { Read::Last };
+                        walk::run(&mut domain, &model, &start, 0, 0, read);
+                        checks += domain.checks;
+                        points += 1;
+                    }
+                }
+            }
+        }
+        println!("{name}: {points} points, {checks} checks");
+    }
+    assert!(checks > 300_000, "only {checks} checks were made");
+}
+
+#[test]
+fn margins_never_exceed_those_of_points_and_some_are_certified() {
+    let mut rng = SplitMix(57);
+    let mut certified = 0;
+    for (name, model) in nets() {
+        let matrices = Matrices::new(&model);
+        let deployed = Deployed { model: &model, kernels: kernels::best(), kv: KvKind::F32 };
+        for _ in 0..share() {
+            let embedded = random_rows(TOKENS, model.config.hidden, rng.next_u64());
+            let streams = deployed.streams(&embedded);
+            let logits = deployed.logits(&embedded, 0, Read::Last);
+            let winner = engine::numerics::argmax(logits.as_slice().expect("one row"));
+            let winner = winner.expect("finite logits");
+            let decision = certify::claim::Decision { winner, classes: Vec::new() };
+            for (from, clean) in streams.iter().enumerate() {
+                for radius in [1e-6, 1e-3, 3e-2] {
+                    for ball in balls(radius, clean, &mut rng) {
+                        let region = Region { clean, moved: 1..TOKENS - 1, ball };
+                        let all =
+                            Region { moved: 0..TOKENS, ball: Ball::Linf(radius), ..region.clone() };
+                        for region in [region, all] {
+                            let proof = prove(
+                                &deployed,
+                                &matrices,
+                                &region,
+                                from,
+                                Read::Last,
+                                &claim(winner),
+                            );
+                            certified += usize::from(proof.certifies());
+                            for how in 0..4 * share() {
+                                let point = moved_point(&region, how, &mut rng);
+                                let logits = deployed.logits(&point, from, Read::Last);
+                                let margin =
+                                    clean_margin(logits.as_slice().expect("one row"), &decision);
+                                let low =
+                                    proof.margins.first().copied().unwrap_or(f64::NEG_INFINITY);
+                                assert!(
+                                    low <= margin,
+                                    "{name} {radius} from {from}: {low} > {margin}"
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("{certified} certified regions");
+    assert!(certified > 100, "only {certified} regions were certified");
+}
+
+#[test]
+fn with_radius_zero_the_affine_walk_is_inference_bit_for_bit() {
+    for (name, model) in nets() {
+        let matrices = Matrices::new(&model);
+        for kind in KINDS {
+            let deployed = Deployed { model: &model, kernels: kernels::best(), kv: kind };
+            let clean = random_rows(6, model.config.hidden, 17);
+            let expected = deployed.logits(&clean, 0, Read::All);
+            let region = Region { clean: &clean, moved: 0..6, ball: Ball::Linf(0.0) };
+            let (mut domain, rows) = Affine::new(&deployed, &matrices, &region, Vec::new());
+            let found = walk::run(&mut domain, &model, &rows, 0, 0, Read::All);
+            let bits = |x: &Array2<f32>| x.mapv(f32::to_bits);
+            assert_eq!(bits(&found.boxes.lo), bits(&expected), "{name} {kind:?}");
+            assert_eq!(bits(&found.boxes.hi), bits(&expected), "{name} {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn every_table_and_any_number_of_threads_give_the_same_bounds() {
+    for (name, model) in nets() {
+        let matrices = Matrices::new(&model);
+        let clean = random_rows(TOKENS, model.config.hidden, 3);
+        let region = Region { clean: &clean, moved: 0..TOKENS, ball: Ball::Linf(3e-4) };
+        let run = |kernels, threads| {
+            let deployed = Deployed { model: &model, kernels, kv: KvKind::F16 };
+            let pool =
+                rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            let proof =
+                pool.install(|| prove(&deployed, &matrices, &region, 0, Read::Last, &claim(0)));
+            let growth: Vec<u64> = proof.growth.iter().map(|g| g.median.to_bits()).collect();
+            (proof.margins.iter().map(|m| m.to_bits()).collect::<Vec<u64>>(), growth)
+        };
+        let expected = run(kernels::scalar(), 1);
+        for table in kernels::available() {
+            for threads in [1, 3] {
+                assert_eq!(run(table, threads), expected, "{name} {}", table.name);
+            }
+        }
+    }
+}
