@@ -3,7 +3,8 @@
 //! For one query and head, at the centres: scores `S0`, shares `p`, values `v0`, mix `o0 = sum p
 //! v0`, `a_j = v0_j - o0` (so `sum p a = 0`). With `delta_j` the move of score j less the mean
 //! move `sum p dS` (softmax does not see a common shift), exactly
-//! `o - o0 = N / Z`, `N = sum p e^delta (a + dv)`, `Z = 1 + sum p rho`, `rho = e^delta - 1 - delta`.
+//! `o - o0 = N / Z`, `N = sum p e^delta (a + dv)`, `Z = 1 + sum p rho`, with
+//! `rho = e^delta - 1 - delta`.
 //! Linear in the symbols: `sum p dv + sum p a dS`. What is left, and bounded here:
 //! - the products `dq dk` in the scores, by boxes or by energies ([`super::energy`]), each or all
 //!   together under the weights `p a`;

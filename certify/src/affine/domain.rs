@@ -37,13 +37,13 @@ impl Domain for Affine<'_> {
                 };
                 (0..base.len()).map(one).collect()
             }
-            Shape::Normed(first) => self.norm_again(first, &x.boxes, &gains, eps),
+            Shape::Normed(first) => self.norm_again(at, first, &x.boxes, &gains, eps),
             _ => {
                 let mut forms = match &x.shape {
                     Shape::Forms(forms) => forms.to_vec(),
                     _ => self.forms(x).into_iter().map(Scaled::plain).collect(),
                 };
-                self.settle(&mut forms);
+                self.settle(at, &mut forms);
                 let one = |(row, scaled): (usize, Scaled)| {
                     let (least, most) = scaled.factor;
                     let plain = scaled.factor == (1.0, 1.0);
@@ -88,9 +88,9 @@ impl Domain for Affine<'_> {
         let matrix: &Matrix = self.matrices.of(at.layer, slot);
         let (kernels, inputs) = (self.kernels, self.inputs);
         let forms = (x.readings.par_iter().zip(&x.factors))
-            .map(|(reading, &factor)| {
+            .map(|(ways, &factor)| {
                 let w = (&matrix.w[..], matrix.scale);
-                Scaled { form: outputs(kernels, &inputs, reading, w, x.rounded), factor }
+                Scaled { form: outputs(kernels, &inputs, &ways[0], w, x.rounded), factor }
             })
             .collect();
         self.finish(at, boxes, forms)

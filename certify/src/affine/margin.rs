@@ -24,8 +24,8 @@ use crate::interval::UNIT;
 pub(super) enum Stream<'a> {
     /// As forms.
     Form(&'a Form),
-    /// A form and the last down layer on top.
-    Sum(&'a Form, &'a Reading, &'a Matrix, bool),
+    /// A form and the last down layer on top, in all ways to read its row.
+    Sum(&'a Form, &'a [Reading], &'a Matrix, bool),
 }
 
 /// What the margins of one row need.
@@ -49,6 +49,35 @@ impl Final<'_> {
         rivals.chunks(TOGETHER).flat_map(|rivals| self.some(winner, rivals)).collect()
     }
 
+    /// What each span of symbols contributes to the radius of one margin, by its first number;
+    /// boxes count under the largest.
+    pub(super) fn parts(&self, winner: usize, rival: usize) -> Vec<(usize, f64)> {
+        let (w, _) = self.projection(winner, &[rival]);
+        let margin = match self.stream {
+            Stream::Form(form) => form.product(self.kernels, &w),
+            Stream::Sum(base, ways, matrix, rounded) => {
+                let w_down = (&through(self.kernels, matrix, &w, base.width())[..], 1.0);
+                let all = ways.iter().map(|way| {
+                    let update = outputs(self.kernels, self.inputs, way, w_down, rounded);
+                    let margin = base.product(self.kernels, &w).plus(&update);
+                    (lower_ends(self.kernels, self.inputs, &margin)[0], margin)
+                });
+                let best = all.reduce(|best, way| if way.0 > best.0 { way } else { best });
+                best.expect("at least one way").1
+            }
+        };
+        let mut row = 0;
+        let mut parts: Vec<(usize, f64)> = (margin.spans.iter())
+            .map(|span| {
+                row += span.count;
+                let of = &margin.g[row - span.count..row];
+                (span.first, of.iter().fold(0.0, |sum, x| sum + x.abs()))
+            })
+            .collect();
+        parts.push((usize::MAX, margin.rest[0]));
+        parts
+    }
+
     fn some(&self, winner: usize, rivals: &[usize]) -> Vec<f64> {
         let (w, magnitudes) = self.projection(winner, rivals);
         let most = self.largest();
@@ -62,11 +91,12 @@ impl Final<'_> {
                 let margins = form.product(self.kernels, &w);
                 lower_ends(self.kernels, self.inputs, &margins)
             }
-            Stream::Sum(base, reading, matrix, rounded) => {
-                let own = self.sum_error(reading, matrix, rounded, &most);
+            Stream::Sum(base, ways, matrix, rounded) => {
+                let own = self.sum_error(&ways[0], matrix, rounded, &most);
                 let own = through_magnitudes(&own, &w);
                 error.iter_mut().zip(own).for_each(|(sum, x)| *sum += x);
-                self.sum(base, (reading, matrix, rounded), &w)
+                let all = ways.iter().map(|way| self.sum(base, (way, matrix, rounded), &w));
+                all.reduce(larger).expect("at least one way")
             }
         };
         let (least, largest) = self.root_mean_square();
@@ -146,17 +176,13 @@ impl Final<'_> {
     /// Lower ends of the margins of a sum, up to the engine's errors.
     fn sum(&self, base: &Form, last: (&Reading, &Matrix, bool), w: &[f64]) -> Vec<f64> {
         let (reading, matrix, rounded) = last;
-        let rivals = w.len() / base.width();
-        let mut through = rows_product(self.kernels, &matrix.w, w, rivals);
-        through.iter_mut().for_each(|x| *x *= matrix.scale);
+        let through = through(self.kernels, matrix, w, base.width());
         let update = outputs(self.kernels, self.inputs, reading, (&through, 1.0), rounded);
         let alpha = base.product(self.kernels, w);
         let divided = lower_ends(self.kernels, self.inputs, &alpha.plus(&update));
         match self.undivided(&alpha, reading, &through) {
             None => divided,
-            Some(undivided) => (divided.into_iter().zip(undivided))
-                .map(|(a, b)| if b > a { b } else { a })
-                .collect(),
+            Some(undivided) => larger(divided, undivided),
         }
     }
 
@@ -219,6 +245,17 @@ impl Final<'_> {
         }
         Some(low)
     }
+}
+
+fn larger(a: Vec<f64>, b: Vec<f64>) -> Vec<f64> {
+    a.into_iter().zip(b).map(|(a, b)| if b > a { b } else { a }).collect()
+}
+
+/// A projection through the last down layer.
+fn through(kernels: &Kernels, matrix: &Matrix, w: &[f64], width: usize) -> Vec<f64> {
+    let mut through = rows_product(kernels, &matrix.w, w, w.len() / width);
+    through.iter_mut().for_each(|x| *x *= matrix.scale);
+    through
 }
 
 fn lower_ends(kernels: &Kernels, inputs: &Inputs, form: &Form) -> Vec<f64> {

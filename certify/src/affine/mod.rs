@@ -46,6 +46,36 @@ pub struct Growth {
     pub symbols: usize,
 }
 
+/// Why noise symbols were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The input moves.
+    Input,
+    /// A value is rounded to a code.
+    Rounding,
+    /// What a step is not linear in.
+    Remainder,
+}
+
+/// From some number on, symbols were made at a step.
+#[derive(Clone, Copy, Debug)]
+struct Birth {
+    first: usize,
+    site: Site,
+    kind: Kind,
+}
+
+/// What the symbols made at one step contribute to the radius of the worst margin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// The step; none for the input.
+    pub site: Option<Site>,
+    /// Why the symbols were made.
+    pub kind: Kind,
+    /// Their part of the radius, in the units of the undivided margin.
+    pub radius: f64,
+}
+
 /// What a pass found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proof {
@@ -55,6 +85,8 @@ pub struct Proof {
     pub diverged: Option<Diverged>,
     /// The widths behind every step.
     pub growth: Vec<Growth>,
+    /// Where the radius of the worst margin comes from, largest first.
+    pub sources: Vec<Share>,
     /// The symbols that were given out.
     pub symbols: usize,
 }

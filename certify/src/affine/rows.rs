@@ -57,12 +57,12 @@ pub(super) struct Normed {
 /// The readings of a layer that is not yet applied.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
-    pub(super) readings: Arc<Vec<Reading>>,
+    pub(super) readings: Arc<Vec<Vec<Reading>>>,
     pub(super) rounded: bool,
 }
 
 impl Normed {
-    /// The row as linear layers read it, and the factor between the truth and what they then give.
+    /// The ways in which linear layers may read the row, and the factor between the truth and what they then give.
     pub(super) fn reading(
         &self,
         kernels: &Kernels,
@@ -70,15 +70,15 @@ impl Normed {
         ends: (Vec<f64>, Vec<f64>),
         codes: Option<RowCodes<'_, f32>>,
         free: bool,
-        next: &mut usize,
-    ) -> (Reading, (f64, f64)) {
+        next: usize,
+    ) -> (Vec<Reading>, (f64, f64)) {
         let (form, error) = (&self.form, self.error);
         if free && let Some((source, known, factor)) = self.scale_free(kernels, inputs, codes) {
-            return (Reading::new(kernels, inputs, source, &known, next), factor);
+            return (Reading::ways(kernels, inputs, source, &known, next), factor);
         }
         let source = Source { form, gains: self.gains.clone(), eps: Some(self.eps), error };
         let known = Known::new(self.ends.clone(), ends, codes);
-        (Reading::new(kernels, inputs, source, &known, next), (1.0, 1.0))
+        (Reading::ways(kernels, inputs, source, &known, next), (1.0, 1.0))
     }
 
     /// The row divided by the root mean square of its centre instead of its own: `g z / r0`, which

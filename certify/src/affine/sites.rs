@@ -7,8 +7,11 @@
 //! product.
 //!
 //! A site is *late* where its value stays a form until the product is taken (see
-//! [`super::quotient`]), *fixed* where its codes are known better than its value: a code in `[k, k + 1]` is `k` times the
-//! row's `1 / t`, which is a form of its own where the arg-max is unique. Else it is a *box*.
+//! [`super::quotient`]), *fixed* where its codes are known better than its value: a code in
+//! `[k, k + 1]` is `k` times the row's `1 / t`, which is a form of its own where the arg-max is
+//! unique. Else it is a *box*.
+
+use std::sync::Arc;
 
 use engine::kernels::Kernels;
 use engine::numerics::forms;
@@ -22,11 +25,11 @@ use crate::interval::UNIT;
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
     /// The values before the norm; settled.
-    pub(super) form: Form,
+    pub(super) form: Arc<Form>,
     /// Gains; 0 where a site is not late.
     pub(super) gains: Vec<f64>,
     /// The root mean square, behind a norm.
-    pub(super) quotient: Option<Quotient>,
+    pub(super) quotient: Option<Arc<Quotient>>,
     /// The centres of sites that are not late.
     pub(super) centres: Vec<f64>,
     /// The radii of sites that are not late.
@@ -101,15 +104,27 @@ impl Source<'_> {
     }
 }
 
+/// Which bounds of a site may take the place of its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Allowed {
+    /// Codes and boxes.
+    Both,
+    /// Codes only.
+    Codes,
+    /// Neither.
+    Forms,
+}
+
 impl Reading {
-    /// A row as linear layers read it.
-    pub(super) fn new(
+    /// A row as linear layers read it: up to three ways, all of them true. Which is narrowest
+    /// depends on the layer.
+    pub(super) fn ways(
         kernels: &Kernels,
         inputs: &Inputs,
         source: Source<'_>,
         known: &Known<'_>,
-        next: &mut usize,
-    ) -> Self {
+        next: usize,
+    ) -> Vec<Self> {
         let error = source.error;
         let (form, gains, quotient) = source.divided(kernels, inputs, known);
         let width = form.width();
@@ -119,30 +134,52 @@ impl Reading {
         }
         let radii = values.radii(kernels, inputs);
         let ends = Ends::new(&values, &radii, known, error);
-        let most = ends.most();
-        let slack = (0..width).map(|k| 1e-9 * (values.c[k].abs() + radii[k])).collect();
-        let mut reading = Self {
-            form,
+        let plain = Self {
+            form: Arc::new(form),
             gains,
-            quotient,
+            quotient: quotient.map(Arc::new),
             centres: vec![0.0; width],
             boxes: vec![0.0; width],
             fixed: None,
             noise: vec![0.0; width],
-            span: Span { first: *next, count: 0 },
-            most,
-            slack,
+            span: Span { first: next, count: 0 },
+            most: ends.most(),
+            slack: (0..width).map(|k| 1e-9 * (values.c[k].abs() + radii[k])).collect(),
             error: error + 6.0 * UNIT,
         };
-        for k in 0..width {
-            // A box that is clearly narrower than the form is worth losing what correlates.
-            if 0.5 * (ends.hi[k] - ends.lo[k]) < NARROWER * radii[k] {
-                reading.make_box(k, ends.lo[k], ends.hi[k]);
+        let codes = known.codes.map(|(lo, width, scale)| {
+            Codes::new(kernels, inputs, &plain, &ends, (lo, width), scale)
+        });
+        let way = |allowed| plain.allowing(allowed, &ends, &values, &radii, codes.as_ref());
+        let mut ways = vec![way(Allowed::Both)];
+        for allowed in [Allowed::Codes, Allowed::Forms] {
+            let other = way(allowed);
+            if other.gains != ways[ways.len() - 1].gains {
+                ways.push(other);
             }
         }
-        if let Some((lo, width, scale)) = known.codes {
-            let codes = Codes::new(kernels, inputs, &reading, &ends, (lo, width), scale);
-            reading.round(&codes, &values, &radii, next);
+        ways
+    }
+
+    fn allowing(
+        &self,
+        allowed: Allowed,
+        ends: &Ends,
+        values: &Form,
+        radii: &[f64],
+        codes: Option<&Codes>,
+    ) -> Self {
+        let mut reading = self.clone();
+        if allowed == Allowed::Both {
+            for (k, radius) in radii.iter().enumerate() {
+                // A box that is clearly narrower is worth losing what correlates.
+                if 0.5 * (ends.hi[k] - ends.lo[k]) < NARROWER * radius {
+                    reading.make_box(k, ends.lo[k], ends.hi[k]);
+                }
+            }
+        }
+        if let Some(codes) = codes {
+            reading.round(codes, values, radii, allowed != Allowed::Forms);
         }
         reading
     }
@@ -154,7 +191,7 @@ impl Reading {
     }
 
     /// Adds the rounding of codes, and fixes sites whose codes say more than their values.
-    fn round(&mut self, codes: &Codes, values: &Form, radii: &[f64], next: &mut usize) {
+    fn round(&mut self, codes: &Codes, values: &Form, radii: &[f64], fix: bool) {
         let step = codes.step;
         let unique = codes.unique;
         let mut fixed = vec![0.0; self.gains.len()];
@@ -169,7 +206,9 @@ impl Reading {
             let late = self.gains[k] != 0.0;
             let now = noise + if late { radii[k] } else { self.boxes[k] };
             let (middle, spread) = (0.5 * (lo + hi), 0.5 * (hi - lo));
-            if hi - lo <= 1.0 && middle.abs() * scale_radius + spread * step <= now {
+            // A code that is 0 on the whole set is worth nothing but itself.
+            let fix = fix || (lo == 0.0 && hi == 0.0);
+            if fix && hi - lo <= 1.0 && middle.abs() * scale_radius + spread * step <= now {
                 self.gains[k] = 0.0;
                 self.centres[k] = 0.0;
                 fixed[k] = middle;
@@ -184,9 +223,7 @@ impl Reading {
         if fixed.iter().any(|&k| k != 0.0) {
             self.fixed = Some((fixed, codes.scale_form(values)));
         }
-        let count = self.noise.iter().filter(|&&x| x > 0.0).count();
-        self.span = Span { first: *next, count };
-        *next += count;
+        self.span.count = self.noise.iter().filter(|&&x| x > 0.0).count();
     }
 }
 
@@ -328,10 +365,6 @@ fn ratios(
     let Some(quotient) = &reading.quotient else { return };
     let form = &reading.form;
     let width = form.width();
-    // Late sites only: for them the gains are still there.
-    if reading.gains.contains(&0.0) {
-        return;
-    }
     let least = (0..width).map(|k| ends.least(k)).fold(0.0, |a, b| if b > a { b } else { a });
     // In the scale of the form: |g z| = |y| r. The floor under the absmax must be out of reach.
     if least <= FLOOR {

@@ -9,13 +9,13 @@ use rayon::prelude::*;
 
 use super::form::Form;
 use super::inputs::Inputs;
-use super::linear::Matrices;
+use super::linear::{Matrices, outputs};
 use super::margin::{Final, Stream};
 use super::quotient::Quotient;
 use super::rows::{Normed, Rows, Scaled, Shape, cut, ends_of};
 use super::sites::{Known, Reading, Source};
 use super::store::Token;
-use super::{Growth, Proof};
+use super::{Birth, Growth, Kind, Proof, Share};
 use crate::claim::Deployed;
 use crate::interval::{BoxPrepared, Boxes, Diverged, Interval, Margin, UNIT};
 use crate::region::Region;
@@ -28,7 +28,7 @@ pub(super) const NORM_ERROR: f64 = 8.0 * UNIT;
 pub struct Prepared {
     /// Their boxes.
     pub boxes: BoxPrepared,
-    pub(super) readings: Arc<Vec<Reading>>,
+    pub(super) readings: Arc<Vec<Vec<Reading>>>,
     pub(super) factors: Vec<(f64, f64)>,
     pub(super) rounded: bool,
 }
@@ -47,6 +47,8 @@ pub struct Affine<'a> {
     pub(super) claims: Vec<Margin>,
     pub(super) margins: Vec<f64>,
     pub(super) growth: Vec<Growth>,
+    pub(super) births: Vec<Birth>,
+    pub(super) sources: Vec<Share>,
 }
 
 impl<'a> Affine<'a> {
@@ -72,6 +74,8 @@ impl<'a> Affine<'a> {
             claims,
             margins: Vec::new(),
             growth: Vec::new(),
+            births: Vec::new(),
+            sources: Vec::new(),
         };
         let rows = Rows { boxes: region.boxes(), shape: Shape::plain(forms) };
         (domain, rows)
@@ -88,7 +92,7 @@ impl<'a> Affine<'a> {
     pub fn proof(self) -> Proof {
         let diverged = self.interval.diverged();
         let margins = if diverged.is_some() { Vec::new() } else { self.margins };
-        Proof { margins, diverged, growth: self.growth, symbols: self.next }
+        Proof { margins, diverged, growth: self.growth, sources: self.sources, symbols: self.next }
     }
 
     /// Intersects forms and boxes, both ways.
@@ -119,7 +123,7 @@ impl<'a> Affine<'a> {
         }
         if at.step == Step::AddAttention || at.step == Step::AddFfn {
             // The stream is read twice: what its boxes hold gets names before that.
-            self.settle(&mut forms);
+            self.settle(at, &mut forms);
         }
         let middle = all.len() / 2;
         if let Some((_, &mut median, _)) =
@@ -148,7 +152,8 @@ impl<'a> Affine<'a> {
     }
 
     /// Settles the boxes of forms.
-    pub(super) fn settle(&mut self, forms: &mut [Scaled]) {
+    pub(super) fn settle(&mut self, at: Site, forms: &mut [Scaled]) {
+        self.births.push(Birth { first: self.next, site: at, kind: Kind::Remainder });
         for scaled in forms {
             scaled.form.settle(&mut self.next);
         }
@@ -165,12 +170,14 @@ impl<'a> Affine<'a> {
     /// A norm of normed rows: the first root mean square cancels but for the second's eps.
     pub(super) fn norm_again(
         &mut self,
+        at: Site,
         first: &[Normed],
         boxes: &Boxes,
         gains: &[f64],
         eps: f64,
     ) -> Vec<Normed> {
         let (kernels, inputs) = (self.kernels, self.inputs);
+        self.births.push(Birth { first: self.next, site: at, kind: Kind::Remainder });
         let one = |(row, normed): (usize, &Normed)| {
             let (lo, hi) = &normed.ends;
             let quotient = Quotient::new(kernels, &inputs, &normed.form, (lo, hi), normed.eps);
@@ -195,34 +202,72 @@ impl<'a> Affine<'a> {
     }
 
     /// Lower bounds of the claimed margins, each the least over its rivals.
-    pub(super) fn bound_margins(&self, x: &Rows, logits: &Boxes, head: &Float) -> Vec<f64> {
-        let Shape::Normed(normed) = &x.shape else { return self.interval.margins().to_vec() };
-        let by_boxes = self.interval.margins();
-        (self.claims.iter().zip(by_boxes))
-            .map(|(claim, &known)| {
-                let low = f64::from(logits.lo[[claim.row, claim.winner]]);
-                let over = |rival: usize| low - f64::from(logits.hi[[claim.row, rival]]);
-                let all: Vec<usize> = if claim.rivals.is_empty() {
-                    (0..head.rows()).collect()
-                } else {
-                    claim.rivals.clone()
-                };
-                let rivals = all.into_iter().filter(|&rival| rival != claim.winner);
-                let (clear, close): (Vec<usize>, Vec<usize>) =
-                    rivals.partition(|&rival| over(rival) > 0.0);
-                let least = |all: &mut dyn Iterator<Item = f64>| {
-                    all.fold(
-                        f64::INFINITY,
-                        |least, x| if x < least || x.is_nan() { x } else { least },
-                    )
-                };
-                let clear = least(&mut clear.into_iter().map(over));
-                let close = self.final_of(&normed[claim.row], head).lower(claim.winner, &close);
-                let close = least(&mut close.into_iter());
-                let bound = if clear < close { clear } else { close };
-                if bound > known { bound } else { known }
+    pub(super) fn bound_margins(&mut self, x: &Rows, logits: &Boxes, head: &Float) -> Vec<f64> {
+        let by_boxes = self.interval.margins().to_vec();
+        let Shape::Normed(normed) = &x.shape else { return by_boxes };
+        let mut worst: Option<(f64, Vec<Share>)> = None;
+        let claims = self.claims.clone();
+        (claims.iter().zip(by_boxes))
+            .map(|(claim, known)| {
+                let (bound, rival) = self.bound_margin(claim, normed, logits, head);
+                let bound = if bound > known { bound } else { known };
+                if let Some(rival) = rival
+                    && worst.as_ref().is_none_or(|(least, _)| bound < *least)
+                {
+                    let parts = self.final_of(&normed[claim.row], head).parts(claim.winner, rival);
+                    let shares = self.sources_of(&parts);
+                    self.sources.clone_from(&shares);
+                    worst = Some((bound, shares));
+                }
+                bound
             })
             .collect()
+    }
+
+    /// The least margin of a claim, and the rival it is over where forms were needed for it.
+    fn bound_margin(
+        &self,
+        claim: &Margin,
+        normed: &[Normed],
+        logits: &Boxes,
+        head: &Float,
+    ) -> (f64, Option<usize>) {
+        let low = f64::from(logits.lo[[claim.row, claim.winner]]);
+        let over = |rival: usize| low - f64::from(logits.hi[[claim.row, rival]]);
+        let all: Vec<usize> =
+            if claim.rivals.is_empty() { (0..head.rows()).collect() } else { claim.rivals.clone() };
+        let rivals = all.into_iter().filter(|&rival| rival != claim.winner);
+        let (clear, close): (Vec<usize>, Vec<usize>) = rivals.partition(|&rival| over(rival) > 0.0);
+        let mut least = (f64::INFINITY, None);
+        for rival in clear {
+            least = if over(rival) < least.0 { (over(rival), None) } else { least };
+        }
+        let bounds = self.final_of(&normed[claim.row], head).lower(claim.winner, &close);
+        for (bound, rival) in bounds.into_iter().zip(close) {
+            let lower = bound < least.0 || bound.is_nan();
+            least = if lower { (bound, Some(rival)) } else { least };
+        }
+        least
+    }
+
+    /// Where the radius of a margin comes from: for each place at which symbols were made, what
+    /// they contribute together, largest first.
+    pub(super) fn sources_of(&self, parts: &[(usize, f64)]) -> Vec<Share> {
+        let mut shares: Vec<Share> = Vec::new();
+        for &(first, radius) in parts {
+            let place = self.births.partition_point(|birth| birth.first <= first);
+            let (site, kind) = match place.checked_sub(1) {
+                _ if first < self.inputs.end => (None, Kind::Input),
+                Some(place) => (Some(self.births[place].site), self.births[place].kind),
+                None => (None, Kind::Input),
+            };
+            match shares.iter_mut().find(|share| share.site == site && share.kind == kind) {
+                Some(share) => share.radius += radius,
+                None => shares.push(Share { site, kind, radius }),
+            }
+        }
+        shares.sort_by(|a, b| b.radius.total_cmp(&a.radius));
+        shares
     }
 
     pub(super) fn final_of<'b>(&'b self, normed: &'b Normed, head: &'b Float) -> Final<'b> {
@@ -262,7 +307,7 @@ impl<'a> Affine<'a> {
         at: Site,
         x: &Rows,
         prepared: &BoxPrepared,
-    ) -> (Vec<Reading>, Vec<(f64, f64)>) {
+    ) -> (Vec<Vec<Reading>>, Vec<(f64, f64)>) {
         let rows = x.boxes.lo.nrows();
         let width = x.boxes.lo.ncols();
         let free =
@@ -271,33 +316,53 @@ impl<'a> Affine<'a> {
             Shape::Normed(_) => Vec::new(),
             _ => {
                 let mut forms: Vec<Scaled> = self.forms(x).into_iter().map(Scaled::plain).collect();
-                self.settle(&mut forms);
+                self.settle(at, &mut forms);
                 forms
             }
         };
         // Symbols rise along a form: those of the rounding come behind what was settled.
         let base = self.next;
+        self.births.push(Birth { first: base, site: at, kind: Kind::Rounding });
         self.next += rows * width;
         let (kernels, inputs) = (self.kernels, self.inputs);
         (0..rows)
             .into_par_iter()
             .map(|row| {
-                let mut next = base + row * width;
+                let next = base + row * width;
                 let ends = ends_of(&x.boxes, row).into_iter().unzip();
                 let codes = prepared.codes.as_ref().map(|codes| codes.row(row));
                 match &x.shape {
                     Shape::Normed(normed) => {
-                        normed[row].reading(kernels, &inputs, ends, codes, free, &mut next)
+                        normed[row].reading(kernels, &inputs, ends, codes, free, next)
                     }
                     _ => {
                         let form = &plain[row].form;
                         let source =
                             Source { form, gains: vec![1.0; width], eps: None, error: 0.0 };
                         let known = Known::new(ends.clone(), ends, codes);
-                        (Reading::new(kernels, &inputs, source, &known, &mut next), (1.0, 1.0))
+                        (Reading::ways(kernels, &inputs, source, &known, next), (1.0, 1.0))
                     }
                 }
             })
+            .map(|(ways, factor)| (self.narrowest(at, ways, prepared.codes.is_some()), factor))
             .unzip()
+    }
+
+    /// The way of reading a row that gives the layer the narrowest outputs; all of them in front of
+    /// the last down layer, whose margins choose for themselves.
+    fn narrowest(&self, at: Site, ways: Vec<Reading>, rounded: bool) -> Vec<Reading> {
+        let Step::Prepare(slot) = at.step else { return ways };
+        if ways.len() == 1 || (slot == Slot::Down && at.layer + 1 == self.model.layers.len()) {
+            return ways;
+        }
+        let matrix = self.matrices.of(at.layer, slot);
+        let w = (&matrix.w[..], matrix.scale);
+        let width = |reading: &Reading| -> f64 {
+            let form = outputs(self.kernels, &self.inputs, reading, w, rounded);
+            form.radii(self.kernels, &self.inputs).iter().sum()
+        };
+        let best = ways.into_iter().map(|way| (width(&way), way));
+        let best = best.reduce(|best, way| if way.0 < best.0 { way } else { best });
+        best.into_iter().map(|(_, way)| way).collect()
     }
 }
