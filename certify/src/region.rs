@@ -67,4 +67,16 @@ mod tests {
         assert_eq!(boxes.lo, arr2(&[[1.0, 2.0], [0.0, -4.0], [5.0, 5.0]]));
         assert_eq!(boxes.hi, arr2(&[[1.0, 2.0], [3.0, 1.0], [5.0, 5.0]]));
     }
+
+    #[test]
+    fn the_boxes_of_a_euclidean_ball_hold_the_whole_radius_along_every_feature() {
+        let clean = arr2(&[[1.0f32, -2.0], [0.25, 4.0]]);
+        let boxes = Region { clean: &clean, moved: 1..2, ball: Ball::L2(0.5) }.boxes();
+        for (column, sign) in [(0, 0.5), (0, -0.5), (1, 0.5), (1, -0.5)] {
+            let mut point = clean.clone();
+            point[[1, column]] += sign;
+            assert!(boxes.contains(&point), "{point:?}");
+        }
+        assert_eq!(boxes.lo.row(0), clean.row(0), "rows that stand are points");
+    }
 }

@@ -24,6 +24,8 @@ mod rows;
 mod sites;
 mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use engine::walk::{self, Read, Site};
 

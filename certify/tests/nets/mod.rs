@@ -23,6 +23,7 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
     float.activations = Activations::None;
     let mut tied = small_config(2, 16, 4, 1);
     tied.tied = true;
+    let all_norms = Style { inner_norms: true, ..bitnet };
     vec![
         ("1 layer", random_model(&small_config(1, 16, 4, 2), bitnet, 1)),
         ("2 layers, grouped heads", random_model(&small_config(2, 32, 4, 2), bitnet, 2)),
@@ -32,6 +33,7 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
         ("2 layers, float activations", random_model(&float, llama, 6)),
         ("2 layers, tied, one kv head", random_model(&tied, bitnet, 7)),
         ("2 layers, relu2, no sub-norms", random_model(&small_config(2, 16, 2, 1), llama, 8)),
+        ("2 layers, relu2, all norms", random_model(&small_config(2, 16, 4, 2), all_norms, 9)),
     ]
 }
 
