@@ -229,7 +229,16 @@ pub(super) fn settings(context: &Context, start: f64, rms: f64) -> Search {
     let least = scale * 1e-9;
     let most = scale * 1e3;
     let start = start.clamp(least, most);
-    Search { start, least, most, ratio: if context.large() { 1.3 } else { 1.01 } }
+    // Forms cost a hundred times what boxes do, and nobody needs their radius to the per cent.
+    let dear = context.plan.ladder.rungs().contains(&Rung::Affine);
+    let ratio = if context.large() {
+        1.3
+    } else if dear {
+        1.05
+    } else {
+        1.01
+    };
+    Search { start, least, most, ratio }
 }
 
 /// The certified radii: the largest epsilons that were proven.

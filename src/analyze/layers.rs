@@ -1,13 +1,15 @@
 //! Layer by layer: certified radii of the stream, local Lipschitz bounds, and where bounds grow.
 
+use certify::claim::Scope;
 use certify::interval::{Boxes, Diverged, Interval, Width};
 use certify::lipschitz::{Lipschitz, of_layer};
 use certify::radius::search;
 use certify::region::{Ball, Region};
 use engine::walk::{self, Read};
 use ndarray::Array2;
+use reports::model::Norm;
 
-use super::climb::{Purse, settings};
+use super::climb::{Purse, Radii, settings};
 use super::context::Context;
 use super::verdicts::{Clean, margin_of, rms};
 
@@ -31,7 +33,18 @@ pub struct SampleLayers {
 }
 
 /// Layers of every sample whose clean decision holds.
-pub(super) fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLayers>> {
+///
+/// The radius of the first stream is the certified one, where that spoke of all positions too.
+pub(super) fn layers(
+    context: &Context,
+    clean: &[Clean],
+    found: &[Option<Radii>],
+) -> Vec<Option<SampleLayers>> {
+    let plan = &context.plan;
+    let same = plan.scope == Scope::All && plan.norm == Norm::Linf;
+    let known = |index: usize| {
+        found.get(index).and_then(Option::as_ref).filter(|_| same).map(|radii| radii.best)
+    };
     let stage = context.clock.stage("layers", context.samples.len() as u64);
     let results = context.each(&stage, |index, sample| {
         if !clean[index].holds() {
@@ -44,7 +57,7 @@ pub(super) fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLay
         let ball = Boxes::ball(&streams[from], epsilon, &(0..embedded.nrows()));
         let (widths, lipschitz) = responses(context, &ball);
         let (growth, diverged) = growth(context, &ball);
-        let mut radii = radii(context, &streams, &clean[index]);
+        let mut radii = radii(context, &streams, &clean[index], known(index));
         Some(SampleLayers {
             readout: radii.pop().expect("one radius a stream"),
             radii,
@@ -63,13 +76,24 @@ pub(super) fn layers(context: &Context, clean: &[Clean]) -> Vec<Option<SampleLay
 /// ended, as far as the claim reaches.
 ///
 /// Once a layer has radius 0 the layers before it are not searched: 0 is what is proven for them.
-fn radii(context: &Context, streams: &[Array2<f32>], clean: &Clean) -> Vec<f64> {
+///
+/// `known` is the radius of the first of them, where that was searched already.
+fn radii(
+    context: &Context,
+    streams: &[Array2<f32>],
+    clean: &Clean,
+    known: Option<f64>,
+) -> Vec<f64> {
     let count = streams.len();
     let purse = Purse::new(context, streams[0].nrows(), "layers", 0.0);
     let claim = [margin_of(&clean.decision, 0)];
     let mut radii = vec![0.0; count];
     let mut start = 1e-2;
     for from in (context.from()..count).rev() {
+        if let (true, Some(known)) = (from == context.from(), known) {
+            radii[from] = known;
+            break;
+        }
         let stream = &streams[from];
         let aim = context.aim(from, Read::Last, &claim);
         let radius = search(settings(context, start, rms(stream)), |epsilon| {

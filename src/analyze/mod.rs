@@ -162,7 +162,7 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
         let verdicts = climb::at_epsilons(context, &clean);
         let radii = climb::radii(context, &clean, &verdicts);
         let attacks = assault::attacks(context, &clean);
-        let layers = layers::layers(context, &clean);
+        let layers = layers::layers(context, &clean, &radii);
         Certified { verdicts, radii, attacks, layers }
     });
     let choices = context.choices.as_deref();

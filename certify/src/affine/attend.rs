@@ -27,6 +27,8 @@ pub(super) struct Attention<'a> {
     pub(super) dim: usize,
     /// The factor of the scores, as the engine has it.
     pub(super) factor: f64,
+    /// How many heads of rows one task takes at least.
+    pub(super) grain: usize,
 }
 
 /// The mix of one head.
@@ -50,7 +52,7 @@ impl Attention<'_> {
             .collect();
         let jobs: Vec<(usize, usize)> =
             (0..queries.len()).flat_map(|row| (0..self.heads).map(move |h| (row, h))).collect();
-        let mixed: Vec<Mixed> = (jobs.into_par_iter())
+        let mixed: Vec<Mixed> = (jobs.into_par_iter().with_min_len(self.grain))
             .map(|(row, head)| self.head(&queries[row], &spans[row], head, first + row + 1))
             .collect();
         (spans.into_iter())

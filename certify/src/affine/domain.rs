@@ -87,7 +87,7 @@ impl Domain for Affine<'_> {
         }
         let matrix: &Matrix = self.matrices.of(at.layer, slot);
         let (kernels, inputs) = (self.kernels, self.inputs);
-        let forms = (x.readings.par_iter().zip(&x.factors))
+        let forms = (x.readings.par_iter().zip(&x.factors).with_min_len(self.grain()))
             .map(|(ways, &factor)| {
                 let w = (&matrix.w[..], matrix.scale);
                 Scaled { form: outputs(kernels, &inputs, &ways[0], w, x.rounded), factor }
@@ -100,7 +100,7 @@ impl Domain for Affine<'_> {
         let forms = self.forms(&x);
         let boxes = self.interval.rope(at, x.boxes, rope, first);
         let (kernels, inputs) = (self.kernels, self.inputs);
-        let turned = (forms.into_par_iter().enumerate())
+        let turned = (forms.into_par_iter().enumerate().with_min_len(self.grain()))
             .map(|(row, form)| Scaled::plain(turn(kernels, &inputs, form, rope, first + row)))
             .collect();
         self.finish(at, boxes, turned)
@@ -117,6 +117,7 @@ impl Domain for Affine<'_> {
         let (heads, dim) = (self.model.config.kv_heads, self.model.config.head_dim);
         let interval = &self.interval;
         let tokens: Vec<Token> = (key_forms.into_par_iter().zip(value_forms).enumerate())
+            .with_min_len(self.grain())
             .map(|(row, (key, value))| {
                 let (key_boxes, value_boxes) = interval.stored(at.layer, first + row);
                 let key = stored(kernels, &inputs, key, kind, &key_boxes, dim);
@@ -150,6 +151,7 @@ impl Domain for Affine<'_> {
             kv_heads: config.kv_heads,
             dim: config.head_dim,
             factor: f64::from(score_scale(config.head_dim)),
+            grain: self.grain(),
         };
         let mixed = attention.rows(&forms, first).into_iter().map(Scaled::plain).collect();
         self.finish(at, boxes, mixed)
@@ -161,7 +163,7 @@ impl Domain for Affine<'_> {
             unreachable!("gate and up are outputs of layers that are applied at once")
         };
         let (kernels, inputs) = (self.kernels, self.inputs);
-        let forms = (g.par_iter().zip(u.par_iter()))
+        let forms = (g.par_iter().zip(u.par_iter()).with_min_len(self.grain()))
             .map(|(g, u)| {
                 let factor =
                     (g.factor.0 * g.factor.0 * u.factor.0, g.factor.1 * g.factor.1 * u.factor.1);
@@ -186,7 +188,7 @@ impl Domain for Affine<'_> {
         }
         let updates = self.forms(update);
         let (kernels, inputs) = (self.kernels, self.inputs);
-        let sums: Vec<Scaled> = (forms.par_iter().zip(&updates))
+        let sums: Vec<Scaled> = (forms.par_iter().zip(&updates).with_min_len(self.grain()))
             .map(|(form, update)| {
                 let mut sum = form.plus(update);
                 let radii = sum.radii(kernels, &inputs);

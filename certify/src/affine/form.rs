@@ -106,12 +106,13 @@ impl Form {
 
     /// Each value times a factor of its own.
     pub(super) fn scaled(&self, factors: &[f64]) -> Self {
-        let scale = |values: &[f64]| -> Vec<f64> {
-            values.iter().zip(factors).map(|(x, factor)| x * factor).collect()
-        };
-        let rest = self.rest.iter().zip(factors).map(|(x, factor)| x * factor.abs()).collect();
-        let g = self.g.chunks_exact(self.width()).flat_map(scale).collect();
-        Self { c: scale(&self.c), spans: self.spans.clone(), g, rest }
+        let mut scaled = self.clone();
+        let rows = scaled.g.chunks_exact_mut(factors.len());
+        for row in rows.chain(std::iter::once(&mut scaled.c[..])) {
+            row.iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
+        }
+        scaled.rest.iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor.abs());
+        scaled
     }
 
     /// The sum of two forms of one width.

@@ -102,18 +102,19 @@ impl<'a> Affine<'a> {
         }
         let (kernels, inputs) = (self.kernels, self.inputs);
         let ends: Vec<Vec<(f64, f64)>> = (0..forms.len()).map(|row| ends_of(&boxes, row)).collect();
-        let done: Vec<(Scaled, Vec<f64>)> = (forms.into_par_iter().zip(&ends))
-            .map(|(mut scaled, ends)| {
-                if scaled.factor == (1.0, 1.0) {
-                    scaled.form.narrow(kernels, &inputs, ends);
-                } else if ends.iter().all(|(lo, hi)| lo == hi) {
-                    let values = ends.iter().map(|ends| ends.0).collect();
-                    scaled = Scaled { form: Form::constant(values), factor: (1.0, 1.0) };
-                }
-                let radii = scaled.form.radii(kernels, &inputs);
-                (scaled, radii)
-            })
-            .collect();
+        let done: Vec<(Scaled, Vec<f64>)> =
+            (forms.into_par_iter().zip(&ends).with_min_len(self.grain()))
+                .map(|(mut scaled, ends)| {
+                    if scaled.factor == (1.0, 1.0) {
+                        scaled.form.narrow(kernels, &inputs, ends);
+                    } else if ends.iter().all(|(lo, hi)| lo == hi) {
+                        let values = ends.iter().map(|ends| ends.0).collect();
+                        scaled = Scaled { form: Form::constant(values), factor: (1.0, 1.0) };
+                    }
+                    let radii = scaled.form.radii(kernels, &inputs);
+                    (scaled, radii)
+                })
+                .collect();
         let mut all = Vec::new();
         let mut forms = Vec::with_capacity(done.len());
         for (row, (scaled, radii)) in done.into_iter().enumerate() {
@@ -133,6 +134,14 @@ impl<'a> Affine<'a> {
             self.growth.push(Growth { site: at, median, symbols });
         }
         Rows { boxes, shape: Shape::Forms(Arc::new(forms)) }
+    }
+
+    /// How many rows one task takes at least: all of them where there is little to do.
+    pub(super) fn grain(&self) -> usize {
+        /// Coefficients that are worth a task.
+        const TASK: usize = 1 << 22;
+        let width = self.model.config.hidden;
+        if self.next * width < TASK { usize::MAX } else { 1 }
     }
 
     /// The rows as plain forms; what is not is taken from the boxes.
@@ -327,6 +336,7 @@ impl<'a> Affine<'a> {
         let (kernels, inputs) = (self.kernels, self.inputs);
         (0..rows)
             .into_par_iter()
+            .with_min_len(self.grain())
             .map(|row| {
                 let next = base + row * width;
                 let ends = ends_of(&x.boxes, row).into_iter().unzip();

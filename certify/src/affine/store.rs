@@ -43,8 +43,8 @@ impl Head {
         dim: usize,
     ) -> Self {
         let at = head * dim..(head + 1) * dim;
-        let rows = form.g.chunks_exact(form.width());
-        let g: Vec<f64> = rows.flat_map(|row| row[at.clone()].iter().copied()).collect();
+        let mut g = Vec::with_capacity(form.symbols() * dim);
+        form.g.chunks_exact(form.width()).for_each(|row| g.extend_from_slice(&row[at.clone()]));
         let (c, rest) = (form.c[at.clone()].to_vec(), form.rest[at].to_vec());
         let mut radii = inputs.radii(kernels, &form.spans, &g, dim);
         radii.iter_mut().zip(&rest).for_each(|(radius, rest)| *radius += rest);

@@ -223,6 +223,7 @@ fn attention_holds_what_the_linear_part_leaves() {
             kv_heads,
             dim,
             factor: 0.7,
+            grain: 1,
         };
         let mixed = attention.rows(&queries, 0);
         for _ in 0..8 {
