@@ -89,11 +89,11 @@ pub(super) fn outputs(
     (w, scale): (&[f64], f64),
     rounded: bool,
 ) -> Form {
-    let mut y = reading.form.scaled(&reading.gains).product(kernels, w);
+    let mut y = reading.form.product_of_scaled(kernels, &reading.gains, w);
     if let Some(quotient) = &reading.quotient {
         quotient.divide(kernels, inputs, &mut y);
     }
-    let mut y = y.plus(&boxes_through(kernels, reading, w));
+    y.add(&boxes_through(kernels, reading, w));
     add_noise(&mut y, reading, w);
     let product = if rounded { 0.0 } else { dot_error(reading.most.len()) };
     let error = (reading.most.iter().zip(&reading.slack))
@@ -105,7 +105,10 @@ pub(super) fn outputs(
         y.spans.clear();
         y.g.clear();
     }
-    y.scaled(&vec![scale; y.width()])
+    if scale != 1.0 {
+        y.scale(scale);
+    }
+    y
 }
 
 /// The rounding symbols of the codes through the matrix.
