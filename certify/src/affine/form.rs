@@ -175,6 +175,46 @@ impl Form {
         radii
     }
 
+    /// Turns the spans with the least coefficients into boxes until at most `most` symbols are left,
+    /// with room for one a value; says whether any went.
+    ///
+    /// Whole spans, so that rows which share symbols go on sharing them.
+    pub(super) fn reduce(&mut self, kernels: &Kernels, inputs: &Inputs, most: usize) -> bool {
+        let (width, count) = (self.width(), self.symbols());
+        if count <= most {
+            return false;
+        }
+        let mut row = 0;
+        let mut ranked: Vec<(f64, usize, usize)> = (self.spans.iter().enumerate())
+            .map(|(index, span)| {
+                row += span.count;
+                let g = &self.g[(row - span.count) * width..row * width];
+                (g.iter().fold(0.0, |sum, x| sum + x.abs()), index, row - span.count)
+            })
+            .collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let mut left = count + width;
+        let mut gone = vec![false; self.spans.len()];
+        for &(_, index, _) in &ranked {
+            if left > most {
+                gone[index] = true;
+                left -= self.spans[index].count;
+            }
+        }
+        let (mut kept, mut dropped) = (Self::default(), Self::default());
+        let mut row = 0;
+        for (span, gone) in self.spans.iter().zip(gone) {
+            let part = if gone { &mut dropped } else { &mut kept };
+            part.spans.push(*span);
+            part.g.extend_from_slice(&self.g[row * width..(row + span.count) * width]);
+            row += span.count;
+        }
+        let radii = inputs.radii(kernels, &dropped.spans, &dropped.g, width);
+        self.rest.iter_mut().zip(radii).for_each(|(rest, radius)| *rest += radius * (1.0 + 1e-12));
+        (self.spans, self.g) = (kept.spans, kept.g);
+        true
+    }
+
     /// Replaces one value by a box, which knows nothing of any symbol.
     pub(super) fn replace_by_box(&mut self, k: usize, lo: f64, hi: f64) {
         let width = self.width();

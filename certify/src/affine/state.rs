@@ -56,6 +56,7 @@ pub struct Affine<'a> {
     pub(super) growth: Vec<Growth>,
     pub(super) births: Vec<Birth>,
     pub(super) sources: Vec<Share>,
+    pub(super) reduced: Option<Site>,
 }
 
 impl<'a> Affine<'a> {
@@ -83,6 +84,7 @@ impl<'a> Affine<'a> {
             growth: Vec::new(),
             births: Vec::new(),
             sources: Vec::new(),
+            reduced: None,
         };
         let rows = Rows { boxes: region.boxes(), shape: Shape::plain(forms) };
         (domain, rows)
@@ -99,7 +101,14 @@ impl<'a> Affine<'a> {
     pub fn proof(self) -> Proof {
         let diverged = self.interval.diverged();
         let margins = if diverged.is_some() { Vec::new() } else { self.margins };
-        Proof { margins, diverged, growth: self.growth, sources: self.sources, symbols: self.next }
+        Proof {
+            margins,
+            diverged,
+            growth: self.growth,
+            sources: self.sources,
+            symbols: self.next,
+            reduced: self.reduced,
+        }
     }
 
     /// Intersects forms and boxes, both ways.
@@ -123,8 +132,10 @@ impl<'a> Affine<'a> {
             all.extend(radii);
             forms.push(scaled);
         }
-        if at.step == Step::AddAttention || at.step == Step::AddFfn {
-            // The stream is read twice: what its boxes hold gets names before that.
+        if matches!(at.step, Step::Attend | Step::Gate | Step::AddAttention | Step::AddFfn) {
+            self.reduce(at, &mut forms);
+            // What is read more than once, as a value and in a norm: what its boxes hold gets
+            // names before that.
             self.settle(at, &mut forms);
         }
         let middle = all.len() / 2;
@@ -192,6 +203,19 @@ impl<'a> Affine<'a> {
                     Arc::new(Form::of_box(&lo, &hi))
                 })
                 .collect(),
+        }
+    }
+
+    /// Leaves each row as many symbols as the memory holds.
+    fn reduce(&mut self, at: Site, forms: &mut [Scaled]) {
+        let most = self.matrices.most_symbols(forms.len());
+        let (kernels, inputs) = (self.kernels, self.inputs);
+        let any = (forms.par_iter_mut())
+            .filter(|scaled| scaled.form.symbols() > most)
+            .map(|scaled| Arc::make_mut(&mut scaled.form).reduce(kernels, &inputs, most))
+            .reduce(|| false, |a, b| a || b);
+        if any && self.reduced.is_none() {
+            self.reduced = Some(at);
         }
     }
 
