@@ -11,10 +11,10 @@ use super::attend::Attention;
 use super::form::Form;
 use super::gate;
 use super::linear::{Matrix, outputs};
-use super::rows::{Normed, Pending, Rows, Scaled, Shape, ends_of, turn};
+use super::rows::{Normed, Pending, Rows, Scaled, Shape, absolute, ends_of, turn};
 use super::state::{Affine, NORM_ERROR, Prepared};
 use super::store::{Head, Token, stored};
-use crate::interval::UNIT;
+use crate::interval::{UNIT, finite, is_tame, regular};
 
 impl Domain for Affine<'_> {
     type Rows = Rows;
@@ -25,6 +25,11 @@ impl Domain for Affine<'_> {
         let gains: Vec<f64> = norm.gains.iter().map(|&g| f64::from(g)).collect();
         let eps = f64::from(norm.eps);
         let ends = |row: usize| ends_of(&x.boxes, row).into_iter().unzip();
+        let rows = x.boxes.lo.nrows();
+        // Above, the engine's reciprocal root is 0; below, it is off by more than its bound.
+        let finite: Vec<bool> = (0..rows).map(|row| finite(&x.boxes, row, norm)).collect();
+        let whole: Vec<bool> = (0..rows).map(|row| regular(&x.boxes, row, norm)).collect();
+        let absolute: Vec<f64> = gains.iter().map(|&gain| absolute(gain)).collect();
         let normed = match &x.shape {
             Shape::Sum(base, pending) if at.step == Step::Norm(NormSlot::Final) => {
                 let one = |row: usize| Normed {
@@ -33,12 +38,15 @@ impl Domain for Affine<'_> {
                     gains: gains.clone(),
                     eps: (eps, eps),
                     error: NORM_ERROR,
+                    absolute: absolute.clone(),
+                    regular: whole[row],
                     ends: ends(row),
                 };
                 (0..base.len()).map(one).collect()
             }
-            Shape::Normed(first) => self.norm_again(at, first, &x.boxes, &gains, eps),
+            Shape::Normed(first) => self.norm_again(at, first, &x.boxes, (&gains, eps), &whole),
             _ => {
+                let last = at.step == Step::Norm(NormSlot::Final);
                 let mut forms = match &x.shape {
                     Shape::Forms(forms) => forms.to_vec(),
                     _ => self.forms(x).into_iter().map(Scaled::plain).collect(),
@@ -55,6 +63,9 @@ impl Domain for Affine<'_> {
                         gains: gains.clone(),
                         eps: (eps / (most * most), eps / (least * least)),
                         error: NORM_ERROR,
+                        absolute: absolute.clone(),
+                        // A form under a factor says nothing of the engine's own range.
+                        regular: if plain && !last { finite[row] } else { whole[row] },
                         ends: range,
                     }
                 };
@@ -79,6 +90,11 @@ impl Domain for Affine<'_> {
         let Step::Linear(slot) = at.step else { unreachable!("linear layers stand at their slot") };
         if self.interval.diverged().is_some() {
             let rows = vec![Form::constant(vec![0.0; linear.outputs()]); boxes.lo.nrows()];
+            return Rows { boxes, shape: Shape::plain(rows) };
+        }
+        if !is_tame(&x.boxes, linear) {
+            let rows = (0..boxes.lo.nrows()).map(|row| ends_of(&boxes, row).into_iter().unzip());
+            let rows = rows.map(|(lo, hi): (Vec<f64>, Vec<f64>)| Form::of_box(&lo, &hi)).collect();
             return Rows { boxes, shape: Shape::plain(rows) };
         }
         if self.is_last_down(at) {

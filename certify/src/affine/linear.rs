@@ -105,7 +105,10 @@ pub(super) fn outputs(
         y.spans.clear();
         y.g.clear();
     }
-    y.scaled(&vec![scale; y.width()])
+    let mut y = y.scaled(&vec![scale; y.width()]);
+    // The result may itself fall below the normal range.
+    y.rest.iter_mut().for_each(|rest| *rest += 1e-40);
+    y
 }
 
 /// The rounding symbols of the codes through the matrix.
