@@ -158,3 +158,24 @@ fn every_table_and_any_number_of_threads_give_the_same_bounds() {
         }
     }
 }
+
+/// Streams whose mean square overflows: the engine's reciprocal root is 0, and so are all logits.
+#[test]
+fn rows_whose_mean_square_overflows_are_never_certified() {
+    for (name, model) in nets() {
+        let matrices = Matrices::new(&model);
+        let clean = random_rows(TOKENS, model.config.hidden, 5).mapv(|x| x * 1e25);
+        let deployed = Deployed { model: &model, kernels: kernels::best(), kv: KvKind::F32 };
+        for from in [0, model.layers.len() - 1, model.layers.len()] {
+            for radius in [0.0, 1e15] {
+                for winner in 0..3 {
+                    let region =
+                        Region { clean: &clean, moved: 0..TOKENS, ball: Ball::Linf(radius) };
+                    let proof =
+                        prove(&deployed, &matrices, &region, from, Read::Last, &claim(winner));
+                    assert!(!proof.certifies(), "{name} from {from}: {proof:?}");
+                }
+            }
+        }
+    }
+}

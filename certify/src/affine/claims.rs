@@ -13,6 +13,9 @@ impl Affine<'_> {
     pub(super) fn bound_margins(&mut self, x: &Rows, logits: &Boxes, head: &Float) -> Vec<f64> {
         let by_boxes = self.interval.margins().to_vec();
         let Shape::Normed(normed) = &x.shape else { return by_boxes };
+        if normed.iter().any(|normed| !normed.regular) {
+            return by_boxes;
+        }
         let mut worst: Option<(f64, Vec<Share>)> = None;
         let claims = self.claims.clone();
         (claims.iter().zip(by_boxes))

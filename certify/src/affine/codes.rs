@@ -14,11 +14,16 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub(super) fn new(values: &Form, radii: &[f64], known: &Known<'_>, error: f64) -> Self {
+    pub(super) fn new(
+        values: &Form,
+        radii: &[f64],
+        known: &Known<'_>,
+        (error, absolute): (f64, &[f64]),
+    ) -> Self {
         let (mut lo, mut hi) = known.normed.clone();
         for k in 0..lo.len() {
             let magnitude = values.c[k].abs() + radii[k];
-            let radius = radii[k] + magnitude * (error + UNIT) + 1e-40;
+            let radius = radii[k] + magnitude * (error + UNIT) + absolute[k] + 1e-40;
             let (low, high) = (values.c[k] - radius, values.c[k] + radius);
             lo[k] = if low > lo[k] { low } else { lo[k] };
             hi[k] = if high < hi[k] { high } else { hi[k] };

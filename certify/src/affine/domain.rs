@@ -10,10 +10,10 @@ use rayon::prelude::*;
 use super::attend::Attention;
 use super::form::Form;
 use super::linear::{Matrix, outputs};
-use super::rows::{Normed, Pending, Rows, Scaled, Shape, cut, ends_of, turn};
+use super::rows::{Normed, Pending, Rows, Scaled, Shape, absolute, cut, ends_of, turn};
 use super::state::{Affine, Gated, NORM_ERROR, Prepared};
 use super::store::{Head, Token, stored};
-use crate::interval::UNIT;
+use crate::interval::{UNIT, finite, is_tame, regular};
 
 impl Domain for Affine<'_> {
     type Rows = Rows;
@@ -24,6 +24,11 @@ impl Domain for Affine<'_> {
         let gains: Vec<f64> = norm.gains.iter().map(|&g| f64::from(g)).collect();
         let eps = f64::from(norm.eps);
         let ends = |row: usize| ends_of(&x.boxes, row).into_iter().unzip();
+        let rows = x.boxes.lo.nrows();
+        // Above, the engine's reciprocal root is 0; below, it is off by more than its bound.
+        let finite: Vec<bool> = (0..rows).map(|row| finite(&x.boxes, row, norm)).collect();
+        let whole: Vec<bool> = (0..rows).map(|row| regular(&x.boxes, row, norm)).collect();
+        let absolute: Vec<f64> = gains.iter().map(|&gain| absolute(gain)).collect();
         let normed = match &x.shape {
             Shape::Sum(base, pending) if at.step == Step::Norm(NormSlot::Final) => {
                 let one = |row: usize| Normed {
@@ -32,12 +37,15 @@ impl Domain for Affine<'_> {
                     gains: gains.clone(),
                     eps: (eps, eps),
                     error: NORM_ERROR,
+                    absolute: absolute.clone(),
+                    regular: whole[row],
                     ends: ends(row),
                 };
                 (0..base.len()).map(one).collect()
             }
-            Shape::Normed(first) => self.norm_again(at, first, &x.boxes, &gains, eps),
+            Shape::Normed(first) => self.norm_again(at, first, &x.boxes, (&gains, eps), &whole),
             _ => {
+                let last = at.step == Step::Norm(NormSlot::Final);
                 let mut forms = match &x.shape {
                     Shape::Forms(forms) => forms.to_vec(),
                     _ => self.forms(x).into_iter().map(Scaled::shared).collect(),
@@ -54,6 +62,9 @@ impl Domain for Affine<'_> {
                         gains: gains.clone(),
                         eps: (eps / (most * most), eps / (least * least)),
                         error: NORM_ERROR,
+                        absolute: absolute.clone(),
+                        // A form under a factor says nothing of the engine's own range.
+                        regular: if plain && !last { finite[row] } else { whole[row] },
                         ends: range,
                     }
                 };
@@ -78,6 +89,11 @@ impl Domain for Affine<'_> {
         let Step::Linear(slot) = at.step else { unreachable!("linear layers stand at their slot") };
         if self.interval.diverged().is_some() {
             let rows = vec![Form::constant(vec![0.0; linear.outputs()]); boxes.lo.nrows()];
+            return Rows { boxes, shape: Shape::plain(rows) };
+        }
+        if !is_tame(&x.boxes, linear) {
+            let rows = (0..boxes.lo.nrows()).map(|row| ends_of(&boxes, row).into_iter().unzip());
+            let rows = rows.map(|(lo, hi): (Vec<f64>, Vec<f64>)| Form::of_box(&lo, &hi)).collect();
             return Rows { boxes, shape: Shape::plain(rows) };
         }
         if self.is_last_down(at) || matches!(slot, Slot::Gate | Slot::Up) {
@@ -166,10 +182,13 @@ impl Domain for Affine<'_> {
 
     fn gate(&mut self, at: Site, gate: &Rows, up: &Rows, kind: Gate) -> Rows {
         let (Shape::Pending(g), Shape::Pending(u)) = (&gate.shape, &up.shape) else {
-            // The bound is lost: rows of the right shape are all that is needed.
+            // Layers whose outputs only the boxes know.
             let boxes = self.interval.gate(at, &gate.boxes, &up.boxes, kind);
-            let zeros = vec![Form::constant(vec![0.0; boxes.lo.ncols()]); boxes.lo.nrows()];
-            return Rows { boxes, shape: Shape::plain(zeros) };
+            let forms = (0..boxes.lo.nrows())
+                .map(|row| ends_of(&boxes, row).into_iter().unzip())
+                .map(|(lo, hi): (Vec<f64>, Vec<f64>)| Scaled::plain(Form::of_box(&lo, &hi)))
+                .collect();
+            return self.finish(at, boxes, forms);
         };
         let rows = gate.boxes.lo.nrows();
         let gated: Vec<Gated> = (0..rows)

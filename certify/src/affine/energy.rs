@@ -20,12 +20,14 @@ pub(super) struct Energy {
     /// The matrix, `[width, width]`, symmetric.
     pub(super) matrix: Vec<f64>,
     width: usize,
+    /// Additions that went into an entry without [`Self::close`].
+    open: usize,
 }
 
 impl Energy {
     /// Of nothing.
     pub(super) fn none(width: usize) -> Self {
-        Self { weight: 0.0, matrix: vec![0.0; width * width], width }
+        Self { weight: 0.0, matrix: vec![0.0; width * width], width, open: 0 }
     }
 
     /// Of independent values.
@@ -56,6 +58,7 @@ impl Energy {
     /// values, added to these, whether or not they share symbols.
     pub(super) fn add_scaled(&mut self, other: &Self, factor: f64) {
         self.weight += factor * other.weight;
+        self.open += other.open + 1;
         self.matrix.iter_mut().zip(&other.matrix).for_each(|(sum, x)| *sum += factor * x);
     }
 
@@ -64,6 +67,7 @@ impl Energy {
         let norm = vector.iter().fold(0.0, |sum, x| sum + x * x).sqrt();
         if norm > 0.0 && factor > 0.0 {
             self.weight += factor * norm;
+            self.open += 1;
             for (row, &a) in self.matrix.chunks_exact_mut(self.width).zip(vector) {
                 row.iter_mut().zip(vector).for_each(|(sum, b)| *sum += factor * (a * b / norm));
             }
@@ -97,16 +101,31 @@ impl Energy {
         }
         let mut product = vec![0.0; self.matrix.len()];
         (kernels.forms.product)(&self.matrix, &other.matrix, self.width, &mut product);
-        let lambda = largest_eigenvalue(kernels, product, self.width);
+        // Rounding of the product, and of what was added to matrices that were not closed.
+        let terms = self.width + self.open + other.open + 8;
+        let rounding = frobenius(&self.matrix) * frobenius(&other.matrix) * relative(terms);
+        let lambda = largest_eigenvalue(kernels, product, self.width) + rounding;
         (self.weight * other.weight).sqrt() * lambda.sqrt() * (1.0 + 1e-12)
     }
 
-    /// An upper bound of `|x' M x|` for values `x` of this energy and a symmetric `M`.
-    pub(super) fn quadratic(&self, kernels: &Kernels, matrix: &[f64]) -> f64 {
+    /// An upper bound of `|x' M x|` for values `x` of this energy and a symmetric `M` without
+    /// negative eigenvalues, whose entries are sums of so many terms.
+    pub(super) fn quadratic(&self, kernels: &Kernels, matrix: &[f64], terms: usize) -> f64 {
         let mut product = vec![0.0; self.matrix.len()];
         (kernels.forms.product)(&self.matrix, matrix, self.width, &mut product);
-        self.weight * largest_eigenvalue(kernels, product, self.width)
+        let terms = self.width + self.open + terms + 8;
+        let rounding = frobenius(&self.matrix) * frobenius(matrix) * relative(terms);
+        self.weight * (largest_eigenvalue(kernels, product, self.width) + rounding)
     }
+}
+
+/// The relative error of a sum of products, with room.
+fn relative(terms: usize) -> f64 {
+    2.0 * terms as f64 * f64::EPSILON
+}
+
+fn frobenius(matrix: &[f64]) -> f64 {
+    matrix.iter().fold(0.0, |sum, x| sum + x * x).sqrt()
 }
 
 /// An upper bound of the spectral radius of a matrix, by `|M^p|^(1/p)`, p a power of two.
@@ -147,7 +166,7 @@ pub(super) fn largest_eigenvalue(kernels: &Kernels, mut matrix: Vec<f64>, width:
 
 /// Divides a matrix by its Frobenius norm; `None` if that is 0.
 fn scale_to_one(matrix: &mut [f64]) -> Option<f64> {
-    let norm = matrix.iter().fold(0.0, |sum, x| sum + x * x).sqrt();
+    let norm = frobenius(matrix);
     if norm == 0.0 {
         return None;
     }

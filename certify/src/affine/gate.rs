@@ -39,8 +39,8 @@ fn relu2(lo: f64, hi: f64) -> Line {
 
 /// The derivatives of silu at a point: value, first and second.
 fn silu_at(x: f64) -> (f64, f64, f64) {
-    let x = x.clamp(-600.0, 600.0);
-    let sigma = 1.0 / (1.0 + exp_f64(-x));
+    // Beyond, the exponential leaves its range; sigma is 0 or 1 to 250 digits.
+    let sigma = 1.0 / (1.0 + exp_f64(-x.clamp(-600.0, 600.0)));
     let slope = sigma * (1.0 + x * (1.0 - sigma));
     let curve = sigma * (1.0 - sigma) * (2.0 + x * (1.0 - 2.0 * sigma));
     (x * sigma, slope, curve)
@@ -121,7 +121,9 @@ pub(super) fn gate(kernels: &Kernels, inputs: &Inputs, (g, u): (&Form, &Form), k
         // Two roundings of h, one of the product, the silu's own error: below 14 units.
         let (lo, hi) = product(lines[k].ends, (u.c[k] - ru[k], u.c[k] + ru[k]));
         let most = if -lo > hi { -lo } else { hi };
-        let error = most * 14.0 * UNIT + 1e-12 * (z.c[k].abs() + radii[k]) + 1e-36;
+        let error = most * 14.0 * UNIT + 1e-12 * (z.c[k].abs() + radii[k]);
+        // What the engine loses below the normal range in h, times u, and in the product.
+        let error = error + 1e-36 * (1.0 + u.c[k].abs() + ru[k]);
         if 0.5 * (hi - lo) < 0.8 * radii[k] {
             z.replace_by_box(k, lo, hi);
         }

@@ -151,6 +151,8 @@ pub(super) fn outputs(
     if scale != 1.0 {
         y.scale(scale);
     }
+    // The result may itself fall below the normal range.
+    y.rest.iter_mut().for_each(|rest| *rest += 1e-40);
     y
 }
 

@@ -16,6 +16,7 @@ use super::form::{Form, rows_product, spread, through_magnitudes, union};
 use super::inputs::Inputs;
 use super::linear::{Matrix, dot_error, outputs};
 use super::quotient::polar;
+use super::rows::absolute;
 use super::sites::Reading;
 use crate::interval::UNIT;
 
@@ -40,6 +41,8 @@ pub(super) struct Final<'a> {
     pub(super) head: &'a Float,
 }
 
+/// The engine's floor under an absmax, with room.
+const FLOOR: f64 = 2e-5;
 /// Rivals that are looked at together.
 const TOGETHER: usize = 64;
 
@@ -80,6 +83,7 @@ impl Final<'_> {
 
     fn some(&self, winner: usize, rivals: &[usize]) -> Vec<f64> {
         let (w, magnitudes) = self.projection(winner, rivals);
+        let absolute = self.underflow(winner, rivals);
         let most = self.largest();
         // The final norm and both dot products, of all magnitudes; and f64 here.
         let width = most.len();
@@ -102,9 +106,10 @@ impl Final<'_> {
         let (least, largest) = self.root_mean_square();
         low.iter()
             .zip(error)
-            .map(|(low, error)| {
+            .zip(absolute)
+            .map(|((low, error), absolute)| {
                 let low = low - error - 1e-36;
-                low / if low > 0.0 { largest } else { least }
+                low / if low > 0.0 { largest } else { least } - absolute
             })
             .collect()
     }
@@ -126,6 +131,19 @@ impl Final<'_> {
             }
         }
         (w, magnitudes)
+    }
+
+    /// What the engine loses below its normal range in the normed row and in both products.
+    fn underflow(&self, winner: usize, rivals: &[usize]) -> Vec<f64> {
+        let width = self.head.columns();
+        let mut row = vec![0f32; width];
+        let mut of = |index: usize| -> f64 {
+            self.head.read_row(index, &mut row);
+            let terms = row.iter().zip(self.gains);
+            terms.map(|(w, gain)| f64::from(w.abs()) * absolute(*gain) + 1e-44).sum()
+        };
+        let own = of(winner);
+        rivals.iter().map(|&rival| own + of(rival)).collect()
     }
 
     /// The largest magnitude of each feature of the stream.
@@ -189,7 +207,8 @@ impl Final<'_> {
     /// `(alpha r + beta) / r` without a quotient; `None` where some site is not late.
     fn undivided(&self, alpha: &Form, reading: &Reading, through: &[f64]) -> Option<Vec<f64>> {
         let quotient = reading.quotient.as_ref()?;
-        if reading.fixed.is_some() || reading.boxes.iter().any(|&x| x > 0.0) {
+        // A box has a centre of its own and is no rounding, even where both share a symbol.
+        if reading.fixed.is_some() || reading.boxed {
             return None;
         }
         let (kernels, inputs) = (self.kernels, self.inputs);
@@ -212,11 +231,13 @@ impl Final<'_> {
         let radii = scaled.radii(kernels, inputs);
         let largest = (scaled.c.iter().zip(&radii).map(|(c, r)| c.abs() + r))
             .fold(0.0, |most, x| if x > most { x } else { most });
+        // The floor under the absmax does not scale with the row.
+        let above_floor = largest > FLOOR * quotient.most;
         let noise: Vec<f64> = (reading.noise.iter())
             .map(|&n| {
                 let by_scale = n * quotient.most;
-                let by_form = 0.5 * largest / 127.0 * (1.0 + 1e-6);
-                if n > 0.0 && by_form < by_scale { by_form } else { by_scale }
+                let by_form = 0.5 * largest / 127.0 * (1.0 + 1e-6 + reading.error);
+                if n > 0.0 && above_floor && by_form < by_scale { by_form } else { by_scale }
             })
             .collect();
         let noise = through_magnitudes(&noise, through);
@@ -262,4 +283,77 @@ fn lower_ends(kernels: &Kernels, inputs: &Inputs, form: &Form) -> Vec<f64> {
     let radii = form.radii(kernels, inputs);
     let ends = form.c.iter().zip(radii);
     ends.map(|(c, r)| c - r - 1e-12 * (c.abs() + r)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::form::Span;
+    use super::super::inputs::Bound;
+    use super::super::sites::{Known, Source};
+    use std::sync::Arc;
+
+    use super::*;
+    use engine::kernels;
+
+    /// The margin of `k + n` over 0, `n` the first value of a row `(c, 1)` behind its norm and its
+    /// codes. `known` are boxes behind the norm and lower codes of both values, `width` codes wide.
+    fn lower(
+        (k, c, gain): (f64, f64, f64),
+        known: [((f64, f64), i8); 2],
+        (width, step): (u8, f64),
+        most: f64,
+    ) -> f64 {
+        let (kernels, inputs) = (kernels::scalar(), Inputs { end: 1, bound: Bound::Each });
+        let spans = vec![Span { first: 0, count: 1 }];
+        let x = Form { c: vec![c, 1.0], spans, g: vec![0.4 * c, 0.0], rest: vec![0.0; 2] };
+        let source = Source {
+            form: &Arc::new(x),
+            gains: vec![gain; 2],
+            eps: Some((1e-6, 1e-6)),
+            error: 0.0,
+            absolute: vec![0.0; 2],
+        };
+        let (boxes, codes): (Vec<(f64, f64)>, Vec<i8>) = known.into_iter().unzip();
+        let known = Known {
+            source: (vec![-2.0; 2], vec![2.0; 2]),
+            normed: boxes.into_iter().unzip(),
+            codes: Some((&codes, &[width; 2], (step, step))),
+        };
+        let ways = Reading::ways(kernels, &inputs, source, &known, 1);
+        let matrix = Matrix { w: vec![1.0, 0.0, 0.0, 1.0], scale: 1.0 };
+        let head = Float::F32 { data: vec![1.0, 0.0, 0.0, 0.0], columns: 2 };
+        let base = Form::constant(vec![k, 0.0]);
+        let of = Final {
+            kernels,
+            inputs: &inputs,
+            stream: Stream::Sum(&base, &ways, &matrix, true),
+            ends: (&[-most; 2], &[most; 2]),
+            gains: &[1.0, 1.0],
+            eps: (1e-6, 1e-6),
+            head: &head,
+        };
+        of.lower(0, &[1])[0]
+    }
+
+    #[test]
+    fn a_site_that_is_a_box_counts_in_the_undivided_margin() {
+        // The form of the site is far wider than its box at -1.
+        let known = [((-1.001, -0.999), -127), ((0.5, 1.5), 60)];
+        let least = lower((0.5, -1.0, 1.0), known, (67, 1.0 / 127.0), 3.0);
+        assert!(least < 0.0, "{least}");
+    }
+
+    #[test]
+    fn rounding_below_the_floor_under_the_absmax_counts_in_the_undivided_margin() {
+        // Values near 1e-6 in steps of the floor: the first is at least 0.58e-6 or so, its code 7,
+        // so that 7.5 steps are not a lower bound.
+        let known = [((0.0, 2e-6), 5), ((0.0, 2e-6), 5)];
+        let step = 1e-5 / 127.0;
+        let by_rounding = |k: f64| lower((k, 1.0, 1e-6), known, (20, step), 3e-6);
+        let ends: Vec<f64> = (0..200).map(|i| f64::from(i) * -1e-8).collect();
+        let most = ends.iter().filter(|&&k| by_rounding(k) > 0.0).count();
+        // Without any rounding the value is 0.6 / sqrt(0.68) of 1e-6 at least.
+        let least = 0.6e-6 / 0.68f64.sqrt() - 0.5 * step;
+        assert!(most as f64 * 1e-8 <= least + 1e-8, "{most} of {least}");
+    }
 }

@@ -269,7 +269,7 @@ impl Around<'_> {
             by_keys += w * self.by_keys.radii[j] * self.by_keys.radii[j];
             second += w * common.second[j] * common.second[j];
         }
-        let by_query = factor * self.own.energy.quadratic(kernels, &form).sqrt();
+        let by_query = factor * self.own.energy.quadratic(kernels, &form, weights.len()).sqrt();
         let root = by_query + by_keys.sqrt() + second.sqrt();
         0.5 * root * root * (1.0 + 1e-9)
     }

@@ -51,6 +51,10 @@ pub(super) struct Normed {
     pub(super) gains: Vec<f64>,
     pub(super) eps: (f64, f64),
     pub(super) error: f64,
+    /// What the engine's values may be off besides, below its normal range.
+    pub(super) absolute: Vec<f64>,
+    /// Whether the engine's root mean square is within its error of the truth.
+    pub(super) regular: bool,
     /// The boxes of what is normed, in the scale of the form.
     pub(super) ends: (Vec<f64>, Vec<f64>),
 }
@@ -75,10 +79,19 @@ impl Normed {
         next: usize,
     ) -> (Vec<Reading>, (f64, f64)) {
         let (form, error) = (&self.form, self.error);
+        let width = form.width();
+        if !self.regular {
+            let form = &Arc::new(Form::of_box(&ends.0, &ends.1));
+            let (gains, absolute) = (vec![1.0; width], vec![0.0; width]);
+            let source = Source { form, gains, eps: None, error: 0.0, absolute };
+            let known = Known::new(ends.clone(), ends, codes);
+            return (Reading::ways(kernels, inputs, source, &known, next), (1.0, 1.0));
+        }
         if free && let Some((source, known, factor)) = self.scale_free(kernels, inputs, codes) {
             return (Reading::ways(kernels, inputs, source, &known, next), factor);
         }
-        let source = Source { form, gains: self.gains.clone(), eps: Some(self.eps), error };
+        let (gains, absolute) = (self.gains.clone(), self.absolute.clone());
+        let source = Source { form, gains, eps: Some(self.eps), error, absolute };
         let known = Known::new(self.ends.clone(), ends, codes);
         (Reading::ways(kernels, inputs, source, &known, next), (1.0, 1.0))
     }
@@ -96,7 +109,8 @@ impl Normed {
         let factor = (quotient.r0 / quotient.most, quotient.r0 / quotient.least);
         let (lo_codes, widths, (_, t_hi)) = codes?;
         // The floor under the absmax must be out of reach, and the factor tame.
-        if f64::from(t_hi) > 127.0 / 4e-5 || factor.0 < 1e-2 || factor.1 > 1e2 {
+        let tame = self.absolute.iter().all(|&x| x < 1e-18);
+        if f64::from(t_hi) > 127.0 / 4e-5 || factor.0 < 1e-2 || factor.1 > 1e2 || !tame {
             return None;
         }
         let gains: Vec<f64> = self.gains.iter().map(|g| g / quotient.r0).collect();
@@ -119,13 +133,19 @@ impl Normed {
         let far = magnitudes(|lo, hi| if -lo > hi { -lo } else { hi });
         // In this scale the step is |g z|max / r0 / 127, whatever r is.
         let step = (near / 127.0 * (1.0 - 1e-5), far / 127.0 * (1.0 + 1e-5));
-        let slack = |x: f64| x.abs() * 1e-5;
+        let slack = |x: f64| x.abs() * 1e-5 + 1e-40;
+        let absolute = self.absolute.iter().map(|x| x * 1e2).collect();
         let ends = ends.iter().map(|&(lo, hi)| (lo - slack(lo), hi + slack(hi))).unzip();
-        let source = Source { form: &self.form, gains, eps: None, error: self.error };
+        let source = Source { form: &self.form, gains, eps: None, error: self.error, absolute };
         let codes = Some((lo_codes, widths, step));
         let known = Known { source: self.ends.clone(), normed: ends, codes };
         Some((source, known, (factor.0 * (1.0 - 1e-12), factor.1 * (1.0 + 1e-12))))
     }
+}
+
+/// What a normed value may be off below the normal range, besides its relative error.
+pub(super) fn absolute(gain: f64) -> f64 {
+    (gain.abs() + 1.0) * 1e-44
 }
 
 impl Scaled {

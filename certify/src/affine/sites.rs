@@ -46,6 +46,8 @@ pub(super) struct Reading {
     pub(super) slack: Vec<f64>,
     /// The engine's relative error of each value.
     pub(super) error: f64,
+    /// Whether boxes took the place of some sites.
+    pub(super) boxed: bool,
 }
 
 /// Lower codes, their widths, and the range of a scale.
@@ -82,7 +84,12 @@ pub(super) struct Source<'a> {
     pub(super) gains: Vec<f64>,
     pub(super) eps: Option<(f64, f64)>,
     pub(super) error: f64,
+    /// What the engine's values may be off besides, below its normal range.
+    pub(super) absolute: Vec<f64>,
 }
+
+/// Values that may be off by more than this are left to their boxes.
+const MOST_ABSOLUTE: f64 = 1e-16;
 
 impl Source<'_> {
     /// The form with its gains and its root mean square; where that has no bound, the boxes behind
@@ -95,7 +102,10 @@ impl Source<'_> {
     ) -> (Arc<Form>, Vec<f64>, Option<Quotient>) {
         let Some(eps) = self.eps else { return (self.form.clone(), self.gains, None) };
         let (lo, hi) = &known.source;
-        match Quotient::new(kernels, inputs, self.form, (lo, hi), eps) {
+        let fine = self.absolute.iter().all(|&x| x < MOST_ABSOLUTE);
+        let quotient =
+            fine.then(|| Quotient::new(kernels, inputs, self.form, (lo, hi), eps)).flatten();
+        match quotient {
             Some(quotient) => (self.form.clone(), self.gains, Some(quotient)),
             None => {
                 let (lo, hi) = &known.normed;
@@ -126,7 +136,7 @@ impl Reading {
         known: &Known<'_>,
         next: usize,
     ) -> Vec<Self> {
-        let error = source.error;
+        let (error, absolute) = (source.error, source.absolute.clone());
         let (form, gains, quotient) = source.divided(kernels, inputs, known);
         let width = form.width();
         let mut values = form.scaled(&gains);
@@ -134,7 +144,7 @@ impl Reading {
             quotient.divide(kernels, inputs, &mut values);
         }
         let radii = values.radii(kernels, inputs);
-        let ends = Ends::new(&values, &radii, known, error);
+        let ends = Ends::new(&values, &radii, known, (error, &absolute));
         let plain = Self {
             form,
             gains,
@@ -145,8 +155,11 @@ impl Reading {
             noise: vec![0.0; width],
             span: Span { first: next, count: 0 },
             most: ends.most(),
-            slack: (0..width).map(|k| 1e-9 * (values.c[k].abs() + radii[k])).collect(),
+            slack: (0..width)
+                .map(|k| 1e-9 * (values.c[k].abs() + radii[k]) + absolute[k])
+                .collect(),
             error: error + 6.0 * UNIT,
+            boxed: false,
         };
         let codes = known.codes.map(|(lo, width, scale)| {
             Codes::new(kernels, inputs, &plain, &ends, (lo, width), scale)
@@ -186,6 +199,7 @@ impl Reading {
     }
 
     fn make_box(&mut self, k: usize, lo: f64, hi: f64) {
+        self.boxed = true;
         self.gains[k] = 0.0;
         self.centres[k] = 0.5 * (lo + hi);
         self.boxes[k] = super::form::box_radius(self.centres[k], lo, hi);

@@ -11,7 +11,7 @@ use super::form::Form;
 use super::inputs::Inputs;
 use super::linear::{Matrices, outputs};
 use super::quotient::Quotient;
-use super::rows::{Normed, Pending, Rows, Scaled, Shape, cut, ends_of};
+use super::rows::{Normed, Pending, Rows, Scaled, Shape, absolute, cut, ends_of};
 use super::sites::{Known, Reading, Source};
 use super::store::Token;
 use super::{Birth, Growth, Kind, Proof, Share, gate};
@@ -243,8 +243,8 @@ impl<'a> Affine<'a> {
         at: Site,
         first: &[Normed],
         boxes: &Boxes,
-        gains: &[f64],
-        eps: f64,
+        (gains, eps): (&[f64], f64),
+        regular: &[bool],
     ) -> Vec<Normed> {
         let (kernels, inputs) = (self.kernels, self.inputs);
         self.births.push(Birth { first: self.next, site: at, kind: Kind::Remainder });
@@ -266,7 +266,14 @@ impl<'a> Affine<'a> {
             let eps = (eps.0 * (1.0 - 1e-12), eps.1 * (1.0 + 1e-12));
             // The value and the root mean square of it carry the first norm's error.
             let error = 2.0 * normed.error + NORM_ERROR;
-            Normed { form, pending: None, gains: gains.to_vec(), eps, error, ends }
+            // Behind a root mean square of at least 1e-15.
+            let all = normed.absolute.iter().copied().fold(0.0, |a, b| if b > a { b } else { a });
+            let first = all * (1.0 + (gains.len() as f64).sqrt()) * 1e15;
+            let of = |gain: &f64| absolute(*gain) + gain.abs() * first;
+            let absolute = gains.iter().map(of).collect();
+            let regular = normed.regular && regular[row];
+            let gains = gains.to_vec();
+            Normed { form, pending: None, gains, eps, error, absolute, regular, ends }
         };
         first.iter().enumerate().map(one).collect()
     }
@@ -318,8 +325,8 @@ impl<'a> Affine<'a> {
                     }
                     _ => {
                         let form = &plain[row].form;
-                        let source =
-                            Source { form, gains: vec![1.0; width], eps: None, error: 0.0 };
+                        let (gains, absolute) = (vec![1.0; width], vec![0.0; width]);
+                        let source = Source { form, gains, eps: None, error: 0.0, absolute };
                         let known = Known::new(ends.clone(), ends, codes);
                         (Reading::ways(kernels, &inputs, source, &known, next), (1.0, 1.0))
                     }

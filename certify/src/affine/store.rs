@@ -53,6 +53,9 @@ impl Head {
     }
 }
 
+/// The engine's floor under the absmax of an int8 row (1e-5 in f32), and no less.
+const STEP_FLOOR: f64 = 1.000_001e-5;
+
 /// A row as it is read back from the store, whose boxes are known.
 pub(super) fn stored(
     kernels: &Kernels,
@@ -71,10 +74,11 @@ pub(super) fn stored(
             let error = |most: f64| most * 4.8829e-4 + 3e-8;
             form.rest.iter_mut().zip(&most).for_each(|(rest, &most)| *rest += error(most));
         }
-        // As in the boxes: within 0.501 steps, a step being the largest magnitude by 127.
+        // As in the boxes: within 0.501 steps, a step being the largest magnitude by 127, or the
+        // floor under it.
         KvKind::Int8 => {
             for (rest, most) in form.rest.chunks_exact_mut(dim).zip(most.chunks_exact(dim)) {
-                let top = most.iter().copied().fold(1e-30, |a, b| if b > a { b } else { a });
+                let top = most.iter().copied().fold(STEP_FLOOR, |a, b| if b > a { b } else { a });
                 let step = top / 127.0 * (1.0 + 1e-6);
                 rest.iter_mut().zip(most).for_each(|(rest, x)| *rest += 0.501 * step + 1e-6 * x);
             }

@@ -125,7 +125,7 @@ fn gates_hold_what_the_linear_part_leaves() {
         let (width, count) = (3, 1 + rng.below(5));
         let inputs = Inputs { end: count, bound: BOUNDS[index % 3] };
         let kind = [Gate::Relu2, Gate::Silu][index / 3 % 2];
-        let size = [1.0, 4.0][rng.below(2)];
+        let size = [1.0, 4.0, 2000.0][rng.below(3)];
         let spread = [0.01, 0.5, 2.0, 5.0][rng.below(4)];
         let mut g = form(&mut rng, width, count, (size, spread));
         let mut u = form(&mut rng, width, count, (1.0, spread));
@@ -138,7 +138,7 @@ fn gates_hold_what_the_linear_part_leaves() {
             let (x, y) = (point(&mut rng, &g, &e), point(&mut rng, &u, &e));
             let h = |x: f64| match kind {
                 Gate::Relu2 => x.clamp(0.0, f64::INFINITY) * x,
-                Gate::Silu => x / (1.0 + exp_f64(-x)),
+                Gate::Silu => x / (1.0 + exp_f64(-x.clamp(-600.0, 600.0))),
             };
             let truth: Vec<f64> = x.iter().zip(&y).map(|(&x, y)| h(x) * y).collect();
             inside("gate", &truth, &z, &e);
@@ -277,4 +277,19 @@ fn what_is_read_back_from_a_store_lies_in_its_form() {
             inside("store", &truth, &slack, &e);
         }
     }
+}
+
+#[test]
+fn rows_below_the_floor_of_the_int8_store_lie_in_their_forms() {
+    let (dim, size) = (8, 3e-8);
+    let inputs = Inputs { end: 0, bound: Bound::Each };
+    let boxes = vec![(-9.0, 9.0); dim];
+    let row = Form::constant(vec![size; dim]);
+    let form = stored(scalar(), &inputs, row, KvKind::Int8, &boxes, dim);
+    let mut store = KvStore::new(KvKind::Int8, 1, dim);
+    store.push(&vec![size as f32; dim]);
+    let mut back = Vec::new();
+    store.read(0, 1, &mut back);
+    let truth: Vec<f64> = back.iter().map(|&x| f64::from(x)).collect();
+    inside("store", &truth, &form, &[]);
 }

@@ -58,6 +58,18 @@ pub(super) fn linear(kernels: &Kernels, x: &BoxPrepared, linear: &Linear) -> Box
     }
 }
 
+/// Whether the layer multiplies what its input says: codes where there are codes, by a scale whose
+/// product with theirs does not overflow (a sum divided by infinity is 0, not tiny).
+pub(crate) fn is_tame(x: &BoxPrepared, linear: &Linear) -> bool {
+    match (&linear.weights, &x.codes) {
+        (Weights::Ternary { scale: Scale::Divide(ws), .. }, Some(codes)) => {
+            codes.scales.iter().all(|&(_, t)| (ws * t).is_finite())
+        }
+        (Weights::Dense(_), Some(_)) => false,
+        _ => true,
+    }
+}
+
 fn rescale(dot: f32, scale: Scale) -> f32 {
     match scale {
         Scale::Divide(ws) => dot / ws,

@@ -29,8 +29,10 @@ use ndarray::{Array2, ArrayView1, Axis, concatenate, s};
 
 pub(crate) use attend::mix_error;
 use kv::BoxCache;
+pub(crate) use linear::is_tame;
 pub use margin::{Margin, Margins};
 use norm::Normed;
+pub(crate) use norm::{finite, regular};
 pub use quantize::BoxPrepared;
 pub(crate) use round::UNIT;
 pub use round::{down, up};

@@ -96,12 +96,22 @@ pub(super) fn norm(x: &Boxes, norm: &Norm) -> Boxes {
 
 /// Whether the engine's mean square plus epsilon is a normal number on the whole box: only then is
 /// its reciprocal root within the error bound of the truth.
-fn regular(x: &Boxes, row: usize, norm: &Norm) -> bool {
+pub(crate) fn regular(x: &Boxes, row: usize, norm: &Norm) -> bool {
     let ends = || x.lo_row(row).iter().zip(x.hi_row(row));
     let near: Vec<f32> = ends().map(|(&lo, &hi)| least(lo, hi)).collect();
-    let far: Vec<f32> = ends().map(|(&lo, &hi)| most(lo, hi)).collect();
-    let mean = |x: &[f32]| (sum_squares(x) / x.len() as f64) as f32 + norm.eps;
-    f64::from(mean(&near)) > SMALLEST_MEAN && mean(&far).is_finite()
+    f64::from(mean_square(&near, norm)) > SMALLEST_MEAN && finite(x, row, norm)
+}
+
+/// Whether the engine's mean square overflows nowhere in the box.
+pub(crate) fn finite(x: &Boxes, row: usize, norm: &Norm) -> bool {
+    let ends = x.lo_row(row).iter().zip(x.hi_row(row));
+    let far: Vec<f32> = ends.map(|(&lo, &hi)| most(lo, hi)).collect();
+    mean_square(&far, norm).is_finite()
+}
+
+/// The engine's mean square plus epsilon.
+fn mean_square(x: &[f32], norm: &Norm) -> f32 {
+    (sum_squares(x) / x.len() as f64) as f32 + norm.eps
 }
 
 /// What is normed: gated products up to their factor, or the values themselves.
