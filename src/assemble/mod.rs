@@ -38,10 +38,9 @@ pub(crate) fn report(
         .map(|certified| certification::certification(context, &found.clean, certified));
     let substitutions = (found.substitutions.as_deref())
         .map(|all| substitutions::substitutions(context, &found.clean, all));
-    let faults = found
-        .faults
-        .as_ref()
-        .map(|campaigned| faults::faults(plan, campaigned, found.bounds.as_deref()));
+    let faults = found.faults.as_ref().map(|campaigned| {
+        faults::faults(plan, campaigned, found.bounds.as_deref(), found.rows.as_deref())
+    });
     let (statistical, smoothed) = chance::chances(context, &found.clean, found.chances.as_ref());
     out::Report {
         schema_version: out::SCHEMA_VERSION.into(),
