@@ -22,7 +22,9 @@ use flips::LEVELS;
 use proof::{ProvenRow, Prover};
 
 /// Operations that all proofs together may take.
-const BUDGET: u64 = 40_000_000_000;
+const BUDGET: u64 = 4_000_000_000;
+/// Passes of boxes through the whole model that may be spent even where they take more.
+const FULL_PASSES: u64 = 10;
 /// What a pass costs at least, small as the model may be.
 const LEAST_PASS: u64 = 200_000;
 /// Passes a row: a bisection of five numbers of flips.
@@ -136,7 +138,9 @@ fn agenda(context: &Context, prover: &Prover) -> Agenda {
     let layers = context.deployed.model.layers.len();
     let most = if context.large() { 1 } else { MOST_SAMPLES };
     let samples = most.min(context.samples.len());
-    let each = BUDGET / (layers as u64 * samples as u64 * PASSES);
+    let full = FULL_PASSES * 4 * context.weights * tokens(context) as u64;
+    let budget = if full > BUDGET { full } else { BUDGET };
+    let each = budget / (layers as u64 * samples as u64 * PASSES);
     let rows = (0..layers)
         .map(|layer| {
             let all = possible(context, prover, layer);

@@ -240,6 +240,11 @@ fn assumptions(context: &Context) -> Vec<String> {
              samples; bits of scales, norms, embeddings, the head and the cache are sampled only."
                 .into(),
         );
+        all.push(
+            "Proofs about rows hold for every set of at most so many flips of codes within one \
+             row, on the samples that were tried; rows of several tensors at once are not covered."
+                .into(),
+        );
     }
     all
 }
