@@ -75,7 +75,7 @@ fn corruption(
             *mask = (0..4).max_by_key(|&mask| sum(column, mask)).expect("four codes");
         }
     }
-    let random = (how < 2).then(|| flips.unwrap_or(4 * clean.len())).unwrap_or(0);
+    let random = if how < 2 { flips.unwrap_or(4 * clean.len()) } else { 0 };
     for _ in 0..random {
         let (column, bit) = (rng.below(clean.len()), 1 << rng.below(2));
         if code(column, masks[column] ^ bit).is_some() {
