@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::Array2;
+use ndarray::{Array2, s};
 
 use crate::interval::Boxes;
 
@@ -16,6 +16,19 @@ pub enum Ball {
     /// Each moved row anywhere in the convex hull of its own choices `[choices, width]` and its
     /// clean row; one entry a moved row.
     Hulls(Vec<Array2<f32>>),
+    /// Each value of the moved rows in a range of its own, `[moved rows, width]`: what a fault in a
+    /// row of weights can do to a stream.
+    ///
+    /// Sound as soon as the ranges hold every value that the engine may hold there: boxes take the
+    /// ends as they are, and affine forms give each range that is not a point a symbol of its own
+    /// whose radius, rounded up, reaches both ends from the middle. Nothing is assumed of how the
+    /// values depend on one another, so whatever set lies in the ranges is covered.
+    Boxes {
+        /// Lower ends, finite.
+        lo: Array2<f32>,
+        /// Upper ends, finite and not below the lower ones.
+        hi: Array2<f32>,
+    },
 }
 
 /// A set of streams.
@@ -33,7 +46,8 @@ impl Region<'_> {
     /// The smallest boxes that hold the set.
     ///
     /// # Panics
-    /// If the hulls are not one a moved row, as wide as the stream.
+    /// If the hulls or ranges are not one a moved row, as wide as the stream, or a range is not
+    /// finite and ordered.
     #[must_use]
     pub fn boxes(&self) -> Boxes {
         match &self.ball {
@@ -48,6 +62,15 @@ impl Region<'_> {
                         boxes.include(row, choice);
                     }
                 }
+                boxes
+            }
+            Ball::Boxes { lo, hi } => {
+                assert_eq!(lo.dim(), (self.moved.len(), self.clean.ncols()), "one a moved value");
+                let ranges = Boxes::new(lo.clone(), hi.clone());
+                assert!(ranges.sound(), "ranges are finite and ordered");
+                let mut boxes = Boxes::point(self.clean);
+                boxes.lo.slice_mut(s![self.moved.clone(), ..]).assign(lo);
+                boxes.hi.slice_mut(s![self.moved.clone(), ..]).assign(hi);
                 boxes
             }
         }
@@ -66,6 +89,23 @@ mod tests {
         let boxes = Region { clean: &clean, moved: 1..2, ball: Ball::Hulls(hulls) }.boxes();
         assert_eq!(boxes.lo, arr2(&[[1.0, 2.0], [0.0, -4.0], [5.0, 5.0]]));
         assert_eq!(boxes.hi, arr2(&[[1.0, 2.0], [3.0, 1.0], [5.0, 5.0]]));
+    }
+
+    #[test]
+    fn ranges_stand_for_the_moved_rows_alone() {
+        let clean = arr2(&[[1.0f32, 2.0], [0.0, 0.0]]);
+        let (lo, hi) = (arr2(&[[-1.0f32, 0.0]]), arr2(&[[3.0f32, 0.0]]));
+        let boxes = Region { clean: &clean, moved: 1..2, ball: Ball::Boxes { lo, hi } }.boxes();
+        assert_eq!(boxes.lo, arr2(&[[1.0, 2.0], [-1.0, 0.0]]));
+        assert_eq!(boxes.hi, arr2(&[[1.0, 2.0], [3.0, 0.0]]));
+    }
+
+    #[test]
+    #[should_panic(expected = "finite and ordered")]
+    fn a_range_that_is_not_finite_is_refused() {
+        let clean = arr2(&[[1.0f32]]);
+        let ball = Ball::Boxes { lo: arr2(&[[0.0]]), hi: arr2(&[[f32::INFINITY]]) };
+        let _ = Region { clean: &clean, moved: 0..1, ball }.boxes();
     }
 
     #[test]

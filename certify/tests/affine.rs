@@ -29,7 +29,10 @@ fn balls(radius: f64, clean: &Array2<f32>, rng: &mut SplitMix) -> Vec<Ball> {
         Array2::from_shape_fn((3, width), |(i, k)| clean[[row, k]] + by[[i, k]])
     };
     let hulls = (1..TOKENS - 1).map(|row| hull(row, rng)).collect();
-    vec![Ball::Linf(radius), Ball::L2(radius), Ball::Hulls(hulls)]
+    let half = Array2::from_shape_fn((TOKENS - 2, width), |_| rng.unit().abs() * radius as f32);
+    let moved = clean.slice(ndarray::s![1..TOKENS - 1, ..]);
+    let ranges = Ball::Boxes { lo: &moved - &half, hi: &moved + &half * 0.5 };
+    vec![Ball::Linf(radius), Ball::L2(radius), Ball::Hulls(hulls), ranges]
 }
 
 #[test]

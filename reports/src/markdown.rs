@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use crate::chance;
 use crate::escape::markdown as safe;
-use crate::metrics::{GateResult, evaluate_all, proven_masked_share};
+use crate::metrics::{GateResult, evaluate_all, proven_masked_share, rows_proven_share};
 use crate::model::{Certification, Faults, Report, Sample, Substitutions, Verdict};
 use crate::number::{Side, count, number, optional, percent, plural};
 use crate::story;
@@ -222,6 +222,11 @@ fn fault_rates(page: &mut String, faults: &Faults) {
     if let Some(share) = proven_masked_share(faults) {
         let share = percent(share, Side::Down);
         line(page, format_args!("Proven masked: {share} of all pairs of a bit and a sample.\n"));
+    }
+    if let Some(share) = rows_proven_share(faults, Some(4)) {
+        let share = percent(share, Side::Down);
+        let what = "of the pairs of a row and a sample, under any 4 flips in the row";
+        line(page, format_args!("Rows proven harmless: {share} {what}.\n"));
     }
 }
 

@@ -114,6 +114,20 @@ pub fn proven_masked_share(faults: &Faults) -> Option<f64> {
     (pairs > 0.0).then(|| (proven / pairs).clamp(0.0, 1.0))
 }
 
+/// Share of the tried pairs (row, sample) that are proven harmless under any so many flips of the
+/// row, over all layers; `None` where none was tried.
+#[must_use]
+pub fn rows_proven_share(faults: &Faults, flips: Option<u32>) -> Option<f64> {
+    let (mut pairs, mut proven) = (0, 0);
+    for layer in &faults.rows_proven {
+        if let Some(level) = layer.levels.iter().find(|level| level.flips == flips) {
+            pairs += layer.pairs;
+            proven += level.proven;
+        }
+    }
+    (pairs > 0).then(|| proven as f64 / pairs as f64)
+}
+
 fn certification_metric(found: &Certification, name: &str) -> Option<Metric> {
     let samples = found.samples.len();
     let share = |count: u64| (samples > 0).then(|| count as f64 / samples as f64);

@@ -5,7 +5,7 @@
 
 use crate::chance;
 use crate::escape::shown;
-use crate::metrics::{evaluate_all, metric, proven_masked_share};
+use crate::metrics::{evaluate_all, metric, proven_masked_share, rows_proven_share};
 use crate::model::{Certification, Faults, Report, Target, Verdict};
 use crate::number::{Side, count, number, percent, plural};
 use crate::story;
@@ -151,7 +151,10 @@ fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
         lines.push(format!("  {value} <= {}", percent(worst, Side::Up)));
     }
     if let Some(share) = proven_masked_share(faults) {
-        let value = format!("{} of (bit, sample) pairs", percent(share, Side::Down));
+        let rows = rows_proven_share(faults, Some(4)).map_or(String::new(), |rows| {
+            format!("; of rows under any 4 flips {}", percent(rows, Side::Down))
+        });
+        let value = format!("{} of (bit, sample) pairs{rows}", percent(share, Side::Down));
         lines.push(fact("proven masked", &value));
     }
     lines

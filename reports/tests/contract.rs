@@ -128,6 +128,7 @@ mod reader {
         pub(crate) bits: Vec<BTreeMap<String, Value>>,
         pub(crate) worst: Vec<BTreeMap<String, Value>>,
         pub(crate) bounds: Vec<BTreeMap<String, Value>>,
+        pub(crate) rows_proven: Vec<BTreeMap<String, Value>>,
     }
 }
 
@@ -156,6 +157,9 @@ fn a_reader_with_its_own_types_reads_every_key_under_its_name() {
     }
     for key in ["layer", "flips", "logit_change_bound", "proven_masked_share"] {
         assert!(seen.faults.bounds[0].contains_key(key), "bounds[].{key}");
+    }
+    for key in ["layer", "tensor", "rows_total", "rows_tried", "pairs", "levels", "reason"] {
+        assert!(seen.faults.rows_proven[0].contains_key(key), "rows_proven[].{key}");
     }
     assert_eq!(seen.faults.targets[0]["target"], "weight_code");
 }

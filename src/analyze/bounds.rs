@@ -19,8 +19,8 @@ use ndarray::Array2;
 
 use super::context::Context;
 use super::verdicts::{Clean, margin_of};
-use any_flip::AnyFlip;
-use reach::{Moves, Reach};
+pub(super) use any_flip::AnyFlip;
+pub(super) use reach::{Moves, Reach};
 
 /// Operations that all bounds together may take.
 const BUDGET: u64 = 40_000_000_000;

@@ -11,6 +11,7 @@ mod context;
 mod faults;
 mod layers;
 mod predict;
+mod rows;
 mod substitutions;
 mod verdicts;
 
@@ -31,6 +32,7 @@ pub use context::{Clock, Context};
 pub use faults::Campaigned;
 pub(crate) use faults::{fault_sample, trials, unused_code};
 pub use layers::SampleLayers;
+pub use rows::{LayerRows, Level};
 pub use substitutions::Substituted;
 pub use verdicts::Clean;
 
@@ -69,6 +71,8 @@ pub struct Found {
     pub faults: Option<Campaigned>,
     /// Bounds a layer, unless switched off or not reached.
     pub bounds: Option<Vec<LayerBound>>,
+    /// Rows proven under several flips, likewise.
+    pub rows: Option<Vec<LayerRows>>,
 }
 
 /// Runs `analyze`; gives the exit code if the run was complete as a run.
@@ -172,14 +176,15 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
     run.methods = assemble::costs(certified.as_ref());
     run.seconds_certify = context.plan.certify.then(|| begun.elapsed().as_secs_f64());
     let begun = Instant::now();
-    let (mut faults, mut bounds) = (None, None);
+    let (mut faults, mut bounds, mut rows) = (None, None, None);
     if context.plan.inject {
         faults = faults::campaign(context, loaded, samples)?;
         // A report has bounds beside trials only, and what left no room for those leaves none here.
         bounds = faults.as_ref().and_then(|_| bounds::bounds(context, &clean));
+        rows = faults.as_ref().and_then(|_| rows::rows(context, &clean));
         run.seconds_faults = Some(begun.elapsed().as_secs_f64());
     }
-    Ok((Found { clean, certified, chances, substitutions, faults, bounds }, run))
+    Ok((Found { clean, certified, chances, substitutions, faults, bounds, rows }, run))
 }
 
 fn empty_run(kernels: &Kernels) -> Run {

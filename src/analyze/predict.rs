@@ -94,7 +94,11 @@ fn expected(context: &Context) -> Vec<Expected> {
     let regions = context.regions(&x, plan.epsilon().at(rms(&x)));
     // As if every sample climbed to the last rung.
     let passes = plan.ladder.rungs().iter().map(|rung| rung.prove(&aim, &regions[0], false));
-    let set: f64 = passes.map(|pass| pass.seconds).sum::<f64>() * regions.len() as f64;
+    let passes: Vec<f64> = passes.map(|pass| pass.seconds).collect();
+    let set = passes.iter().sum::<f64>() * regions.len() as f64;
+    // Rows under any flips take forms only where these fit.
+    let rungs = if context.forms_fit(x.nrows()) { passes.len() } else { 1 };
+    let climb: f64 = passes[..rungs].iter().sum();
     let spread = if context.large() { 1.0 } else { rayon::current_num_threads() as f64 };
     let samples = context.samples.len() as f64 / spread;
     let layers = model.layers.len() as f64;
@@ -121,6 +125,7 @@ fn expected(context: &Context) -> Vec<Expected> {
         let trials = super::faults::trials(context) as f64 * 6.0 / spread;
         add("fault trials", trials * exact * 0.6 + samples * exact);
         add("bounds under any flip", samples * 14.0 * bounded * set);
+        add("rows under any flips", super::rows::passes(context) * climb / spread);
     }
     stages
 }

@@ -1,17 +1,20 @@
 //! Outcomes of faults, and bounds on them, in the words of the contract.
 
+use certify::ladder::Rung;
+use engine::model::Slot;
 use faults::{Outcome, Rate, Summary, Target};
 use reports::model as out;
 use reports::model::finite;
 
 use super::{number, unused};
-use crate::analyze::{Campaigned, LayerBound};
+use crate::analyze::{Campaigned, LayerBound, LayerRows, Level};
 use crate::plan::Plan;
 
 pub(super) fn faults(
     plan: &Plan,
     campaigned: &Campaigned,
     bounds: Option<&[LayerBound]>,
+    rows: Option<&[LayerRows]>,
 ) -> out::Faults {
     let tally = &campaigned.tally;
     let confidence = plan.confidence;
@@ -27,6 +30,7 @@ pub(super) fn faults(
         bits: tally.bits.iter().map(|(&key, s)| bit(key, s, confidence)).collect(),
         worst: worst(campaigned),
         bounds: bounds.unwrap_or_default().iter().enumerate().map(bound).collect(),
+        rows_proven: rows.unwrap_or_default().iter().enumerate().map(proven_rows).collect(),
     }
 }
 
@@ -165,5 +169,35 @@ fn bound((index, bound): (usize, &LayerBound)) -> out::Bound {
             Some(_) => None,
             None => Some(bound.reason.clone().unwrap_or_else(missing)),
         },
+    }
+}
+
+fn proven_rows((index, rows): (usize, &LayerRows)) -> out::RowsProven {
+    let reason = match (rows.rows, rows.tried) {
+        (0, _) => Some("its sums are not integers: there is no flip of a code to bound".to_owned()),
+        (_, 0) => Some("a row costs more than the budget of these proofs".to_owned()),
+        _ => None,
+    };
+    out::RowsProven {
+        layer: number(index),
+        tensor: Slot::Down.name().to_owned(),
+        rows_total: rows.rows as u64,
+        rows_tried: rows.tried as u64,
+        pairs: rows.pairs,
+        levels: rows.proven.iter().map(|level| proven_level(level, rows.pairs)).collect(),
+        reason,
+    }
+}
+
+fn proven_level(level: &Level, pairs: u64) -> out::RowsLevel {
+    let by = [(Rung::Interval, level.interval), (Rung::Affine, level.affine)];
+    let proven = level.interval + level.affine;
+    out::RowsLevel {
+        flips: level.flips.map(number),
+        proven,
+        proven_share: (pairs > 0).then(|| proven as f64 / pairs as f64),
+        methods: (by.into_iter().filter(|&(_, proven)| proven > 0))
+            .map(|(rung, proven)| out::RowsMethod { method: super::ladder::word(rung), proven })
+            .collect(),
     }
 }

@@ -38,10 +38,9 @@ pub(crate) fn report(
         .map(|certified| certification::certification(context, &found.clean, certified));
     let substitutions = (found.substitutions.as_deref())
         .map(|all| substitutions::substitutions(context, &found.clean, all));
-    let faults = found
-        .faults
-        .as_ref()
-        .map(|campaigned| faults::faults(plan, campaigned, found.bounds.as_deref()));
+    let faults = found.faults.as_ref().map(|campaigned| {
+        faults::faults(plan, campaigned, found.bounds.as_deref(), found.rows.as_deref())
+    });
     let (statistical, smoothed) = chance::chances(context, &found.clean, found.chances.as_ref());
     out::Report {
         schema_version: out::SCHEMA_VERSION.into(),
@@ -239,6 +238,11 @@ fn assumptions(context: &Context) -> Vec<String> {
         all.push(
             "Fault bounds hold for every single flip of a weight code of a layer, on the given \
              samples; bits of scales, norms, embeddings, the head and the cache are sampled only."
+                .into(),
+        );
+        all.push(
+            "Proofs about rows hold for every set of at most so many flips of codes within one \
+             row, on the samples that were tried; rows of several tensors at once are not covered."
                 .into(),
         );
     }

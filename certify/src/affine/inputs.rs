@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use engine::kernels::Kernels;
+use ndarray::ArrayView1;
 
 use super::energy::Energy;
 use super::form::{Form, Span};
@@ -59,6 +60,16 @@ impl Inputs {
                     forms[row] = hull_form(&forms[row].c, hull, &mut next);
                 }
                 Bound::Simplex
+            }
+            Ball::Boxes { lo, hi } => {
+                let ends = |row: ArrayView1<f32>| row.mapv(f64::from).to_vec();
+                for (row, (lo, hi)) in
+                    region.moved.clone().zip(lo.rows().into_iter().zip(hi.rows()))
+                {
+                    forms[row] = Form::of_box(&ends(lo), &ends(hi));
+                    forms[row].settle(&mut next);
+                }
+                Bound::Each
             }
         };
         (Self { end: next, bound }, forms)

@@ -49,7 +49,7 @@ pub(crate) fn share() -> usize {
 pub(crate) fn moved_point(region: &Region<'_>, how: usize, rng: &mut SplitMix) -> Array2<f32> {
     let mut point = region.clean.clone();
     match &region.ball {
-        Ball::Linf(_) => {
+        Ball::Linf(_) | Ball::Boxes { .. } => {
             let boxes = region.boxes();
             for (at, x) in point.indexed_iter_mut() {
                 *x = step_in((boxes.lo[at], boxes.hi[at]), *x, how, rng);

@@ -10,6 +10,7 @@ mod chance;
 mod charts;
 mod ladder;
 mod plot;
+mod rows;
 mod sections;
 mod substitutions;
 mod tables;

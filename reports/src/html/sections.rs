@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::plot::PlotError;
-use super::{charts, ladder, tables};
+use super::{charts, ladder, rows, tables};
 use crate::chance::draws;
 use crate::escape::shown;
 use crate::metrics::{evaluate_all, metric, proven_masked_share};
@@ -282,6 +282,10 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
             @if !faults.bounds.is_empty() {
                 h3 { "What is proven about weight faults" }
                 (tables::bounds(&faults.bounds).render())
+            }
+            @if !faults.rows_proven.is_empty() {
+                h3 { "Rows under several flips at once" }
+                (rows::rows(&faults.rows_proven).render())
             }
         }
     })

@@ -9,7 +9,7 @@ mod chance;
 mod ladder;
 mod substitutions;
 
-use super::{Certification, Faults, Report, Run, Sample, Verdict};
+use super::{Certification, Faults, Report, RowsProven, Run, Sample, Verdict};
 use ladder::{check_epsilons, check_methods};
 use substitutions::check_substitutions;
 
@@ -302,6 +302,32 @@ fn check_faults(check: &mut Check, faults: &Faults) {
         check.share(&key("proven_masked_share"), row.proven_masked_share);
         if row.logit_change_bound.is_none() && row.reason.is_none() {
             check.add(key("reason"), "is missing, but the bound is null");
+        }
+    }
+    check_rows(check, &faults.rows_proven);
+}
+
+fn check_rows(check: &mut Check, layers: &[RowsProven]) {
+    for (i, row) in layers.iter().enumerate() {
+        let key = |key: &str| format!("faults.rows_proven[{i}].{key}");
+        if row.rows_tried > row.rows_total {
+            check.add(key("rows_tried"), "is more than there are rows");
+        }
+        if row.pairs == 0 && row.reason.is_none() {
+            check.add(key("reason"), "is missing, but no row was tried");
+        }
+        let mut before = row.pairs;
+        for (k, level) in row.levels.iter().enumerate() {
+            let at = |name: &str| key(&format!("levels[{k}].{name}"));
+            let methods: Vec<u64> = level.methods.iter().map(|of| of.proven).collect();
+            check.sum(&at("proven"), &methods, level.proven);
+            if level.proven > before {
+                check.add(at("proven"), "is more than under fewer flips, or than there are pairs");
+            }
+            before = level.proven;
+            if let Some(share) = level.proven_share {
+                check.share(&at("proven_share"), share);
+            }
         }
     }
 }

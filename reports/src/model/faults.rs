@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{KvStorage, UnusedCode};
+use super::{KvStorage, Method, UnusedCode};
 
 /// Everything that the fault campaign and its bounds found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +36,9 @@ pub struct Faults {
     pub worst: Vec<Worst>,
     /// What is proven about every single fault, layer by layer.
     pub bounds: Vec<Bound>,
+    /// Which rows are proven harmless under several flips at once, layer by layer.
+    #[serde(default)]
+    pub rows_proven: Vec<RowsProven>,
 }
 
 /// What a fault strikes.
@@ -253,4 +256,49 @@ pub struct Bound {
     pub pairs: u64,
     /// Why the bound is null.
     pub reason: Option<String>,
+}
+
+/// Which rows of one layer's weights are proven harmless, on these inputs, whatever happens in the
+/// row. A row under any k flips means: at most k bits of its 2-bit codes flipped, anywhere in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RowsProven {
+    /// 0-based layer.
+    pub layer: u32,
+    /// Tensor whose rows are meant, such as `mlp.down_proj`.
+    pub tensor: String,
+    /// Number of its rows; 0 where their sums are not integers.
+    pub rows_total: u64,
+    /// Number of rows that were tried, spread evenly, on each sample that was.
+    pub rows_tried: u64,
+    /// Number of pairs (row, sample) that were tried.
+    pub pairs: u64,
+    /// What is proven, from few flips to arbitrary codes.
+    pub levels: Vec<RowsLevel>,
+    /// Why none was tried.
+    pub reason: Option<String>,
+}
+
+/// What is proven about rows under some number of flips.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RowsLevel {
+    /// At most so many bits flipped in the row; null for arbitrary codes in all of it.
+    pub flips: Option<u32>,
+    /// Number of pairs (row, sample) whose decision provably stays.
+    pub proven: u64,
+    /// Their share of the pairs; null where none was tried.
+    pub proven_share: Option<f64>,
+    /// How many of them each method proved.
+    pub methods: Vec<RowsMethod>,
+}
+
+/// What one method proved of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RowsMethod {
+    /// The method.
+    pub method: Method,
+    /// Number of pairs (row, sample).
+    pub proven: u64,
 }

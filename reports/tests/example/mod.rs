@@ -4,10 +4,12 @@
 
 pub(crate) mod chance;
 mod ladder;
+mod rows;
 mod sample;
 
 use ladder::{cost, epsilon_row, substitutions, summary};
 use reports::model::*;
+use rows::rows_proven;
 use sample::sample;
 
 const EPSILON: f64 = 0.01;
@@ -289,6 +291,7 @@ fn faults(layers: u32) -> Faults {
         bits: bit_rates(),
         worst: (1..=12).map(|rank| worst(rank, layers)).collect(),
         bounds: (0..layers).map(|layer| bound(layer, layers)).collect(),
+        rows_proven: (0..layers).map(rows_proven).collect(),
     }
 }
 

@@ -10,15 +10,15 @@ use super::reach::{Moves, Reach};
 use crate::cli::UnusedArg;
 
 /// Boxes under any one of a set of flips in one tensor.
-pub(super) struct AnyFlip {
-    pub(super) inner: Interval,
+pub(in crate::analyze) struct AnyFlip {
+    pub(in crate::analyze) inner: Interval,
     /// The struck layer.
-    pub(super) site: Site,
+    pub(in crate::analyze) site: Site,
     /// What the flips can do there; without entries the layer is only looked at.
-    pub(super) moves: Moves,
-    pub(super) unused: Option<UnusedArg>,
+    pub(in crate::analyze) moves: Moves,
+    pub(in crate::analyze) unused: Option<UnusedArg>,
     /// What each flip could do, where the layer was only looked at.
-    pub(super) reach: Option<Reach>,
+    pub(in crate::analyze) reach: Option<Reach>,
 }
 
 impl Domain for AnyFlip {

@@ -8,12 +8,12 @@ use crate::cli::UnusedArg;
 
 /// The ranges `[row][token]` by which integer sums may move; no entries = not at all.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Moves {
-    pub(super) rows: Vec<Vec<(i32, i32)>>,
+pub(in crate::analyze) struct Moves {
+    pub(in crate::analyze) rows: Vec<Vec<(i32, i32)>>,
 }
 
 /// What each flip of a tensor can do to the integer sums, on the codes of one sample.
-pub(super) struct Reach {
+pub(in crate::analyze) struct Reach {
     pub(super) rows: usize,
     /// Flips `[row]`: the change of the weight, and the column.
     flips: Vec<Vec<(i32, u32)>>,
@@ -55,6 +55,11 @@ impl Reach {
             })
             .collect();
         Some(Self { rows: rows.rows(), flips, detected, codes: by_column })
+    }
+
+    /// The codes of the activations, `[column][token]`.
+    pub(in crate::analyze) fn activations(&self) -> &[Vec<i32>] {
+        &self.codes
     }
 
     /// All bits of the tensor.

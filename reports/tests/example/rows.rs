@@ -1,0 +1,33 @@
+//! Rows of weights under several flips, of a made-up report.
+
+use reports::model::*;
+
+pub(super) fn rows_proven(layer: u32) -> RowsProven {
+    let tried = layer > 0;
+    let pairs = if tried { 128 } else { 0 };
+    let level = |(rank, flips): (usize, Option<u32>)| {
+        let boxes = [96u64, 64, 32, 8, 0][rank];
+        let forms = [32u64, 48, 40, 24, 9][rank];
+        let (boxes, forms) = if tried { (boxes, forms) } else { (0, 0) };
+        let by = [(Method::IntervalBoundPropagation, boxes), (Method::Zonotope, forms)];
+        RowsLevel {
+            flips,
+            proven: boxes + forms,
+            proven_share: tried.then(|| (boxes + forms) as f64 / pairs as f64),
+            methods: by.map(|(method, proven)| RowsMethod { method, proven }).to_vec(),
+        }
+    };
+    RowsProven {
+        layer,
+        tensor: "mlp.down_proj".to_owned(),
+        rows_total: 64,
+        rows_tried: if tried { 32 } else { 0 },
+        pairs,
+        levels: [Some(1), Some(2), Some(4), Some(8), None]
+            .into_iter()
+            .enumerate()
+            .map(level)
+            .collect(),
+        reason: (!tried).then(|| "a row costs more than the budget of these proofs".to_owned()),
+    }
+}

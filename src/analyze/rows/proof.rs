@@ -1,0 +1,148 @@
+//! Which rows of one layer are proven harmless, under how many flips, on one sample.
+//!
+//! The flips of a row of the down projection move one feature of the stream that leaves the layer,
+//! in every token, and nothing else of the layer: so the layer is walked once, with points before
+//! the struck sums and the ranges of those behind, and each row is then a box about the clean
+//! stream, one feature wide. A proof on that box proves every corruption in it.
+
+use certify::affine::Matrices;
+use certify::claim::Deployed;
+use certify::interval::{Boxes, Interval, Margin};
+use certify::ladder::{Aim, Ladder, Rung};
+use certify::region::{Ball, Region};
+use engine::model::{Slot, Weights};
+use engine::walk::{self, Read, Site, Step};
+use ndarray::{Array2, Axis};
+use rayon::prelude::*;
+
+use super::flips::{LEVELS, Range, ranges};
+use crate::analyze::bounds::{AnyFlip, Moves, Reach};
+use crate::cli::UnusedArg;
+
+/// A row, and by which rung it is proven under each number of flips.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ProvenRow {
+    pub(super) row: usize,
+    pub(super) by: [Option<Rung>; LEVELS.len()],
+}
+
+/// What proofs about rows need to know.
+pub(super) struct Prover<'a> {
+    pub(super) deployed: &'a Deployed<'a>,
+    pub(super) matrices: &'a Matrices<'a>,
+    pub(super) ladder: &'a Ladder,
+    /// Whether rungs behind the first may be tried.
+    pub(super) forms: bool,
+    pub(super) unused: Option<UnusedArg>,
+    /// Whether rows are proven side by side.
+    pub(super) parallel: bool,
+}
+
+impl Prover<'_> {
+    /// Whether flips of the layer's down projection can be bounded: its sums are integers.
+    pub(super) fn speaks_of(&self, layer: usize) -> bool {
+        let down = self.deployed.model.layers[layer].linear(Slot::Down);
+        matches!(down.weights, Weights::Ternary { .. })
+            && down.activations == engine::model::Activations::PerTokenInt8
+    }
+
+    /// Tries rows of a layer, which `streams[layer]` enters and `streams[layer + 1]` leaves.
+    pub(super) fn rows(
+        &self,
+        layer: usize,
+        streams: &[Array2<f32>],
+        rows: &[usize],
+        claim: &Margin,
+    ) -> Vec<ProvenRow> {
+        let leaving = self.leaving(layer, &streams[layer], rows);
+        let clean = &streams[layer + 1];
+        let one = |&row: &usize| self.row(layer + 1, clean, row, &leaving, claim);
+        if self.parallel {
+            rows.par_iter().map(one).collect()
+        } else {
+            rows.iter().map(one).collect()
+        }
+    }
+
+    /// The boxes behind the layer with all rows moved at once, for each number of flips; `None`
+    /// where a bound is lost.
+    fn leaving(&self, layer: usize, stream: &Array2<f32>, rows: &[usize]) -> Vec<Option<Boxes>> {
+        let (_, reach) = self.walked(layer, stream, Moves::default());
+        let Some(reach) = reach else { return vec![None; LEVELS.len()] };
+        let linear = self.deployed.model.layers[layer].linear(Slot::Down);
+        let Weights::Ternary { rows: codes, .. } = &linear.weights else {
+            unreachable!("only ternary weights have flips of codes");
+        };
+        let mut moves = vec![Moves { rows: vec![Vec::new(); codes.rows()] }; LEVELS.len()];
+        let found: Vec<Vec<Vec<Range>>> = (rows.par_iter())
+            .map(|&row| ranges(&codes.row(row), reach.activations(), self.unused))
+            .collect();
+        for (&row, levels) in rows.iter().zip(found) {
+            for (moves, range) in moves.iter_mut().zip(levels) {
+                moves.rows[row] = range;
+            }
+        }
+        moves.into_iter().map(|moves| self.walked(layer, stream, moves).0).collect()
+    }
+
+    pub(super) fn walked(
+        &self,
+        layer: usize,
+        stream: &Array2<f32>,
+        moves: Moves,
+    ) -> (Option<Boxes>, Option<Reach>) {
+        let Deployed { model, kernels, kv } = *self.deployed;
+        let inner = Interval::new(kernels, model, kv, Vec::new());
+        let site = Site { layer, step: Step::Linear(Slot::Down) };
+        let mut domain = AnyFlip { inner, site, moves, unused: self.unused, reach: None };
+        let boxes = walk::layer(&mut domain, model, layer, &Boxes::point(stream), 0, Read::All);
+        (domain.inner.diverged().is_none().then_some(boxes), domain.reach)
+    }
+
+    /// The numbers of flips are bisected: a proof for more is a proof for fewer.
+    fn row(
+        &self,
+        from: usize,
+        clean: &Array2<f32>,
+        row: usize,
+        leaving: &[Option<Boxes>],
+        claim: &Margin,
+    ) -> ProvenRow {
+        let mut by = [None; LEVELS.len()];
+        let (mut proven, mut open) = (0, LEVELS.len());
+        while proven < open {
+            let middle = (proven + open) / 2;
+            let boxes = leaving[middle].as_ref();
+            match boxes.and_then(|boxes| self.prove(from, clean, row, boxes, claim)) {
+                Some(rung) => {
+                    by[proven..=middle].fill(Some(rung));
+                    proven = middle + 1;
+                }
+                None => open = middle,
+            }
+        }
+        ProvenRow { row, by }
+    }
+
+    fn prove(
+        &self,
+        from: usize,
+        clean: &Array2<f32>,
+        row: usize,
+        boxes: &Boxes,
+        claim: &Margin,
+    ) -> Option<Rung> {
+        let end = |of: &Array2<f32>| {
+            let mut end = clean.clone();
+            end.index_axis_mut(Axis(1), row).assign(&of.column(row));
+            end
+        };
+        let ball = Ball::Boxes { lo: end(&boxes.lo), hi: end(&boxes.hi) };
+        let region = Region { clean, moved: 0..clean.nrows(), ball };
+        let Self { deployed, matrices, ladder, forms, .. } = *self;
+        let claims = std::slice::from_ref(claim);
+        let aim = Aim { deployed, matrices, from, read: Read::Last, claims };
+        let may = |rung| forms || rung == ladder.rungs()[0];
+        ladder.climb(&aim, &region, false, &may).decided()
+    }
+}
