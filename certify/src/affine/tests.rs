@@ -253,6 +253,41 @@ fn attention_holds_what_the_linear_part_leaves() {
 }
 
 #[test]
+fn a_value_keeps_its_whole_move_while_the_score_of_a_rare_token_stands() {
+    let inputs = Inputs { end: 2, bound: Bound::Each };
+    let moving = |centre: f64, first: usize, by: f64| Form {
+        c: vec![centre, 0.0],
+        spans: vec![Span { first, count: 1 }],
+        g: vec![by, 0.0],
+        rest: vec![0.0; 2],
+    };
+    for swing in [0.1, 1.0, 2.5, 3.5, 5.0] {
+        // The rare token has a share of 1 in 20; only its score moves, only the other's value.
+        let keys = [Form::constant(vec![0.0; 2]), moving(-2.95, 0, swing)];
+        let values = [moving(0.0, 1, 1.0), Form::constant(vec![0.0; 2])];
+        let query = Form::constant(vec![1.0, 0.0]);
+        let tokens = tokens(&inputs, &keys, &values, (1, 2));
+        let attention = Attention {
+            kernels: scalar(),
+            inputs: &inputs,
+            tokens: &tokens,
+            heads: 1,
+            kv_heads: 1,
+            dim: 2,
+            factor: 1.0,
+            grain: 1,
+        };
+        let out = attention.rows(std::slice::from_ref(&query), 1).swap_remove(0);
+        for e in [[0.0, 1.0], [0.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [0.5, 1.0]] {
+            let (k, v) =
+                (keys.each_ref().map(|f| linear(f, &e)), values.each_ref().map(|f| linear(f, &e)));
+            let truth = mix(&query.c, &[&k[0], &k[1]], &[&v[0], &v[1]], 1.0);
+            inside("attention", &truth, &out, &e);
+        }
+    }
+}
+
+#[test]
 fn what_is_read_back_from_a_store_lies_in_its_form() {
     let mut rng = SplitMix(23);
     let (dim, count) = (8, 3);
