@@ -187,7 +187,12 @@ impl Final<'_> {
     }
 
     /// `(alpha r + beta) / r` without a quotient; `None` where some site is not late.
-    fn undivided(&self, alpha: &Form, reading: &Reading, through: &[f64]) -> Option<Vec<f64>> {
+    pub(super) fn undivided(
+        &self,
+        alpha: &Form,
+        reading: &Reading,
+        through: &[f64],
+    ) -> Option<Vec<f64>> {
         let quotient = reading.quotient.as_ref()?;
         if reading.fixed.is_some() || reading.boxes.iter().any(|&x| x > 0.0) {
             return None;
