@@ -319,37 +319,40 @@ fn attention_holds_what_the_linear_part_leaves() {
     }
 }
 
+/// A form of one of two values that one symbol moves.
+fn moving(centre: f64, first: usize, by: f64) -> Form {
+    let spans = vec![Span { first, count: 1 }];
+    Form { c: vec![centre, 0.0], spans, g: vec![by, 0.0], rest: vec![0.0; 2] }
+}
+
 #[test]
-fn a_value_keeps_its_whole_move_while_the_score_of_a_rare_token_stands() {
+fn what_moves_alone_in_attention_moves_by_all_that_it_can() {
     let inputs = Inputs { end: 2, bound: Bound::Each };
-    let moving = |centre: f64, first: usize, by: f64| Form {
-        c: vec![centre, 0.0],
-        spans: vec![Span { first, count: 1 }],
-        g: vec![by, 0.0],
-        rest: vec![0.0; 2],
-    };
-    for swing in [0.1, 1.0, 2.5, 3.5, 5.0] {
-        // The rare token has a share of 1 in 20; only its score moves, only the other's value.
-        let keys = [Form::constant(vec![0.0; 2]), moving(-2.95, 0, swing)];
-        let values = [moving(0.0, 1, 1.0), Form::constant(vec![0.0; 2])];
-        let query = Form::constant(vec![1.0, 0.0]);
-        let tokens = tokens(&inputs, &keys, &values, (1, 2));
-        let attention = Attention {
-            kernels: scalar(),
-            inputs: &inputs,
-            tokens: &tokens,
-            heads: 1,
-            kv_heads: 1,
-            dim: 2,
-            factor: 1.0,
-            grain: 1,
-        };
-        let out = attention.rows(std::slice::from_ref(&query), 1).swap_remove(0);
-        for e in [[0.0, 1.0], [0.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [0.5, 1.0]] {
-            let (k, v) =
-                (keys.each_ref().map(|f| linear(f, &e)), values.each_ref().map(|f| linear(f, &e)));
-            let truth = mix(&query.c, &[&k[0], &k[1]], &[&v[0], &v[1]], 1.0);
-            inside("attention", &truth, &out, &e);
+    let still = |value: f64| Form::constant(vec![value, 0.0]);
+    let query = still(1.0);
+    // The first value moves, or none does and they differ.
+    for values in [[moving(0.0, 1, 1.0), still(0.0)], [still(0.5), still(-0.5)]] {
+        for swing in [0.03, 0.1, 1.0, 2.5, 3.5, 5.0] {
+            // The second token has a share of 1 in 20, and only its score moves.
+            let keys = [still(0.0), moving(-2.95, 0, swing)];
+            let tokens = tokens(&inputs, &keys, &values, (1, 2));
+            let attention = Attention {
+                kernels: scalar(),
+                inputs: &inputs,
+                tokens: &tokens,
+                heads: 1,
+                kv_heads: 1,
+                dim: 2,
+                factor: 1.0,
+                grain: 1,
+            };
+            let out = attention.rows(std::slice::from_ref(&query), 1).swap_remove(0);
+            for e in [[0.0, 1.0], [1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [0.5, 1.0]] {
+                let at = |forms: &[Form; 2]| forms.each_ref().map(|form| linear(form, &e));
+                let (k, v) = (at(&keys), at(&values));
+                let truth = mix(&query.c, &[&k[0], &k[1]], &[&v[0], &v[1]], 1.0);
+                inside("attention", &truth, &out, &e);
+            }
         }
     }
 }
