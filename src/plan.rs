@@ -19,6 +19,8 @@ use crate::substitution::{self, Asked};
 
 /// Models above this many ternary weights get smaller defaults.
 pub const LARGE: u64 = 100_000_000;
+/// Memory that affine forms go by where none is given; a quarter of it is for each pass.
+pub const FORMS: u64 = 2 << 30;
 
 /// A resolved request.
 #[derive(Clone, Debug)]

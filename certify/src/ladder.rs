@@ -60,6 +60,8 @@ pub struct Pass {
     pub growth: Vec<Growth>,
     /// The noise symbols of affine forms.
     pub symbols: Option<usize>,
+    /// Whether they gave up symbols because the memory was too small.
+    pub reduced: bool,
     /// What it took: never part of a result.
     pub seconds: f64,
 }
@@ -69,15 +71,16 @@ impl Rung {
     #[must_use]
     pub fn prove(self, aim: &Aim, region: &Region, trace: bool) -> Pass {
         let begun = Instant::now();
-        let (proof, growth, symbols) = match self {
+        let (proof, growth, symbols, reduced) = match self {
             Self::Interval => interval(aim, region, trace),
             Self::Affine => affine(aim, region),
         };
-        Pass { rung: self, proof, growth, symbols, seconds: begun.elapsed().as_secs_f64() }
+        let seconds = begun.elapsed().as_secs_f64();
+        Pass { rung: self, proof, growth, symbols, reduced, seconds }
     }
 }
 
-type Found = (Proof, Vec<Growth>, Option<usize>);
+type Found = (Proof, Vec<Growth>, Option<usize>, bool);
 
 fn interval(aim: &Aim, region: &Region, trace: bool) -> Found {
     let deployed = aim.deployed;
@@ -89,7 +92,7 @@ fn interval(aim: &Aim, region: &Region, trace: bool) -> Found {
     walk::run(&mut domain, deployed.model, &region.boxes(), aim.from, 0, aim.read);
     let proof = Proof { margins: domain.margins().to_vec(), diverged: domain.diverged() };
     let width = |of: &crate::interval::Width| Growth { site: of.site, width: of.most.into() };
-    (proof, domain.traced().iter().map(width).collect(), None)
+    (proof, domain.traced().iter().map(width).collect(), None, false)
 }
 
 fn affine(aim: &Aim, region: &Region) -> Found {
@@ -98,7 +101,7 @@ fn affine(aim: &Aim, region: &Region) -> Found {
     let width = |of: &affine::Growth| Growth { site: of.site, width: 2.0 * of.median };
     let growth = found.growth.iter().map(width).collect();
     let proof = Proof { margins: found.margins, diverged: found.diverged };
-    (proof, growth, Some(found.symbols))
+    (proof, growth, Some(found.symbols), found.reduced.is_some())
 }
 
 /// The rungs that may be tried, in order.
@@ -221,7 +224,14 @@ mod tests {
 
     fn pass(margins: &[f64]) -> Pass {
         let proof = Proof { margins: margins.to_vec(), diverged: None };
-        Pass { rung: Rung::Interval, proof, growth: Vec::new(), symbols: None, seconds: 0.0 }
+        Pass {
+            rung: Rung::Interval,
+            proof,
+            growth: Vec::new(),
+            symbols: None,
+            reduced: false,
+            seconds: 0.0,
+        }
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Tried {
     pub growth: Vec<Growth>,
     /// Noise symbols of affine forms, the most over all sets.
     pub symbols: Option<usize>,
+    /// Whether forms gave up symbols because the memory was too small, on any set.
+    pub reduced: bool,
     /// What it took.
     pub seconds: f64,
 }
@@ -68,7 +70,7 @@ pub struct Radii {
 pub(super) struct Purse<'a> {
     context: &'a Context<'a>,
     what: &'static str,
-    fits: bool,
+    pays: bool,
     begun: Instant,
     limit: Duration,
 }
@@ -83,19 +85,19 @@ impl<'a> Purse<'a> {
     ) -> Self {
         let spent = Duration::try_from_secs_f64(spent).unwrap_or(Duration::MAX);
         let limit = context.plan.budget.saturating_sub(spent);
-        let fits = context.forms_fit(tokens);
-        Self { context, what, fits, begun: Instant::now(), limit }
+        let pays = context.forms_pay(tokens);
+        Self { context, what, pays, begun: Instant::now(), limit }
     }
 
     /// Whether another pass of a rung may begin; if the budget forbids it, that is recorded.
     ///
-    /// Where forms would not fit into memory no dearer rung is begun: that follows from the model
-    /// and the sample alone, and is no limit that was hit.
+    /// Where forms would clearly take longer no dearer rung is begun: that follows from the model,
+    /// the sample and the plan alone, and is no limit that was hit.
     pub(super) fn may(&self, rung: Rung) -> bool {
         if rung == self.context.plan.ladder.rungs()[0] {
             return true;
         }
-        if !self.fits {
+        if !self.pays {
             return false;
         }
         let may = self.begun.elapsed() < self.limit;
@@ -176,11 +178,11 @@ fn note(tried: &mut Vec<Tried>, climb: Climb) {
 
 impl Tried {
     fn of(pass: Pass) -> Self {
-        let Pass { rung, proof, growth, symbols, seconds } = pass;
+        let Pass { rung, proof, growth, symbols, reduced, seconds } = pass;
         let margin = proof.margins.first().copied().filter(|margin| margin.is_finite());
         let proven = proof.certifies();
         let diverged = proof.diverged;
-        Self { rung, proven, sets: 1, margin, diverged, growth, symbols, seconds }
+        Self { rung, proven, sets: 1, margin, diverged, growth, symbols, reduced, seconds }
     }
 
     fn join(&mut self, pass: Pass) {
@@ -188,6 +190,7 @@ impl Tried {
         self.sets += 1;
         self.proven &= other.proven;
         self.seconds += other.seconds;
+        self.reduced |= other.reduced;
         self.symbols = if other.symbols > self.symbols { other.symbols } else { self.symbols };
         self.diverged = self.diverged.or(other.diverged);
         match (self.margin, other.margin) {

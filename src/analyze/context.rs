@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use certify::affine::Matrices;
-use certify::claim::{Decision, Deployed};
+use certify::claim::{Decision, Deployed, Scope};
 use certify::interval::Margin;
 use certify::ladder::Aim;
 use certify::region::{Ball, Region};
@@ -71,20 +71,17 @@ impl Context<'_> {
         moves.into_iter().map(|moved| Region { clean, moved, ball: ball.clone() }).collect()
     }
 
-    /// Whether affine forms of a sample fit into `--max-memory`, or else into 32 MiB: beyond, a
-    /// pass takes many seconds.
-    ///
-    /// A stream of them has a coefficient for each value and each symbol: one for each value that
-    /// moves and for each value that a layer rounds. Twice that is held at once.
+    /// Whether a search with affine forms is within `--budget`, so far as operations can tell: a
+    /// thousand million of them a second, ten passes a search. It speaks of the model, the sample
+    /// and the plan alone, so that the same methods are tried on every machine.
     #[must_use]
-    pub fn forms_fit(&self, tokens: usize) -> bool {
-        let config = &self.deployed.model.config;
-        let (tokens, hidden, ffn) = (tokens as u64, config.hidden as u64, config.ffn as u64);
-        let layers = (config.layers - self.from()) as u64;
-        let symbols = tokens * (hidden + layers * (3 * hidden + ffn));
-        let width = if ffn > hidden { ffn } else { hidden };
-        let bytes = 16 * u128::from(tokens * width) * u128::from(symbols);
-        !self.large() && bytes <= u128::from(self.plan.max_memory.unwrap_or(32 << 20))
+    pub fn forms_pay(&self, tokens: usize) -> bool {
+        let moving = match self.plan.scope {
+            Scope::Position(row) => tokens.saturating_sub(row),
+            _ => tokens,
+        };
+        let operations = self.matrices.operations(self.from(), moving);
+        !self.large() && operations <= 1e8 * self.plan.budget.as_secs_f64()
     }
 
     /// What is to be proven of rows that enter a layer.

@@ -38,7 +38,7 @@ use crate::assemble;
 use crate::cli::AnalyzeArgs;
 use crate::failure::{Exit, Failure};
 use crate::input::{self, Samples};
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::{commands, machine, output, source, substitution};
 
 /// All that the certification stages found.
@@ -107,7 +107,8 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
             plan: &plan,
             choices,
             deployed: Deployed { model: &loaded.model, kernels, kv: plan.kv },
-            matrices: Matrices::new(&loaded.model),
+            matrices: Matrices::new(&loaded.model)
+                .within(plan.max_memory.unwrap_or(plan::FORMS) / 4),
             samples: &samples.samples,
             weights: assemble::weight_counts(&loaded.model).ternary,
             clock: Clock::start(begun, plan.time_limit, !plan.quiet),

@@ -31,6 +31,7 @@ fn one(tried: &Tried) -> out::MethodTry {
         proven: tried.proven,
         sets: tried.sets as u64,
         symbols: tried.symbols.map(|symbols| symbols as u64),
+        order_reduced: tried.reduced,
         margin_lower_bound: tried.margin,
         grown_at: grown(&tried.growth),
         lost_at: tried.diverged.map(lost),

@@ -7,6 +7,8 @@
 //! `rho = e^delta - 1 - delta`.
 //! Linear in the symbols: `sum p dv + sum p a dS`. What is left is bounded in [`super::mixture`].
 
+use std::borrow::Borrow;
+
 use engine::kernels::Kernels;
 use engine::numerics::exp_f64;
 use rayon::prelude::*;
@@ -41,19 +43,19 @@ struct Mixed {
 
 impl Attention<'_> {
     /// The mixes of query rows, the first at position `first`.
-    pub(super) fn rows(&self, queries: &[Form], first: usize) -> Vec<Form> {
+    pub(super) fn rows<F: Borrow<Form> + Sync>(&self, queries: &[F], first: usize) -> Vec<Form> {
         let spans: Vec<Vec<Span>> = (queries.iter().enumerate())
             .map(|(row, query)| {
                 let seen = &self.tokens[..=first + row];
                 let keys = seen.iter().map(|token| &token.key_spans[..]);
                 let values = seen.iter().map(|token| &token.value_spans[..]);
-                union(keys.chain(values).chain([&query.spans[..]]))
+                union(keys.chain(values).chain([&query.borrow().spans[..]]))
             })
             .collect();
         let jobs: Vec<(usize, usize)> =
             (0..queries.len()).flat_map(|row| (0..self.heads).map(move |h| (row, h))).collect();
         let mixed: Vec<Mixed> = (jobs.into_par_iter().with_min_len(self.grain))
-            .map(|(row, head)| self.head(&queries[row], &spans[row], head, first + row + 1))
+            .map(|(row, head)| self.head(queries[row].borrow(), &spans[row], head, first + row + 1))
             .collect();
         (spans.into_iter())
             .zip(mixed.chunks_exact(self.heads))

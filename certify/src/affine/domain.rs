@@ -3,16 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use engine::model::{Activations, Float, Gate, Linear, Norm, NormSlot, Rope};
+use engine::model::{Activations, Float, Gate, Linear, Norm, NormSlot, Rope, Slot};
 use engine::walk::{Domain, Site, Step, score_scale};
 use rayon::prelude::*;
 
 use super::attend::Attention;
 use super::form::Form;
-use super::gate;
 use super::linear::{Matrix, outputs};
-use super::rows::{Normed, Pending, Rows, Scaled, Shape, ends_of, turn};
-use super::state::{Affine, NORM_ERROR, Prepared};
+use super::rows::{Normed, Pending, Rows, Scaled, Shape, cut, ends_of, turn};
+use super::state::{Affine, Gated, NORM_ERROR, Prepared};
 use super::store::{Head, Token, stored};
 use crate::interval::UNIT;
 
@@ -41,7 +40,7 @@ impl Domain for Affine<'_> {
             _ => {
                 let mut forms = match &x.shape {
                     Shape::Forms(forms) => forms.to_vec(),
-                    _ => self.forms(x).into_iter().map(Scaled::plain).collect(),
+                    _ => self.forms(x).into_iter().map(Scaled::shared).collect(),
                 };
                 self.settle(at, &mut forms);
                 let one = |(row, scaled): (usize, Scaled)| {
@@ -68,10 +67,10 @@ impl Domain for Affine<'_> {
         let boxes = self.interval.prepare(at, &x.boxes, policy);
         let rounded = policy == Activations::PerTokenInt8;
         if self.interval.diverged().is_some() {
-            return Prepared { boxes, readings: Arc::default(), factors: Vec::new(), rounded };
+            return Prepared { boxes, readings: Arc::default(), factors: Arc::default(), rounded };
         }
         let (readings, factors) = self.readings(at, x, &boxes);
-        Prepared { boxes, readings: Arc::new(readings), factors, rounded }
+        Prepared { boxes, readings: Arc::new(readings), factors: Arc::new(factors), rounded }
     }
 
     fn linear(&mut self, at: Site, x: &Prepared, linear: &Linear) -> Rows {
@@ -81,16 +80,18 @@ impl Domain for Affine<'_> {
             let rows = vec![Form::constant(vec![0.0; linear.outputs()]); boxes.lo.nrows()];
             return Rows { boxes, shape: Shape::plain(rows) };
         }
-        if self.is_last_down(at) {
-            let pending = Pending { readings: x.readings.clone(), rounded: x.rounded };
+        if self.is_last_down(at) || matches!(slot, Slot::Gate | Slot::Up) {
+            let (readings, factors) = (x.readings.clone(), x.factors.clone());
+            let pending = Pending { readings, factors, rounded: x.rounded };
             return Rows { boxes, shape: Shape::Pending(pending) };
         }
         let matrix: &Matrix = self.matrices.of(at.layer, slot);
         let (kernels, inputs) = (self.kernels, self.inputs);
-        let forms = (x.readings.par_iter().zip(&x.factors).with_min_len(self.grain()))
+        let forms = (x.readings.par_iter().zip(&x.factors[..]).with_min_len(self.grain()))
             .map(|(ways, &factor)| {
                 let w = (&matrix.w[..], matrix.scale);
-                Scaled { form: outputs(kernels, &inputs, &ways[0], w, x.rounded), factor }
+                let form = outputs(kernels, &inputs, &ways[0], w, x.rounded);
+                Scaled { form: Arc::new(form), factor }
             })
             .collect();
         self.finish(at, boxes, forms)
@@ -98,16 +99,21 @@ impl Domain for Affine<'_> {
 
     fn rope(&mut self, at: Site, x: Rows, rope: &Rope, first: usize) -> Rows {
         let forms = self.forms(&x);
+        drop(x.shape);
         let boxes = self.interval.rope(at, x.boxes, rope, first);
         let (kernels, inputs) = (self.kernels, self.inputs);
         let turned = (forms.into_par_iter().enumerate().with_min_len(self.grain()))
-            .map(|(row, form)| Scaled::plain(turn(kernels, &inputs, form, rope, first + row)))
+            .map(|(row, form)| {
+                let form = Arc::unwrap_or_clone(form);
+                Scaled::plain(turn(kernels, &inputs, form, rope, first + row))
+            })
             .collect();
         self.finish(at, boxes, turned)
     }
 
     fn store(&mut self, at: Site, keys: Rows, values: Rows) {
         let (key_forms, value_forms) = (self.forms(&keys), self.forms(&values));
+        drop((keys.shape, values.shape));
         let first = self.tokens[at.layer].len();
         self.interval.store(at, keys.boxes, values.boxes);
         if self.interval.diverged().is_some() {
@@ -120,6 +126,7 @@ impl Domain for Affine<'_> {
             .with_min_len(self.grain())
             .map(|(row, (key, value))| {
                 let (key_boxes, value_boxes) = interval.stored(at.layer, first + row);
+                let (key, value) = (Arc::unwrap_or_clone(key), Arc::unwrap_or_clone(value));
                 let key = stored(kernels, &inputs, key, kind, &key_boxes, dim);
                 let value = stored(kernels, &inputs, value, kind, &value_boxes, dim);
                 let split = |form: &Form| {
@@ -140,7 +147,7 @@ impl Domain for Affine<'_> {
         let boxes = self.interval.attend(at, &queries.boxes, first);
         let forms = self.forms(queries);
         if self.interval.diverged().is_some() {
-            return Rows { boxes, shape: Shape::plain(forms) };
+            return Rows { boxes, shape: Shape::shared(forms) };
         }
         let config = &self.model.config;
         let attention = Attention {
@@ -158,24 +165,27 @@ impl Domain for Affine<'_> {
     }
 
     fn gate(&mut self, at: Site, gate: &Rows, up: &Rows, kind: Gate) -> Rows {
-        let boxes = self.interval.gate(at, &gate.boxes, &up.boxes, kind);
-        let (Shape::Forms(g), Shape::Forms(u)) = (&gate.shape, &up.shape) else {
-            unreachable!("gate and up are outputs of layers that are applied at once")
+        let (Shape::Pending(g), Shape::Pending(u)) = (&gate.shape, &up.shape) else {
+            // The bound is lost: rows of the right shape are all that is needed.
+            let boxes = self.interval.gate(at, &gate.boxes, &up.boxes, kind);
+            let zeros = vec![Form::constant(vec![0.0; boxes.lo.ncols()]); boxes.lo.nrows()];
+            return Rows { boxes, shape: Shape::plain(zeros) };
         };
-        let (kernels, inputs) = (self.kernels, self.inputs);
-        let forms = (g.par_iter().zip(u.par_iter()).with_min_len(self.grain()))
-            .map(|(g, u)| {
-                let factor =
-                    (g.factor.0 * g.factor.0 * u.factor.0, g.factor.1 * g.factor.1 * u.factor.1);
-                let plain = factor == (1.0, 1.0);
-                let factor = if plain {
-                    factor
-                } else {
-                    (factor.0 * (1.0 - 1e-14), factor.1 * (1.0 + 1e-14))
-                };
-                Scaled { form: gate::gate(kernels, &inputs, (&g.form, &u.form), kind), factor }
-            })
+        let rows = gate.boxes.lo.nrows();
+        let gated: Vec<Gated> = (0..rows)
+            .into_par_iter()
+            .with_min_len(self.grain())
+            .map(|row| self.gated(at, row, (gate, g), (up, u), kind))
             .collect();
+        let (mut gate, mut up) = (gate.boxes.clone(), up.boxes.clone());
+        let mut forms = Vec::with_capacity(rows);
+        for (row, gated) in gated.into_iter().enumerate() {
+            for (boxes, (scaled, radii)) in [(&mut gate, &gated.gate), (&mut up, &gated.up)] {
+                cut(boxes, row, scaled, radii);
+            }
+            forms.push(gated.product);
+        }
+        let boxes = self.interval.gate(at, &gate, &up, kind);
         self.finish(at, boxes, forms)
     }
 
@@ -183,7 +193,7 @@ impl Domain for Affine<'_> {
         let boxes = self.interval.add(at, &stream.boxes, &update.boxes);
         let forms = self.forms(stream);
         if let Shape::Pending(pending) = &update.shape {
-            let base = forms.into_iter().map(Scaled::plain).collect();
+            let base = forms.into_iter().map(Scaled::shared).collect();
             return Rows { boxes, shape: Shape::Sum(Arc::new(base), pending.clone()) };
         }
         let updates = self.forms(update);
@@ -229,16 +239,16 @@ impl Domain for Affine<'_> {
 
     fn stack(&self, above: &Rows, below: &Rows) -> Rows {
         let forms = self.forms(above).into_iter().chain(self.forms(below)).collect();
-        Rows { boxes: self.interval.stack(&above.boxes, &below.boxes), shape: Shape::plain(forms) }
+        Rows { boxes: self.interval.stack(&above.boxes, &below.boxes), shape: Shape::shared(forms) }
     }
 
     fn replace_column(&self, x: &mut Rows, index: usize, column: &Rows) {
         let mut forms = self.forms(x);
         self.interval.replace_column(&mut x.boxes, index, &column.boxes);
-        for (row, form) in forms.iter_mut().enumerate() {
+        for (row, form) in forms.iter_mut().map(Arc::make_mut).enumerate() {
             let (lo, hi) = (x.boxes.lo[[row, index]], x.boxes.hi[[row, index]]);
             form.replace_by_box(index, f64::from(lo), f64::from(hi));
         }
-        x.shape = Shape::plain(forms);
+        x.shape = Shape::shared(forms);
     }
 }

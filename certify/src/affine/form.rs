@@ -115,6 +115,33 @@ impl Form {
         scaled
     }
 
+    /// The values, each times a factor of its own, through a matrix `[width, outputs]`.
+    pub(super) fn product_of_scaled(&self, kernels: &Kernels, factors: &[f64], w: &[f64]) -> Self {
+        let mut scaled = w.to_vec();
+        let outputs = w.len() / self.width();
+        for (row, factor) in scaled.chunks_exact_mut(outputs).zip(factors) {
+            row.iter_mut().for_each(|x| *x *= factor);
+        }
+        self.product(kernels, &scaled)
+    }
+
+    /// All values times one factor.
+    pub(super) fn scale(&mut self, factor: f64) {
+        self.g.iter_mut().chain(&mut self.c).for_each(|x| *x *= factor);
+        self.rest.iter_mut().for_each(|x| *x *= factor.abs());
+    }
+
+    /// Adds a form of the same width.
+    pub(super) fn add(&mut self, other: &Self) {
+        if other.spans.iter().all(|span| self.spans.contains(span)) {
+            add_spread(&mut self.g, other, &self.spans);
+            self.c.iter_mut().zip(&other.c).for_each(|(a, b)| *a += b);
+            self.rest.iter_mut().zip(&other.rest).for_each(|(a, b)| *a += b);
+        } else {
+            *self = self.plus(other);
+        }
+    }
+
     /// The sum of two forms of one width.
     pub(super) fn plus(&self, other: &Self) -> Self {
         let spans = union([&self.spans[..], &other.spans[..]]);
@@ -124,20 +151,68 @@ impl Form {
         Self { c: sum(&self.c, &other.c), spans, g, rest: sum(&self.rest, &other.rest) }
     }
 
-    /// Takes the boxes of values where they are clearly narrower, and points as they are.
-    pub(super) fn narrow(&mut self, kernels: &Kernels, inputs: &Inputs, boxes: &[(f64, f64)]) {
+    /// Takes the boxes of values where they are clearly narrower, and points as they are; gives
+    /// the radii that the values then have.
+    pub(super) fn narrow(
+        &mut self,
+        kernels: &Kernels,
+        inputs: &Inputs,
+        boxes: &[(f64, f64)],
+    ) -> Vec<f64> {
         if boxes.iter().all(|(lo, hi)| lo == hi) {
             *self = Self::constant(boxes.iter().map(|ends| ends.0).collect());
-            return;
+            return vec![0.0; boxes.len()];
         }
-        let radii = self.radii(kernels, inputs);
-        for (k, (&(lo, hi), radius)) in boxes.iter().zip(radii).enumerate() {
+        let mut radii = self.radii(kernels, inputs);
+        for (k, (&(lo, hi), radius)) in boxes.iter().zip(&mut radii).enumerate() {
             // What correlates is worth something, unless the box is a point.
-            let clearly = 0.5 * (hi - lo) < NARROWER * radius || lo == hi;
+            let clearly = 0.5 * (hi - lo) < NARROWER * *radius || lo == hi;
             if clearly || !radius.is_finite() {
                 self.replace_by_box(k, lo, hi);
+                *radius = self.rest[k];
             }
         }
+        radii
+    }
+
+    /// Turns the spans with the least coefficients into boxes until at most `most` symbols are left,
+    /// with room for one a value; says whether any went.
+    ///
+    /// Whole spans, so that rows which share symbols go on sharing them.
+    pub(super) fn reduce(&mut self, kernels: &Kernels, inputs: &Inputs, most: usize) -> bool {
+        let (width, count) = (self.width(), self.symbols());
+        if count <= most {
+            return false;
+        }
+        let mut row = 0;
+        let mut ranked: Vec<(f64, usize, usize)> = (self.spans.iter().enumerate())
+            .map(|(index, span)| {
+                row += span.count;
+                let g = &self.g[(row - span.count) * width..row * width];
+                (g.iter().fold(0.0, |sum, x| sum + x.abs()), index, row - span.count)
+            })
+            .collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let mut left = count + width;
+        let mut gone = vec![false; self.spans.len()];
+        for &(_, index, _) in &ranked {
+            if left > most {
+                gone[index] = true;
+                left -= self.spans[index].count;
+            }
+        }
+        let (mut kept, mut dropped) = (Self::default(), Self::default());
+        let mut row = 0;
+        for (span, gone) in self.spans.iter().zip(gone) {
+            let part = if gone { &mut dropped } else { &mut kept };
+            part.spans.push(*span);
+            part.g.extend_from_slice(&self.g[row * width..(row + span.count) * width]);
+            row += span.count;
+        }
+        let radii = inputs.radii(kernels, &dropped.spans, &dropped.g, width);
+        self.rest.iter_mut().zip(radii).for_each(|(rest, radius)| *rest += radius * (1.0 + 1e-12));
+        (self.spans, self.g) = (kept.spans, kept.g);
+        true
     }
 
     /// Replaces one value by a box, which knows nothing of any symbol.

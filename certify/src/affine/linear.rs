@@ -51,10 +51,12 @@ impl Matrix {
     }
 }
 
-/// The matrices of a model, made when they are first needed and shared by all passes.
+/// The matrices of a model, made when they are first needed and shared by all passes, and the
+/// memory that the forms of each pass may take.
 #[derive(Debug)]
 pub struct Matrices<'a> {
     model: &'a Model,
+    memory: u64,
     layers: Vec<[OnceLock<Matrix>; 7]>,
 }
 
@@ -64,7 +66,48 @@ impl<'a> Matrices<'a> {
     pub fn new(model: &'a Model) -> Self {
         let layers =
             model.layers.iter().map(|_| std::array::from_fn(|_| OnceLock::new())).collect();
-        Self { model, layers }
+        Self { model, memory: u64::MAX, layers }
+    }
+
+    /// The same, with a bound on the memory of the forms of a pass, in bytes: rows then keep only
+    /// their most important symbols, the others become boxes.
+    #[must_use]
+    pub fn within(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// How many symbols a row may keep where `rows` rows are held: half of them on average, since a
+    /// row knows only the rows before it; of each about five streams and three gated rows at once.
+    pub(super) fn most_symbols(&self, rows: usize) -> usize {
+        let config = &self.model.config;
+        let width = (5 * config.hidden + 3 * config.ffn) as u64;
+        let most = self.memory / (8 * width * (rows as u64 / 2 + 1));
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// About how many multiplications a pass from a layer on takes, of which `rows` rows move: what
+    /// a caller may go by before it begins one.
+    #[must_use]
+    pub fn operations(&self, from: usize, rows: usize) -> f64 {
+        let config = &self.model.config;
+        let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);
+        let (most, rows) = (self.most_symbols(rows) as f64, rows as f64);
+        let few = |symbols: f64| if symbols < most { symbols } else { most };
+        let (mut symbols, mut all) = (hidden, 0.0);
+        for layer in from..self.model.layers.len() {
+            let joined = few(0.5 * rows * (symbols + hidden));
+            let behind = hidden * hidden + 3.0 * hidden * ffn;
+            all += rows * symbols * 3.0 * hidden * hidden;
+            // Of the last layer only one row is needed; it knows the symbols of all others.
+            all += if layer + 1 < self.model.layers.len() {
+                rows * joined * behind
+            } else {
+                few(rows * (symbols + hidden)) * behind
+            };
+            symbols = few(joined + 3.0 * hidden + ffn);
+        }
+        all
     }
 
     pub(super) fn of(&self, layer: usize, slot: Slot) -> &Matrix {
@@ -89,11 +132,11 @@ pub(super) fn outputs(
     (w, scale): (&[f64], f64),
     rounded: bool,
 ) -> Form {
-    let mut y = reading.form.scaled(&reading.gains).product(kernels, w);
+    let mut y = reading.form.product_of_scaled(kernels, &reading.gains, w);
     if let Some(quotient) = &reading.quotient {
         quotient.divide(kernels, inputs, &mut y);
     }
-    let mut y = y.plus(&boxes_through(kernels, reading, w));
+    y.add(&boxes_through(kernels, reading, w));
     add_noise(&mut y, reading, w);
     let product = if rounded { 0.0 } else { dot_error(reading.most.len()) };
     let error = (reading.most.iter().zip(&reading.slack))
@@ -105,7 +148,10 @@ pub(super) fn outputs(
         y.spans.clear();
         y.g.clear();
     }
-    y.scaled(&vec![scale; y.width()])
+    if scale != 1.0 {
+        y.scale(scale);
+    }
+    y
 }
 
 /// The rounding symbols of the codes through the matrix.

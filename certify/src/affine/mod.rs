@@ -10,6 +10,7 @@
 //! those are clearly narrower, and boxes are cut to the forms.
 
 mod attend;
+mod claims;
 mod codes;
 mod domain;
 mod energy;
@@ -91,6 +92,8 @@ pub struct Proof {
     pub sources: Vec<Share>,
     /// The symbols that were given out.
     pub symbols: usize,
+    /// The first step at which rows gave up symbols because the memory was too small for them.
+    pub reduced: Option<Site>,
 }
 
 impl Proof {

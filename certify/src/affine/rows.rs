@@ -27,7 +27,8 @@ pub(super) enum Shape {
     Forms(Arc<Vec<Scaled>>),
     /// `g z / rms(z)`, not yet divided.
     Normed(Arc<Vec<Normed>>),
-    /// The outputs of the last down layer, not yet taken.
+    /// The outputs of a layer, not yet taken: of the last down layer, whose margins are taken first,
+    /// and of gate and up, which are taken row by row.
     Pending(Pending),
     /// A stream with those on top.
     Sum(Arc<Vec<Scaled>>, Pending),
@@ -36,7 +37,7 @@ pub(super) enum Shape {
 /// `factor * form`.
 #[derive(Clone, Debug)]
 pub(super) struct Scaled {
-    pub(super) form: Form,
+    pub(super) form: Arc<Form>,
     pub(super) factor: (f64, f64),
 }
 
@@ -44,7 +45,7 @@ pub(super) struct Scaled {
 #[derive(Clone, Debug)]
 pub(super) struct Normed {
     /// What is normed; settled.
-    pub(super) form: Form,
+    pub(super) form: Arc<Form>,
     /// Set where the last down layer is still to be added.
     pub(super) pending: Option<(Pending, usize)>,
     pub(super) gains: Vec<f64>,
@@ -58,6 +59,7 @@ pub(super) struct Normed {
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) readings: Arc<Vec<Vec<Reading>>>,
+    pub(super) factors: Arc<Vec<(f64, f64)>>,
     pub(super) rounded: bool,
 }
 
@@ -127,14 +129,43 @@ impl Normed {
 }
 
 impl Scaled {
-    pub(super) fn plain(form: Form) -> Self {
+    pub(super) fn shared(form: Arc<Form>) -> Self {
         Self { form, factor: (1.0, 1.0) }
+    }
+
+    /// The centres alone.
+    pub(super) fn centre(&self) -> Self {
+        Self { form: Arc::new(Form::constant(self.form.c.clone())), factor: self.factor }
+    }
+
+    /// Intersects with the boxes of the row; gives the radii that the values of the form then have.
+    ///
+    /// Under a factor the boxes are not those of the form, unless the row is a point.
+    pub(super) fn narrow(
+        &mut self,
+        kernels: &Kernels,
+        inputs: &Inputs,
+        ends: &[(f64, f64)],
+    ) -> Vec<f64> {
+        if self.factor == (1.0, 1.0) || ends.iter().all(|(lo, hi)| lo == hi) {
+            self.factor = (1.0, 1.0);
+            return Arc::make_mut(&mut self.form).narrow(kernels, inputs, ends);
+        }
+        self.form.radii(kernels, inputs)
+    }
+
+    pub(super) fn plain(form: Form) -> Self {
+        Self { form: Arc::new(form), factor: (1.0, 1.0) }
     }
 }
 
 impl Shape {
     pub(super) fn plain(forms: Vec<Form>) -> Self {
         Self::Forms(Arc::new(forms.into_iter().map(Scaled::plain).collect()))
+    }
+
+    pub(super) fn shared(forms: Vec<Arc<Form>>) -> Self {
+        Self::Forms(Arc::new(forms.into_iter().map(Scaled::shared).collect()))
     }
 
     /// Rows of zeros once the bound is lost: nothing is computed any more.
@@ -164,7 +195,11 @@ pub(super) fn cut(boxes: &mut Boxes, row: usize, scaled: &Scaled, radii: &[f64])
 
 impl Pending {
     pub(super) fn select(&self, rows: Range<usize>) -> Self {
-        Self { readings: Arc::new(self.readings[rows].to_vec()), rounded: self.rounded }
+        Self {
+            readings: Arc::new(self.readings[rows.clone()].to_vec()),
+            factors: Arc::new(self.factors[rows].to_vec()),
+            rounded: self.rounded,
+        }
     }
 }
 

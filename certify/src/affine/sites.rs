@@ -78,7 +78,7 @@ impl<'a> Known<'a> {
 
 /// Of a row: its form, gains and the range of eps if it is normed, the error of its values.
 pub(super) struct Source<'a> {
-    pub(super) form: &'a Form,
+    pub(super) form: &'a Arc<Form>,
     pub(super) gains: Vec<f64>,
     pub(super) eps: Option<(f64, f64)>,
     pub(super) error: f64,
@@ -92,14 +92,14 @@ impl Source<'_> {
         kernels: &Kernels,
         inputs: &Inputs,
         known: &Known<'_>,
-    ) -> (Form, Vec<f64>, Option<Quotient>) {
+    ) -> (Arc<Form>, Vec<f64>, Option<Quotient>) {
         let Some(eps) = self.eps else { return (self.form.clone(), self.gains, None) };
         let (lo, hi) = &known.source;
         match Quotient::new(kernels, inputs, self.form, (lo, hi), eps) {
             Some(quotient) => (self.form.clone(), self.gains, Some(quotient)),
             None => {
                 let (lo, hi) = &known.normed;
-                (Form::of_box(lo, hi), vec![1.0; lo.len()], None)
+                (Arc::new(Form::of_box(lo, hi)), vec![1.0; lo.len()], None)
             }
         }
     }
@@ -136,7 +136,7 @@ impl Reading {
         let radii = values.radii(kernels, inputs);
         let ends = Ends::new(&values, &radii, known, error);
         let plain = Self {
-            form: Arc::new(form),
+            form,
             gains,
             quotient: quotient.map(Arc::new),
             centres: vec![0.0; width],

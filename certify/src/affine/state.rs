@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use engine::kernels::Kernels;
-use engine::model::{Float, Gate, KvKind, Model, Slot};
+use engine::model::{Gate, KvKind, Model, Slot};
 use engine::walk::{Site, Step};
 use rayon::prelude::*;
 
 use super::form::Form;
 use super::inputs::Inputs;
 use super::linear::{Matrices, outputs};
-use super::margin::{Final, Stream};
 use super::quotient::Quotient;
-use super::rows::{Normed, Rows, Scaled, Shape, cut, ends_of};
+use super::rows::{Normed, Pending, Rows, Scaled, Shape, cut, ends_of};
 use super::sites::{Known, Reading, Source};
 use super::store::Token;
-use super::{Birth, Growth, Kind, Proof, Share};
+use super::{Birth, Growth, Kind, Proof, Share, gate};
 use crate::claim::Deployed;
 use crate::interval::{BoxPrepared, Boxes, Diverged, Interval, Margin, UNIT};
 use crate::region::Region;
@@ -29,8 +28,16 @@ pub struct Prepared {
     /// Their boxes.
     pub boxes: BoxPrepared,
     pub(super) readings: Arc<Vec<Vec<Reading>>>,
-    pub(super) factors: Vec<(f64, f64)>,
+    pub(super) factors: Arc<Vec<(f64, f64)>>,
     pub(super) rounded: bool,
+}
+
+/// A row of gate and up with the radii of their forms, of which only the centres are kept, and
+/// their gated product.
+pub(super) struct Gated {
+    pub(super) gate: (Scaled, Vec<f64>),
+    pub(super) up: (Scaled, Vec<f64>),
+    pub(super) product: Scaled,
 }
 
 /// The affine domain.
@@ -49,6 +56,7 @@ pub struct Affine<'a> {
     pub(super) growth: Vec<Growth>,
     pub(super) births: Vec<Birth>,
     pub(super) sources: Vec<Share>,
+    pub(super) reduced: Option<Site>,
 }
 
 impl<'a> Affine<'a> {
@@ -76,6 +84,7 @@ impl<'a> Affine<'a> {
             growth: Vec::new(),
             births: Vec::new(),
             sources: Vec::new(),
+            reduced: None,
         };
         let rows = Rows { boxes: region.boxes(), shape: Shape::plain(forms) };
         (domain, rows)
@@ -92,7 +101,14 @@ impl<'a> Affine<'a> {
     pub fn proof(self) -> Proof {
         let diverged = self.interval.diverged();
         let margins = if diverged.is_some() { Vec::new() } else { self.margins };
-        Proof { margins, diverged, growth: self.growth, sources: self.sources, symbols: self.next }
+        Proof {
+            margins,
+            diverged,
+            growth: self.growth,
+            sources: self.sources,
+            symbols: self.next,
+            reduced: self.reduced,
+        }
     }
 
     /// Intersects forms and boxes, both ways.
@@ -105,13 +121,7 @@ impl<'a> Affine<'a> {
         let done: Vec<(Scaled, Vec<f64>)> =
             (forms.into_par_iter().zip(&ends).with_min_len(self.grain()))
                 .map(|(mut scaled, ends)| {
-                    if scaled.factor == (1.0, 1.0) {
-                        scaled.form.narrow(kernels, &inputs, ends);
-                    } else if ends.iter().all(|(lo, hi)| lo == hi) {
-                        let values = ends.iter().map(|ends| ends.0).collect();
-                        scaled = Scaled { form: Form::constant(values), factor: (1.0, 1.0) };
-                    }
-                    let radii = scaled.form.radii(kernels, &inputs);
+                    let radii = scaled.narrow(kernels, &inputs, ends);
                     (scaled, radii)
                 })
                 .collect();
@@ -122,8 +132,10 @@ impl<'a> Affine<'a> {
             all.extend(radii);
             forms.push(scaled);
         }
-        if at.step == Step::AddAttention || at.step == Step::AddFfn {
-            // The stream is read twice: what its boxes hold gets names before that.
+        if matches!(at.step, Step::Attend | Step::Gate | Step::AddAttention | Step::AddFfn) {
+            self.reduce(at, &mut forms);
+            // What is read more than once, as a value and in a norm: what its boxes hold gets
+            // names before that.
             self.settle(at, &mut forms);
         }
         let middle = all.len() / 2;
@@ -136,6 +148,40 @@ impl<'a> Affine<'a> {
         Rows { boxes, shape: Shape::Forms(Arc::new(forms)) }
     }
 
+    /// One row of the gated product, from the two layers that are not yet taken.
+    ///
+    /// Row by row, so that the coefficients of gate and up never lie beside each other for all rows.
+    pub(super) fn gated(
+        &self,
+        at: Site,
+        row: usize,
+        gate: (&Rows, &Pending),
+        up: (&Rows, &Pending),
+        kind: Gate,
+    ) -> Gated {
+        let (kernels, inputs) = (self.kernels, &self.inputs);
+        let one = |(rows, pending): (&Rows, &Pending), slot: Slot| {
+            let matrix = self.matrices.of(at.layer, slot);
+            let (w, reading) = ((&matrix.w[..], matrix.scale), &pending.readings[row][0]);
+            let form = Arc::new(outputs(kernels, inputs, reading, w, pending.rounded));
+            let mut scaled = Scaled { form, factor: pending.factors[row] };
+            let radii = scaled.narrow(kernels, inputs, &ends_of(&rows.boxes, row));
+            (scaled, radii)
+        };
+        let (gate, up) = (one(gate, Slot::Gate), one(up, Slot::Up));
+        let (g, u) = (gate.0.factor, up.0.factor);
+        // The truth is the product of both factors and forms.
+        let factor = if g == (1.0, 1.0) && u == (1.0, 1.0) {
+            g
+        } else {
+            (g.0 * g.0 * u.0 * (1.0 - 1e-14), g.1 * g.1 * u.1 * (1.0 + 1e-14))
+        };
+        let form = gate::gate(kernels, inputs, (&gate.0.form, &up.0.form), kind);
+        let product = Scaled { form: Arc::new(form), factor };
+        let thin = |(scaled, radii): (Scaled, Vec<f64>)| (scaled.centre(), radii);
+        Gated { gate: thin(gate), up: thin(up), product }
+    }
+
     /// How many rows one task takes at least: all of them where there is little to do.
     pub(super) fn grain(&self) -> usize {
         /// Coefficients that are worth a task.
@@ -145,7 +191,7 @@ impl<'a> Affine<'a> {
     }
 
     /// The rows as plain forms; what is not is taken from the boxes.
-    pub(super) fn forms(&self, rows: &Rows) -> Vec<Form> {
+    pub(super) fn forms(&self, rows: &Rows) -> Vec<Arc<Form>> {
         match &rows.shape {
             Shape::Forms(forms) if forms.iter().all(|f| f.factor == (1.0, 1.0)) => {
                 forms.iter().map(|scaled| scaled.form.clone()).collect()
@@ -154,9 +200,22 @@ impl<'a> Affine<'a> {
                 .map(|row| {
                     let (lo, hi): (Vec<f64>, Vec<f64>) =
                         ends_of(&rows.boxes, row).into_iter().unzip();
-                    Form::of_box(&lo, &hi)
+                    Arc::new(Form::of_box(&lo, &hi))
                 })
                 .collect(),
+        }
+    }
+
+    /// Leaves each row as many symbols as the memory holds.
+    fn reduce(&mut self, at: Site, forms: &mut [Scaled]) {
+        let most = self.matrices.most_symbols(forms.len());
+        let (kernels, inputs) = (self.kernels, self.inputs);
+        let any = (forms.par_iter_mut())
+            .filter(|scaled| scaled.form.symbols() > most)
+            .map(|scaled| Arc::make_mut(&mut scaled.form).reduce(kernels, &inputs, most))
+            .reduce(|| false, |a, b| a || b);
+        if any && self.reduced.is_none() {
+            self.reduced = Some(at);
         }
     }
 
@@ -164,7 +223,9 @@ impl<'a> Affine<'a> {
     pub(super) fn settle(&mut self, at: Site, forms: &mut [Scaled]) {
         self.births.push(Birth { first: self.next, site: at, kind: Kind::Remainder });
         for scaled in forms {
-            scaled.form.settle(&mut self.next);
+            if scaled.form.rest.iter().any(|&x| x > 0.0) {
+                Arc::make_mut(&mut scaled.form).settle(&mut self.next);
+            }
         }
     }
 
@@ -201,104 +262,13 @@ impl<'a> Affine<'a> {
                 }
             };
             form.settle(&mut self.next);
-            let ends = self.own_ends(&form);
+            let (ends, form) = (self.own_ends(&form), Arc::new(form));
             let eps = (eps.0 * (1.0 - 1e-12), eps.1 * (1.0 + 1e-12));
             // The value and the root mean square of it carry the first norm's error.
             let error = 2.0 * normed.error + NORM_ERROR;
             Normed { form, pending: None, gains: gains.to_vec(), eps, error, ends }
         };
         first.iter().enumerate().map(one).collect()
-    }
-
-    /// Lower bounds of the claimed margins, each the least over its rivals.
-    pub(super) fn bound_margins(&mut self, x: &Rows, logits: &Boxes, head: &Float) -> Vec<f64> {
-        let by_boxes = self.interval.margins().to_vec();
-        let Shape::Normed(normed) = &x.shape else { return by_boxes };
-        let mut worst: Option<(f64, Vec<Share>)> = None;
-        let claims = self.claims.clone();
-        (claims.iter().zip(by_boxes))
-            .map(|(claim, known)| {
-                let (bound, rival) = self.bound_margin(claim, normed, logits, head);
-                let bound = if bound > known { bound } else { known };
-                if let Some(rival) = rival
-                    && worst.as_ref().is_none_or(|(least, _)| bound < *least)
-                {
-                    let parts = self.final_of(&normed[claim.row], head).parts(claim.winner, rival);
-                    let shares = self.sources_of(&parts);
-                    self.sources.clone_from(&shares);
-                    worst = Some((bound, shares));
-                }
-                bound
-            })
-            .collect()
-    }
-
-    /// The least margin of a claim, and the rival it is over where forms were needed for it.
-    fn bound_margin(
-        &self,
-        claim: &Margin,
-        normed: &[Normed],
-        logits: &Boxes,
-        head: &Float,
-    ) -> (f64, Option<usize>) {
-        let low = f64::from(logits.lo[[claim.row, claim.winner]]);
-        let over = |rival: usize| low - f64::from(logits.hi[[claim.row, rival]]);
-        let all: Vec<usize> =
-            if claim.rivals.is_empty() { (0..head.rows()).collect() } else { claim.rivals.clone() };
-        let rivals = all.into_iter().filter(|&rival| rival != claim.winner);
-        let (clear, close): (Vec<usize>, Vec<usize>) = rivals.partition(|&rival| over(rival) > 0.0);
-        let mut least = (f64::INFINITY, None);
-        for rival in clear {
-            least = if over(rival) < least.0 { (over(rival), None) } else { least };
-        }
-        let bounds = self.final_of(&normed[claim.row], head).lower(claim.winner, &close);
-        for (bound, rival) in bounds.into_iter().zip(close) {
-            let lower = bound < least.0 || bound.is_nan();
-            least = if lower { (bound, Some(rival)) } else { least };
-        }
-        least
-    }
-
-    /// Where the radius of a margin comes from: for each place at which symbols were made, what
-    /// they contribute together, largest first.
-    pub(super) fn sources_of(&self, parts: &[(usize, f64)]) -> Vec<Share> {
-        let mut shares: Vec<Share> = Vec::new();
-        for &(first, radius) in parts {
-            let place = self.births.partition_point(|birth| birth.first <= first);
-            let (site, kind) = match place.checked_sub(1) {
-                _ if first < self.inputs.end => (None, Kind::Input),
-                Some(place) => (Some(self.births[place].site), self.births[place].kind),
-                None => (None, Kind::Input),
-            };
-            match shares.iter_mut().find(|share| share.site == site && share.kind == kind) {
-                Some(share) => share.radius += radius,
-                None => shares.push(Share { site, kind, radius }),
-            }
-        }
-        shares.sort_by(|a, b| b.radius.total_cmp(&a.radius));
-        shares
-    }
-
-    pub(super) fn final_of<'b>(&'b self, normed: &'b Normed, head: &'b Float) -> Final<'b> {
-        let last = self.model.layers.len() - 1;
-        let stream = match &normed.pending {
-            None => Stream::Form(&normed.form),
-            Some((pending, row)) => Stream::Sum(
-                &normed.form,
-                &pending.readings[*row],
-                self.matrices.of(last, Slot::Down),
-                pending.rounded,
-            ),
-        };
-        Final {
-            kernels: self.kernels,
-            inputs: &self.inputs,
-            stream,
-            ends: (&normed.ends.0, &normed.ends.1),
-            gains: &normed.gains,
-            eps: normed.eps,
-            head,
-        }
     }
 
     /// Whether the norm before the down layer cancels the scale that gate and up share.
@@ -324,7 +294,8 @@ impl<'a> Affine<'a> {
         let plain = match &x.shape {
             Shape::Normed(_) => Vec::new(),
             _ => {
-                let mut forms: Vec<Scaled> = self.forms(x).into_iter().map(Scaled::plain).collect();
+                let mut forms: Vec<Scaled> =
+                    self.forms(x).into_iter().map(Scaled::shared).collect();
                 self.settle(at, &mut forms);
                 forms
             }

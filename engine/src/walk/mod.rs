@@ -143,30 +143,50 @@ pub fn layer<D: Domain>(
     first: usize,
     read: Read,
 ) -> D::Rows {
+    let at = |step| Site { layer: index, step };
+    let rows = domain.count(x);
+    let narrow = read == Read::Last && rows > 1;
+    let update = attention(domain, model, index, x, first, narrow);
+    let last = narrow.then(|| domain.select(x, rows - 1..rows));
+    let x = domain.add(at(Step::AddAttention), last.as_ref().unwrap_or(x), &update);
+    drop(update);
+    let update = feed_forward(domain, model, index, &x);
+    domain.add(at(Step::AddFfn), &x, &update)
+}
+
+/// The attention block up to its residual addition; only the last row of it if `narrow`.
+///
+/// A block of its own, so that nothing of it outlives it: rows may be large in some domains.
+fn attention<D: Domain>(
+    domain: &mut D,
+    model: &Model,
+    index: usize,
+    x: &D::Rows,
+    first: usize,
+    narrow: bool,
+) -> D::Rows {
     let block = &model.layers[index];
     let at = |step| Site { layer: index, step };
     let rows = domain.count(x);
     let normed = domain.norm(at(Step::Norm(NormSlot::Input)), x, &block.input_norm);
-    let narrow = read == Read::Last && rows > 1;
-    let (x, first_query, [q, k, v]) = if narrow {
+    let (first_query, [q, k, v]) = if narrow {
         let [k, v] = linears(domain, model, index, [Slot::K, Slot::V], &normed);
         let last = domain.select(&normed, rows - 1..rows);
         let [q] = linears(domain, model, index, [Slot::Q], &last);
-        (&domain.select(x, rows - 1..rows), first + rows - 1, [q, k, v])
+        (first + rows - 1, [q, k, v])
     } else {
-        (x, first, linears(domain, model, index, [Slot::Q, Slot::K, Slot::V], &normed))
+        (first, linears(domain, model, index, [Slot::Q, Slot::K, Slot::V], &normed))
     };
+    drop(normed);
     let q = domain.rope(at(Step::Rope(Slot::Q)), q, &model.rope, first_query);
     let k = domain.rope(at(Step::Rope(Slot::K)), k, &model.rope, first);
     domain.store(at(Step::Store), k, v);
     let mut mixed = domain.attend(at(Step::Attend), &q, first_query);
+    drop(q);
     if let Some(norm) = &block.attention_sub_norm {
         mixed = domain.norm(at(Step::Norm(NormSlot::AttentionSub)), &mixed, norm);
     }
-    let update = linear(domain, (index, Slot::O), &mixed, block.linear(Slot::O));
-    let x = domain.add(at(Step::AddAttention), x, &update);
-    let update = feed_forward(domain, model, index, &x);
-    domain.add(at(Step::AddFfn), &x, &update)
+    linear(domain, (index, Slot::O), &mixed, block.linear(Slot::O))
 }
 
 /// The feed-forward block up to its residual addition.

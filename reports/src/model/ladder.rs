@@ -30,6 +30,8 @@ pub struct MethodTry {
     pub sets: u64,
     /// Noise symbols of its affine forms, the most over these; null for methods without.
     pub symbols: Option<u64>,
+    /// Whether its affine forms gave up symbols because `--max-memory` was too small for them.
+    pub order_reduced: bool,
     /// Its least lower bound of the margin over these; null where a bound was lost.
     pub margin_lower_bound: Option<f64>,
     /// The step at which its bounds grew most, on the set with the least margin; null where no

@@ -11,6 +11,7 @@ pub(super) fn tried(method: Method, margin: Option<f64>) -> MethodTry {
         proven: margin.is_some_and(|margin| margin > 0.0),
         sets: 1,
         symbols: (method == Method::Zonotope).then_some(1_234),
+        order_reduced: false,
         margin_lower_bound: margin,
         grown_at: Some(grown_at),
         lost_at: margin.is_none().then_some(lost_at),

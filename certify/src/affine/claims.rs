@@ -1,0 +1,102 @@
+//! What the forms say of the claims: the least margin over all rivals, and where its radius is from.
+
+use engine::model::{Float, Slot};
+
+use super::margin::{Final, Stream};
+use super::rows::{Normed, Rows, Shape};
+use super::state::Affine;
+use super::{Kind, Share};
+use crate::interval::{Boxes, Margin};
+
+impl Affine<'_> {
+    /// Lower bounds of the claimed margins, each the least over its rivals.
+    pub(super) fn bound_margins(&mut self, x: &Rows, logits: &Boxes, head: &Float) -> Vec<f64> {
+        let by_boxes = self.interval.margins().to_vec();
+        let Shape::Normed(normed) = &x.shape else { return by_boxes };
+        let mut worst: Option<(f64, Vec<Share>)> = None;
+        let claims = self.claims.clone();
+        (claims.iter().zip(by_boxes))
+            .map(|(claim, known)| {
+                let (bound, rival) = self.bound_margin(claim, normed, logits, head);
+                let bound = if bound > known { bound } else { known };
+                if let Some(rival) = rival
+                    && worst.as_ref().is_none_or(|(least, _)| bound < *least)
+                {
+                    let parts = self.final_of(&normed[claim.row], head).parts(claim.winner, rival);
+                    let shares = self.sources_of(&parts);
+                    self.sources.clone_from(&shares);
+                    worst = Some((bound, shares));
+                }
+                bound
+            })
+            .collect()
+    }
+
+    /// The least margin of a claim, and the rival it is over where forms were needed for it.
+    fn bound_margin(
+        &self,
+        claim: &Margin,
+        normed: &[Normed],
+        logits: &Boxes,
+        head: &Float,
+    ) -> (f64, Option<usize>) {
+        let low = f64::from(logits.lo[[claim.row, claim.winner]]);
+        let over = |rival: usize| low - f64::from(logits.hi[[claim.row, rival]]);
+        let all: Vec<usize> =
+            if claim.rivals.is_empty() { (0..head.rows()).collect() } else { claim.rivals.clone() };
+        let rivals = all.into_iter().filter(|&rival| rival != claim.winner);
+        let (clear, close): (Vec<usize>, Vec<usize>) = rivals.partition(|&rival| over(rival) > 0.0);
+        let mut least = (f64::INFINITY, None);
+        for rival in clear {
+            least = if over(rival) < least.0 { (over(rival), None) } else { least };
+        }
+        let bounds = self.final_of(&normed[claim.row], head).lower(claim.winner, &close);
+        for (bound, rival) in bounds.into_iter().zip(close) {
+            let lower = bound < least.0 || bound.is_nan();
+            least = if lower { (bound, Some(rival)) } else { least };
+        }
+        least
+    }
+
+    /// Where the radius of a margin comes from: for each place at which symbols were made, what
+    /// they contribute together, largest first.
+    pub(super) fn sources_of(&self, parts: &[(usize, f64)]) -> Vec<Share> {
+        let mut shares: Vec<Share> = Vec::new();
+        for &(first, radius) in parts {
+            let place = self.births.partition_point(|birth| birth.first <= first);
+            let (site, kind) = match place.checked_sub(1) {
+                _ if first < self.inputs.end => (None, Kind::Input),
+                Some(place) => (Some(self.births[place].site), self.births[place].kind),
+                None => (None, Kind::Input),
+            };
+            match shares.iter_mut().find(|share| share.site == site && share.kind == kind) {
+                Some(share) => share.radius += radius,
+                None => shares.push(Share { site, kind, radius }),
+            }
+        }
+        shares.sort_by(|a, b| b.radius.total_cmp(&a.radius));
+        shares
+    }
+
+    pub(super) fn final_of<'b>(&'b self, normed: &'b Normed, head: &'b Float) -> Final<'b> {
+        let last = self.model.layers.len() - 1;
+        let stream = match &normed.pending {
+            None => Stream::Form(&normed.form),
+            Some((pending, row)) => Stream::Sum(
+                &normed.form,
+                &pending.readings[*row],
+                self.matrices.of(last, Slot::Down),
+                pending.rounded,
+            ),
+        };
+        Final {
+            kernels: self.kernels,
+            inputs: &self.inputs,
+            stream,
+            ends: (&normed.ends.0, &normed.ends.1),
+            gains: &normed.gains,
+            eps: normed.eps,
+            head,
+        }
+    }
+}
