@@ -10,10 +10,10 @@ use certify::claim::{Deployed, clean_margin};
 use certify::interval::Margin;
 use certify::region::{Ball, Region};
 use engine::kernels;
-use engine::model::KvKind;
 use engine::model::random::{SplitMix, random_rows};
+use engine::model::{KvKind, Model, NormSlot};
 use engine::walk::{self, Exact, Read};
-use ndarray::Array2;
+use ndarray::{Array2, s};
 use nets::{KINDS, moved_point, nets, share};
 
 const TOKENS: usize = 5;
@@ -39,7 +39,7 @@ fn balls(radius: f64, clean: &Array2<f32>, rng: &mut SplitMix) -> Vec<Ball> {
 fn a_point_never_leaves_its_form_or_box_at_any_step() {
     let mut rng = SplitMix(991);
     let (mut checks, mut points) = (0u64, 0u64);
-    for (name, model) in nets() {
+    for (_, model) in nets() {
         let matrices = Matrices::new(&model);
         let clean = random_rows(TOKENS, model.config.hidden, rng.next_u64());
         for kind in KINDS {
@@ -63,15 +63,87 @@ fn a_point_never_leaves_its_form_or_box_at_any_step() {
                 }
             }
         }
-        println!("{name}: {points} points, {checks} checks");
     }
+    println!("{points} points, {checks} checks, 0 violations");
     assert!(checks > 300_000, "only {checks} checks were made");
+}
+
+/// A net whose norms are scaled down, so that what they give lies near the floor of the absmax.
+fn faint(mut model: Model, rng: &mut SplitMix) -> Model {
+    for layer in &mut model.layers {
+        for slot in [NormSlot::Input, NormSlot::Post, NormSlot::AttentionSub, NormSlot::FfnSub] {
+            let factor = [3e-5, 3e-6, 1e-6, 1e-7][rng.below(4)];
+            if let Some(norm) = layer.norm_mut(slot) {
+                norm.gains = norm.gains.iter().map(|g| g * factor).collect();
+            }
+        }
+    }
+    model
+}
+
+#[test]
+fn a_point_whose_absmax_lies_under_the_floor_never_leaves_its_form() {
+    let mut rng = SplitMix(997);
+    let (mut checks, mut points) = (0u64, 0u64);
+    for _ in 0..share() {
+        for (_, model) in nets() {
+            let model = faint(model, &mut rng);
+            let matrices = Matrices::new(&model);
+            let clean = random_rows(TOKENS, model.config.hidden, rng.next_u64());
+            let deployed = Deployed { model: &model, kernels: kernels::best(), kv: KvKind::F32 };
+            for radius in [1e-5, 1e-3, 3e-2, 0.3] {
+                let region = Region { clean: &clean, moved: 0..TOKENS, ball: Ball::Linf(radius) };
+                for how in 0..4 {
+                    let (set, rows) = Affine::new(&deployed, &matrices, &region, Vec::new());
+                    let point = moved_point(&region, how, &mut rng);
+                    let exact = Exact::new(kernels::best(), &model, KvKind::F32);
+                    let mut domain = Checked::new(set, exact);
+                    walk::run(&mut domain, &model, &Pair { set: rows, point }, 0, 0, Read::All);
+                    checks += domain.checks;
+                    points += 1;
+                }
+            }
+        }
+    }
+    println!("{points} points under the floor, {checks} checks, 0 violations");
+    assert!(checks > 50_000, "only {checks} checks were made");
+}
+
+#[test]
+fn what_moves_a_scale_alone_moves_what_an_eps_behind_the_gate_weighs() {
+    const UNREAD: usize = 3;
+    let mut checks = 0u64;
+    for (seed, eps) in (0..6 * share() as u64).flat_map(|s| [0.01, 1.0, 100.0].map(|e| (s, e))) {
+        let mut rng = SplitMix(seed);
+        let mut model = nets().swap_remove(1).1;
+        let width = model.config.hidden;
+        let layer = &mut model.layers[0];
+        layer.input_norm.gains = vec![0.0; width].into();
+        let gains = layer.post_norm.gains.iter().enumerate();
+        layer.post_norm.gains = gains.map(|(k, &g)| if k == UNREAD { 0.0 } else { g }).collect();
+        layer.norm_mut(NormSlot::FfnSub).expect("a sub-norm").eps = eps;
+        let mut clean = random_rows(TOKENS, width, rng.next_u64()) * 0.1;
+        (clean[[1, UNREAD]], clean[[1, UNREAD + 1]]) = (0.0, 1.0);
+        let mut choice = clean.slice(s![1..2, ..]).to_owned();
+        choice[[0, UNREAD]] = 0.99;
+        let region = Region { clean: &clean, moved: 1..2, ball: Ball::Hulls(vec![choice]) };
+        let matrices = Matrices::new(&model);
+        let deployed = Deployed { model: &model, kernels: kernels::best(), kv: KvKind::F32 };
+        for how in 0..4 {
+            let (set, rows) = Affine::new(&deployed, &matrices, &region, Vec::new());
+            let point = moved_point(&region, how, &mut rng);
+            let mut domain = Checked::new(set, Exact::new(kernels::best(), &model, KvKind::F32));
+            walk::run(&mut domain, &model, &Pair { set: rows, point }, 0, 0, Read::All);
+            checks += domain.checks;
+        }
+    }
+    assert!(checks > 10_000, "only {checks} checks were made");
 }
 
 #[test]
 fn margins_never_exceed_those_of_points_and_some_are_certified() {
     let mut rng = SplitMix(57);
-    let mut certified = 0;
+    let (mut certified, mut regions, mut points) = (0, 0, 0);
     for (name, model) in nets() {
         let matrices = Matrices::new(&model);
         let deployed = Deployed { model: &model, kernels: kernels::best(), kv: KvKind::F32 };
@@ -98,6 +170,8 @@ fn margins_never_exceed_those_of_points_and_some_are_certified() {
                                 &claim(winner),
                             );
                             certified += usize::from(proof.certifies());
+                            regions += 1;
+                            points += 4 * share();
                             for how in 0..4 * share() {
                                 let point = moved_point(&region, how, &mut rng);
                                 let logits = deployed.logits(&point, from, Read::Last);
@@ -116,7 +190,7 @@ fn margins_never_exceed_those_of_points_and_some_are_certified() {
             }
         }
     }
-    println!("{certified} certified regions");
+    println!("{points} points, {certified} certified regions of {regions}, 0 violations");
     assert!(certified > 100, "only {certified} regions were certified");
 }
 

@@ -205,7 +205,12 @@ impl Final<'_> {
     }
 
     /// `(alpha r + beta) / r` without a quotient; `None` where some site is not late.
-    fn undivided(&self, alpha: &Form, reading: &Reading, through: &[f64]) -> Option<Vec<f64>> {
+    pub(super) fn undivided(
+        &self,
+        alpha: &Form,
+        reading: &Reading,
+        through: &[f64],
+    ) -> Option<Vec<f64>> {
         let quotient = reading.quotient.as_ref()?;
         // A box has a centre of its own and is no rounding, even where both share a symbol.
         if reading.fixed.is_some() || reading.boxed {

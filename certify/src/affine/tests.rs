@@ -5,16 +5,20 @@
 //! a dropped second-order remainder shows at once. Sets are small and wide, so that extremes are
 //! reached.
 
+use std::sync::Arc;
+
 use engine::kernels::{self, Kernels};
 use engine::model::random::SplitMix;
-use engine::model::{Gate, KvKind, KvStore};
+use engine::model::{Float, Gate, KvKind, KvStore};
 use engine::numerics::exp_f64;
 
 use super::attend::Attention;
 use super::form::{Form, Span};
 use super::gate::gate;
 use super::inputs::{Bound, Inputs};
+use super::margin::{Final, Stream};
 use super::quotient::Quotient;
+use super::sites::Reading;
 use super::store::{Head, Token, stored};
 
 const BOUNDS: [Bound; 3] = [Bound::Each, Bound::Euclid, Bound::Simplex];
@@ -146,6 +150,69 @@ fn gates_hold_what_the_linear_part_leaves() {
     }
 }
 
+/// A row that is all late, without rounding.
+fn late(form: &Form, gains: &[f64], quotient: &Quotient) -> Reading {
+    let zeros = vec![0.0; form.width()];
+    Reading {
+        form: Arc::new(form.clone()),
+        gains: gains.to_vec(),
+        quotient: Some(Arc::new(quotient.clone())),
+        centres: zeros.clone(),
+        boxes: zeros.clone(),
+        fixed: None,
+        noise: zeros.clone(),
+        span: Span { first: 1000, count: 0 },
+        most: zeros.clone(),
+        slack: zeros,
+        error: 0.0,
+    }
+}
+
+#[test]
+fn undivided_margins_are_not_positive_where_some_symbols_decide_otherwise() {
+    let mut rng = SplitMix(29);
+    let (head, eps) = (Float::F32 { data: vec![0.0], columns: 1 }, (1e-5, 1e-5));
+    for index in 0..6000 {
+        let (width, count) = (1 + rng.below(3), 1 + rng.below(3));
+        let inputs = Inputs { end: count, bound: BOUNDS[index % 3] };
+        let spread = [0.01, 0.1, 0.3, 0.8][rng.below(4)];
+        let z = form(&mut rng, width, count, (1.0, spread));
+        let mut alpha = form(&mut rng, 1, count, (0.0, 3.0 * spread));
+        let radii = z.radii(scalar(), &inputs);
+        let end = |sign: f64| z.c.iter().zip(&radii).map(|(c, r)| c + sign * r).collect();
+        let (lo, hi): (Vec<f64>, Vec<f64>) = (end(-1.0), end(1.0));
+        let quotient = Quotient::new(scalar(), &inputs, &z, (&lo, &hi), eps);
+        let Some(quotient) = quotient else { continue };
+        let mut values = || -> Vec<f64> { (0..width).map(|_| 2.0 * unit(&mut rng)).collect() };
+        let (gains, through) = (values(), values());
+        let margin = |alpha: &Form, e: &[f64]| {
+            let x = linear(&z, e);
+            let mean = x.iter().map(|x| x * x).sum::<f64>() / width as f64;
+            let beta: f64 = (0..width).map(|k| through[k] * gains[k] * x[k]).sum();
+            linear(alpha, e)[0] + beta / (mean + eps.0).sqrt()
+        };
+        let tried: Vec<Vec<f64>> =
+            (0..24).map(|_| symbols(&mut rng, inputs.bound, count)).collect();
+        let least = tried
+            .iter()
+            .map(|e| margin(&alpha, e))
+            .fold(f64::INFINITY, |a, b| if b < a { b } else { a });
+        alpha.c[0] -= least;
+        let of = Final {
+            kernels: scalar(),
+            inputs: &inputs,
+            stream: Stream::Form(&z),
+            ends: (&lo, &hi),
+            gains: &gains,
+            eps,
+            head: &head,
+        };
+        let low = of.undivided(&alpha, &late(&z, &gains, &quotient), &through);
+        let low = low.expect("all sites are late")[0];
+        assert!(low <= 1e-12, "{low} is above 0, case {index}");
+    }
+}
+
 #[test]
 fn energies_are_not_below_what_one_symbol_reaches() {
     let mut rng = SplitMix(17);
@@ -247,6 +314,44 @@ fn attention_holds_what_the_linear_part_leaves() {
                     })
                     .collect();
                 inside("attention", &truth, out, &e);
+            }
+        }
+    }
+}
+
+/// A form of one of two values that one symbol moves.
+fn moving(centre: f64, first: usize, by: f64) -> Form {
+    let spans = vec![Span { first, count: 1 }];
+    Form { c: vec![centre, 0.0], spans, g: vec![by, 0.0], rest: vec![0.0; 2] }
+}
+
+#[test]
+fn what_moves_alone_in_attention_moves_by_all_that_it_can() {
+    let inputs = Inputs { end: 2, bound: Bound::Each };
+    let still = |value: f64| Form::constant(vec![value, 0.0]);
+    let query = still(1.0);
+    // The first value moves, or none does and they differ.
+    for values in [[moving(0.0, 1, 1.0), still(0.0)], [still(0.5), still(-0.5)]] {
+        for swing in [0.03, 0.1, 1.0, 2.5, 3.5, 5.0] {
+            // The second token has a share of 1 in 20, and only its score moves.
+            let keys = [still(0.0), moving(-2.95, 0, swing)];
+            let tokens = tokens(&inputs, &keys, &values, (1, 2));
+            let attention = Attention {
+                kernels: scalar(),
+                inputs: &inputs,
+                tokens: &tokens,
+                heads: 1,
+                kv_heads: 1,
+                dim: 2,
+                factor: 1.0,
+                grain: 1,
+            };
+            let out = attention.rows(std::slice::from_ref(&query), 1).swap_remove(0);
+            for e in [[0.0, 1.0], [1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [0.5, 1.0]] {
+                let at = |forms: &[Form; 2]| forms.each_ref().map(|form| linear(form, &e));
+                let (k, v) = (at(&keys), at(&values));
+                let truth = mix(&query.c, &[&k[0], &k[1]], &[&v[0], &v[1]], 1.0);
+                inside("attention", &truth, &out, &e);
             }
         }
     }

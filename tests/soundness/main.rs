@@ -6,6 +6,8 @@
 //! mixtures of the ends with a witness from outside. The default run takes a seeded share;
 //! `BITNET_SOUNDNESS=40` multiplies the number of points.
 
+mod forms;
+#[path = "../terminal/mod.rs"]
 mod terminal;
 
 use std::env;
