@@ -97,7 +97,7 @@ fn expected(context: &Context) -> Vec<Expected> {
     let passes: Vec<f64> = passes.map(|pass| pass.seconds).collect();
     let set = passes.iter().sum::<f64>() * regions.len() as f64;
     // Rows under any flips take forms only where these fit.
-    let rungs = if context.forms_fit(x.nrows()) { passes.len() } else { 1 };
+    let rungs = if context.forms_pay(x.nrows()) { passes.len() } else { 1 };
     let climb: f64 = passes[..rungs].iter().sum();
     let spread = if context.large() { 1.0 } else { rayon::current_num_threads() as f64 };
     let samples = context.samples.len() as f64 / spread;

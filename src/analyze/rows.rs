@@ -118,7 +118,7 @@ fn prover<'a>(context: &'a Context<'a>) -> Prover<'a> {
         deployed: &context.deployed,
         matrices: &context.matrices,
         ladder: &context.plan.ladder,
-        forms: context.forms_fit(tokens(context)),
+        forms: context.forms_pay(tokens(context)),
         unused: context.plan.unused,
         parallel: !context.large(),
     }

@@ -133,7 +133,7 @@ fn inside(point: &Array2<f32>, region: &Region) -> bool {
         && match region.ball {
             Ball::Linf(radius) => apart().all(|d| d.abs() <= radius),
             Ball::L2(radius) => apart().map(|d| d * d).sum::<f64>() <= radius * radius,
-            Ball::Hulls(_) => false,
+            Ball::Hulls(_) | Ball::Boxes { .. } => false,
         }
 }
 

@@ -107,7 +107,9 @@ impl<'a> Matrices<'a> {
             };
             symbols = few(joined + 3.0 * hidden + ffn);
         }
-        all
+        // Each rival's margin is taken through the last layer, in up to three ways.
+        let rivals = self.model.head.rows() as f64;
+        all + 3.0 * few(rows * (symbols + hidden)) * (hidden + ffn) * rivals
     }
 
     pub(super) fn of(&self, layer: usize, slot: Slot) -> &Matrix {

@@ -165,6 +165,7 @@ fn late(form: &Form, gains: &[f64], quotient: &Quotient) -> Reading {
         most: zeros.clone(),
         slack: zeros,
         error: 0.0,
+        boxed: false,
     }
 }
 
