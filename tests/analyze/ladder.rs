@@ -102,7 +102,7 @@ fn a_claim_about_the_last_layer_is_that_of_the_stream_which_enters_it() {
     let layer = number(&whole["certification"]["layers"][1], "certified_radius");
     let (suffix, all) = (right(&last), right(&whole));
     assert!((suffix / layer - 1.0).abs() < 0.06, "{suffix} against {layer}");
-    assert!(suffix > 3.0 * all, "{suffix} against {all}");
+    assert!(suffix > 1.5 * all, "{suffix} against {all}");
     assert_eq!(numbers(&last, "certification.layers[].index"), [1.0]);
     assert_eq!(number(&last, "certification.suffix"), 1.0);
     let rms = numbers(&last, "certification.samples[].stream_rms");
@@ -142,6 +142,7 @@ fn affine_forms_prove_what_boxes_leave_open_and_auto_is_the_better_of_both() {
     // Without a budget nothing dearer than boxes pays.
     desk.run(&format!("analyze --epsilon 1e-3 --budget 0 {FEW} -q -o r.json")).ends(0);
     let poor = desk.json("r.json");
-    assert_eq!(widest(&poor), widest(&boxes));
+    let alike = |(a, b): (f64, f64)| a <= b * 1.06 && b <= a * 1.06;
+    assert!(widest(&poor).into_iter().zip(widest(&boxes)).all(alike), "within both searches");
     assert!(at(&poor, "limits_hit[]").is_empty());
 }

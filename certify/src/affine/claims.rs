@@ -1,4 +1,4 @@
-//! What the forms say of the claims: the least margin over all rivals, and where its radius is from.
+//! What the forms say of the claims: the least margin over all rivals, and what made it so small.
 
 use engine::model::{Float, Slot};
 

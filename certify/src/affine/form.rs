@@ -175,8 +175,8 @@ impl Form {
         radii
     }
 
-    /// Turns the spans with the least coefficients into boxes until at most `most` symbols are left,
-    /// with room for one a value; says whether any went.
+    /// Turns the spans with the least coefficients into boxes until at most `most` symbols are
+    /// left, with room for one a value; says whether any went.
     ///
     /// Whole spans, so that rows which share symbols go on sharing them.
     pub(super) fn reduce(&mut self, kernels: &Kernels, inputs: &Inputs, most: usize) -> bool {

@@ -27,8 +27,8 @@ pub(super) enum Shape {
     Forms(Arc<Vec<Scaled>>),
     /// `g z / rms(z)`, not yet divided.
     Normed(Arc<Vec<Normed>>),
-    /// The outputs of a layer, not yet taken: of the last down layer, whose margins are taken first,
-    /// and of gate and up, which are taken row by row.
+    /// The outputs of a layer, not yet taken: of the last down layer, whose margins are taken
+    /// first, and of gate and up, which are taken row by row.
     Pending(Pending),
     /// A stream with those on top.
     Sum(Arc<Vec<Scaled>>, Pending),
@@ -68,7 +68,8 @@ pub(super) struct Pending {
 }
 
 impl Normed {
-    /// The ways in which linear layers may read the row, and the factor between the truth and what they then give.
+    /// The ways in which linear layers may read the row, and the factor between the truth and what
+    /// they then give.
     pub(super) fn reading(
         &self,
         kernels: &Kernels,

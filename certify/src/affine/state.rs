@@ -150,7 +150,7 @@ impl<'a> Affine<'a> {
 
     /// One row of the gated product, from the two layers that are not yet taken.
     ///
-    /// Row by row, so that the coefficients of gate and up never lie beside each other for all rows.
+    /// Row by row, so that the coefficients of gate and up never lie beside each other for all.
     pub(super) fn gated(
         &self,
         at: Site,

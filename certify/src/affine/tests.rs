@@ -1,9 +1,8 @@
 //! Steps of the affine domain against the reals, with the values of the symbols known.
 //!
 //! A point of a box says little of a form: half of its radius may be slack. Here every symbol has a
-//! value, so the linear part is known too, and what is left must lie within the form's own box:
-//! a dropped second-order remainder shows at once. Sets are small and wide, so that extremes are
-//! reached.
+//! value, so the linear part is known too, and what is left must lie within the form's own box: a
+//! dropped second-order remainder shows at once. Sets are small and wide, so extremes are reached.
 
 use std::sync::Arc;
 
