@@ -4,9 +4,10 @@
 //! linear part:
 //! - `sum p a x` for the products `x = dq dk` in the scores: by boxes, or together as one bilinear
 //!   form of dq and `sum p a dk`, by energies ([`super::energy`]);
-//! - `sum p delta dv`: polarised token by token, or in three parts. The query's moves `dq (k0_j -
-//!   mean k0)` against `dv_j` are a bilinear form of dq and vectors that the energies bound; the keys' own moves are
-//!   polarised against `dv_j`; the keys' mean move meets `sum p dv`;
+//! - `sum p delta dv`: polarised token by token, or in three parts. The query's moves
+//!   `dq (k0_j - mean k0)` against `dv_j` are a bilinear form of dq and vectors that the energies
+//!   bound; the keys' own moves are polarised against `dv_j`; the keys' mean move meets
+//!   `sum p dv`;
 //! - `sum p rho (a + dv)` with `0 <= rho`: by `rho(radius)`, or with the square of delta taken out,
 //!   whose sum is a quadratic form of dq and of the keys' moves;
 //! - the quotient: `Z = 1 + sum p rho` is at least 1, so `1 / Z` is within `delta` of `1 - delta`,
