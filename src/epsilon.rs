@@ -67,10 +67,10 @@ fn one(typed: &str) -> Result<Epsilon, Failure> {
         None => (text, EpsilonUnit::Absolute),
     };
     let value: f64 = number.parse().map_err(|_| refuse("expected a number"))?;
-    let value = if unit == EpsilonUnit::RelativeRms { value / 100.0 } else { value };
     if !(value as f32).is_finite() {
         return Err(refuse("expected a number that is finite in f32"));
     }
+    let value = if unit == EpsilonUnit::RelativeRms { value / 100.0 } else { value };
     if value < 0.0 || (value == 0.0 && value.is_sign_negative()) {
         return Err(refuse("expected a number that is not negative"));
     }
