@@ -66,6 +66,11 @@ fn one(typed: &str) -> Result<Epsilon, Failure> {
         Some(number) => (number.trim_end(), EpsilonUnit::RelativeRms),
         None => (text, EpsilonUnit::Absolute),
     };
+    // `0,01` is no list of 0 and 1, but a decimal comma.
+    let digits = number.as_bytes();
+    if digits.len() > 1 && digits[0] == b'0' && digits[1].is_ascii_digit() {
+        return Err(refuse("expected a number with a decimal point and no leading zeros"));
+    }
     let value: f64 = number.parse().map_err(|_| refuse("expected a number"))?;
     if !(value as f32).is_finite() {
         return Err(refuse("expected a number that is finite in f32"));
@@ -85,7 +90,7 @@ mod tests {
     fn epsilons_are_finite_in_f32_and_not_negative() {
         assert_eq!(parse("0.01").expect("a number")[0].value, 0.01);
         assert_eq!(parse("0").expect("a number")[0].value, 0.0);
-        for text in ["nan", "inf", "-1", "-0", "1e39", "1e999", "", "x", "0.01 0.02"] {
+        for text in ["nan", "inf", "-1", "-0", "1e39", "1e999", "", "x", "0,01", "0.01 0.02"] {
             assert!(parse(text).is_err(), "{text}");
             assert!(parse(&format!("{text}%rms")).is_err(), "{text}");
             assert!(parse(&format!("0.5,{text}")).is_err(), "{text}");
