@@ -42,7 +42,7 @@ fn options_with_values_that_make_no_sense_are_refused_with_what_was_expected() {
         ("--confidence nan", ["--confidence NaN", "between 0 and 1"]),
         ("--time-limit soon", ["--time-limit \"soon\"", "90s, 15m or 2h"]),
         ("--max-memory lots", ["--max-memory \"lots\"", "512MB or 6GB"]),
-        ("--norm l2", ["'l2'", "[possible values: linf]"]),
+        ("--norm l1", ["'l1'", "[possible values: linf, l2]"]),
         ("--method magic", ["'magic'", "interval-bound-propagation"]),
         ("--kv int4", ["'int4'", "int8, 1bit"]),
         ("--positions some", ["'some'", "last, all"]),
