@@ -45,7 +45,7 @@ pub fn absolute(value: f64, unit: EpsilonUnit, rms: f64) -> f64 {
 pub fn parse(text: &str) -> Result<Vec<Epsilon>, Failure> {
     let mut all: Vec<Epsilon> = Vec::new();
     for part in text.split(',') {
-        let epsilon = one(part)?;
+        let epsilon = one(part, text)?;
         if all.iter().any(|other| (other.value, other.unit) == (epsilon.value, epsilon.unit)) {
             let what = format!("--epsilon {text:?}: {} is there twice", epsilon.text);
             return Err(Failure::usage(what).help("--epsilon 0.001,0.01,0.1"));
@@ -55,9 +55,10 @@ pub fn parse(text: &str) -> Result<Vec<Epsilon>, Failure> {
     Ok(all)
 }
 
-/// A decimal number, not negative, finite also in f32; behind it perhaps `%rms`.
-fn one(typed: &str) -> Result<Epsilon, Failure> {
-    let text = typed.trim();
+/// A decimal number, not negative, finite also in f32; behind it perhaps `%rms`. Messages quote
+/// all that was typed.
+fn one(part: &str, typed: &str) -> Result<Epsilon, Failure> {
+    let text = part.trim();
     let refuse = |why: &str| {
         Failure::usage(format!("--epsilon {typed:?}: {why}"))
             .help("--epsilon 0.01, --epsilon 1%rms or --epsilon 0.001,0.01,0.1")
