@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::attend::Attention;
 use super::form::Form;
-use super::linear::{Matrix, outputs};
+use super::linear::{Matrix, outputs_together};
 use super::rows::{Normed, Pending, Rows, Scaled, Shape, absolute, cut, ends_of, turn};
 use super::state::{Affine, Gated, NORM_ERROR, Prepared};
 use super::store::{Head, Token, stored};
@@ -102,12 +102,14 @@ impl Domain for Affine<'_> {
             return Rows { boxes, shape: Shape::Pending(pending) };
         }
         let matrix: &Matrix = self.matrices.of(at.layer, slot);
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let together = slot == Slot::O && at.layer + 1 == self.model.layers.len();
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         let forms = (x.readings.par_iter().zip(&x.factors[..]).with_min_len(self.grain()))
             .map(|(ways, &factor)| {
                 let w = (&matrix.w[..], matrix.scale);
-                let form = outputs(kernels, &inputs, &ways[0], w, x.rounded);
-                Scaled { form: Arc::new(form), factor }
+                let (form, together) =
+                    outputs_together(kernels, &inputs, &ways[0], w, x.rounded, together);
+                Scaled { form: Arc::new(form), factor, together }
             })
             .collect();
         self.finish(at, boxes, forms)
@@ -117,7 +119,7 @@ impl Domain for Affine<'_> {
         let forms = self.forms(&x);
         drop(x.shape);
         let boxes = self.interval.rope(at, x.boxes, rope, first);
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         let turned = (forms.into_par_iter().enumerate().with_min_len(self.grain()))
             .map(|(row, form)| {
                 let form = Arc::unwrap_or_clone(form);
@@ -135,7 +137,7 @@ impl Domain for Affine<'_> {
         if self.interval.diverged().is_some() {
             return;
         }
-        let (kernels, inputs, kind) = (self.kernels, self.inputs, self.kind);
+        let (kernels, inputs, kind) = (self.kernels, self.inputs.clone(), self.kind);
         let (heads, dim) = (self.model.config.kv_heads, self.model.config.head_dim);
         let interval = &self.interval;
         let tokens: Vec<Token> = (key_forms.into_par_iter().zip(value_forms).enumerate())
@@ -216,15 +218,20 @@ impl Domain for Affine<'_> {
             return Rows { boxes, shape: Shape::Sum(Arc::new(base), pending.clone()) };
         }
         let updates = self.forms(update);
-        let (kernels, inputs) = (self.kernels, self.inputs);
-        let sums: Vec<Scaled> = (forms.par_iter().zip(&updates).with_min_len(self.grain()))
-            .map(|(form, update)| {
+        let together = |row: usize| match &update.shape {
+            Shape::Forms(forms) => forms[row].together.clone(),
+            _ => None,
+        };
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
+        let sums: Vec<Scaled> = (forms.par_iter().zip(&updates).enumerate())
+            .with_min_len(self.grain())
+            .map(|(row, (form, update))| {
                 let mut sum = form.plus(update);
                 let radii = sum.radii(kernels, &inputs);
                 for (k, rest) in sum.rest.iter_mut().enumerate() {
                     *rest += (sum.c[k].abs() + radii[k]) * (UNIT + 1e-12) + 1e-40;
                 }
-                Scaled::plain(sum)
+                Scaled { together: together(row), ..Scaled::plain(sum) }
             })
             .collect();
         self.finish(at, boxes, sums)

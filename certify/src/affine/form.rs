@@ -77,12 +77,13 @@ impl Form {
         radii
     }
 
-    /// Turns the boxes into symbols of their own, from number `next` on.
-    pub(super) fn settle(&mut self, next: &mut usize) {
+    /// Turns the boxes into symbols of their own, from number `next` on, one for each that is none
+    /// yet; gives their span.
+    pub(super) fn settle(&mut self, next: &mut usize) -> Option<Span> {
         let width = self.width();
         let moving: Vec<usize> = (0..width).filter(|&k| self.rest[k] > 0.0).collect();
         if moving.is_empty() {
-            return;
+            return None;
         }
         let span = Span { first: *next, count: moving.len() };
         *next += span.count;
@@ -93,6 +94,7 @@ impl Form {
             self.rest[k] = 0.0;
         }
         self.spans.push(span);
+        Some(span)
     }
 
     /// The values through a matrix `[width, outputs]`; boxes through its magnitudes.

@@ -6,12 +6,14 @@
 //! its coefficients. Input symbols have the lowest numbers.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use engine::kernels::Kernels;
 use ndarray::ArrayView1;
 
 use super::energy::Energy;
 use super::form::{Form, Span};
+use super::joint::Group;
 use crate::region::{Ball, Region};
 
 /// How the symbols of the input are bounded.
@@ -25,19 +27,26 @@ pub(super) enum Bound {
     Simplex,
 }
 
-/// The symbols of the input.
-#[derive(Clone, Copy, Debug)]
+/// The symbols of the input, and those of remainders that are bounded together.
+#[derive(Clone, Debug)]
 pub(super) struct Inputs {
     /// All numbers below are input symbols.
     pub(super) end: usize,
     /// How they are bounded.
     pub(super) bound: Bound,
+    /// Symbols of remainders that are bounded together, rising.
+    pub(super) groups: Vec<Arc<Group>>,
 }
 
 /// Rows of coefficients that are summed at once, so that columns stay in the cache.
 const CHUNK: usize = 1024;
 
 impl Inputs {
+    /// So many symbols under a bound.
+    pub(super) fn new(end: usize, bound: Bound) -> Self {
+        Self { end, bound, groups: Vec::new() }
+    }
+
     /// The forms of a region, and its symbols.
     pub(super) fn of(region: &Region<'_>) -> (Self, Vec<Form>) {
         let width = region.clean.ncols();
@@ -72,7 +81,7 @@ impl Inputs {
                 Bound::Each
             }
         };
-        (Self { end: next, bound }, forms)
+        (Self::new(next, bound), forms)
     }
 
     /// Whether input symbols are bounded together, so that radii do not add up over symbols.
@@ -117,10 +126,38 @@ impl Inputs {
                 *radius = self.dual(spans, |s| value(s, k));
             }
         }
-        for (g, r) in g[first * columns..].chunks(CHUNK * columns).zip(r[first..].chunks(CHUNK)) {
-            (kernels.forms.magnitudes)(g, r, a, b, &mut radii);
+        let mut plain = |rows: Range<usize>| {
+            let (g, r) = (&g[rows.start * columns..rows.end * columns], &r[rows]);
+            for (g, r) in g.chunks(CHUNK * columns).zip(r.chunks(CHUNK)) {
+                (kernels.forms.magnitudes)(g, r, a, b, &mut radii);
+            }
+        };
+        let mut together = Vec::new();
+        for (rows, group) in self.grouped(spans) {
+            plain(first..rows.start);
+            first = rows.end;
+            together.push((rows, group));
+        }
+        plain(first..r.len());
+        for (rows, group) in together {
+            let values: Vec<f64> = rows
+                .flat_map(|s| (0..columns).map(move |k| (s, k)))
+                .map(|(s, k)| g[s * columns + k] * a[k] + r[s] * b[k])
+                .collect();
+            let most = group.most(kernels, self, &values, columns);
+            radii.iter_mut().zip(most).for_each(|(radius, most)| *radius += most);
         }
         radii
+    }
+
+    /// The rows of remainders that are bounded together.
+    fn grouped<'a>(&'a self, spans: &'a [Span]) -> impl Iterator<Item = (Range<usize>, &'a Group)> {
+        let mut row = 0;
+        spans.iter().filter_map(move |span| {
+            row += span.count;
+            let found = self.groups.binary_search_by_key(&span.first, |group| group.span.first);
+            found.ok().map(|index| (row - span.count..row, &*self.groups[index]))
+        })
     }
 
     /// The dual norm over the input symbols of a column.

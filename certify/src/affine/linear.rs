@@ -1,6 +1,6 @@
 //! Linear layers over affine forms: the whole of norm, rounding and product as one step.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use engine::kernels::Kernels;
 use engine::model::{Linear, Model, Scale, Slot, Weights};
@@ -8,6 +8,8 @@ use engine::packing::weight_of;
 
 use super::form::{Form, through_magnitudes};
 use super::inputs::Inputs;
+use super::joint::Together;
+use super::quotient::Division;
 use super::sites::{Reading, boxes_through};
 use crate::interval::UNIT;
 
@@ -131,12 +133,31 @@ pub(super) fn outputs(
     kernels: &Kernels,
     inputs: &Inputs,
     reading: &Reading,
-    (w, scale): (&[f64], f64),
+    w: (&[f64], f64),
     rounded: bool,
 ) -> Form {
+    outputs_together(kernels, inputs, reading, w, rounded, false).0
+}
+
+/// The same, with what may be known of the remainders together.
+pub(super) fn outputs_together(
+    kernels: &Kernels,
+    inputs: &Inputs,
+    reading: &Reading,
+    (w, scale): (&[f64], f64),
+    rounded: bool,
+    together: bool,
+) -> (Form, Option<Together>) {
     let mut y = reading.form.product_of_scaled(kernels, &reading.gains, w);
+    let mut remainder = None;
     if let Some(quotient) = &reading.quotient {
-        quotient.divide(kernels, inputs, &mut y);
+        let numerators = together.then(|| y.clone());
+        let expanded = quotient.divide(kernels, inputs, &mut y);
+        if let (Some(y), Some((shift, second))) = (numerators, expanded) {
+            let part = second.iter().map(|x| x * scale.abs()).collect();
+            let division = Division { y, quotient: quotient.clone(), shift, scale };
+            remainder = Some(Together { part, of: Arc::new(division) });
+        }
     }
     y.add(&boxes_through(kernels, reading, w));
     add_noise(&mut y, reading, w);
@@ -155,7 +176,7 @@ pub(super) fn outputs(
     }
     // The result may itself fall below the normal range.
     y.rest.iter_mut().for_each(|rest| *rest += 1e-40);
-    y
+    (y, remainder)
 }
 
 /// The rounding symbols of the codes through the matrix.

@@ -308,7 +308,7 @@ mod tests {
         (width, step): (u8, f64),
         most: f64,
     ) -> f64 {
-        let (kernels, inputs) = (kernels::scalar(), Inputs { end: 1, bound: Bound::Each });
+        let (kernels, inputs) = (kernels::scalar(), Inputs::new(1, Bound::Each));
         let spans = vec![Span { first: 0, count: 1 }];
         let x = Form { c: vec![c, 1.0], spans, g: vec![0.4 * c, 0.0], rest: vec![0.0; 2] };
         let source = Source {

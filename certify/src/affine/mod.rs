@@ -17,6 +17,7 @@ mod energy;
 mod form;
 mod gate;
 mod inputs;
+mod joint;
 mod linear;
 mod margin;
 mod mixture;

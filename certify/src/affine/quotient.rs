@@ -11,9 +11,11 @@
 //! (b) `1/r = 1/rc - (R + w)/rc^2 + (R + w)^2 / (rc^2 r)`: linear part `N / rc`, and the product `N
 //! R` by polarisation. The smaller remainder is taken, output by output.
 
+use std::sync::Arc;
+
 use engine::kernels::Kernels;
 
-use super::form::{Form, Span};
+use super::form::{Form, Span, through_magnitudes};
 use super::inputs::Inputs;
 
 /// The root mean square of a row as a form.
@@ -32,6 +34,56 @@ pub(super) struct Quotient {
     /// The range of r.
     pub(super) least: f64,
     pub(super) most: f64,
+}
+
+/// `y / r` about its centre: `centre + shift + N / rc` and a remainder.
+struct Expansion {
+    /// `yc / rc`.
+    centres: Vec<f64>,
+    /// The radius of N.
+    moves: Vec<f64>,
+    /// What is off N in the numerator.
+    own: Vec<f64>,
+    shift: Vec<f64>,
+    /// The radius of the remainder.
+    second: Vec<f64>,
+}
+
+/// A division whose remainders are bounded together: of any sum of outputs, what is not linear is
+/// that of the sum of the numerators, which is one division.
+#[derive(Clone, Debug)]
+pub(super) struct Division {
+    /// The numerators.
+    pub(super) y: Form,
+    pub(super) quotient: Arc<Quotient>,
+    /// The shifts of the centres.
+    pub(super) shift: Vec<f64>,
+    /// What the quotients are multiplied by.
+    pub(super) scale: f64,
+}
+
+impl Division {
+    /// An upper bound of `|sum of mu_k x_k|`, `x` the remainders, for each column of mu.
+    pub(super) fn most(
+        &self,
+        kernels: &Kernels,
+        inputs: &Inputs,
+        mu: &[f64],
+        columns: usize,
+    ) -> Vec<f64> {
+        let y = self.y.product(kernels, mu);
+        let Expansion { shift, second, .. } = self.quotient.expand(kernels, inputs, &y);
+        let mut shifted = vec![0.0; columns];
+        (kernels.forms.product)(&self.shift, mu, self.shift.len(), &mut shifted);
+        let size: Vec<f64> = (self.y.radii(kernels, inputs).iter().zip(&self.y.c))
+            .map(|(radius, c)| (radius + c.abs()) / self.quotient.least)
+            .collect();
+        let size = through_magnitudes(&size, mu);
+        (0..columns)
+            .map(|k| (shift[k] - shifted[k]).abs() + second[k] + 1e-11 * size[k])
+            .map(|most| most * self.scale.abs() * (1.0 + 1e-12))
+            .collect()
+    }
 }
 
 /// Below this mean square the engine's own root is not within its error bound.
@@ -91,40 +143,63 @@ impl Quotient {
     }
 
     /// Turns `y` into `y / r`; `y` is a linear image of the form, with its symbols.
-    pub(super) fn divide(&self, kernels: &Kernels, inputs: &Inputs, y: &mut Form) {
+    ///
+    /// Gives the shift of each centre and the radius of each remainder, if all are of way (b).
+    pub(super) fn divide(
+        &self,
+        kernels: &Kernels,
+        inputs: &Inputs,
+        y: &mut Form,
+    ) -> Option<(Vec<f64>, Vec<f64>)> {
+        let outputs = y.width();
+        let Expansion { centres, moves, own, shift, second } = self.expand(kernels, inputs, y);
+        let (mu, delta) = (0.5 * (1.0 / self.least + 1.0 / self.most), self.delta());
+        let mut a = vec![0.0; outputs];
+        let mut b = vec![0.0; outputs];
+        let mut expanded = true;
+        for k in 0..outputs {
+            let plain = mu * own[k] + (moves[k] + own[k]) * delta;
+            let (factor, rest, shift) = if second[k] < plain {
+                (1.0 / self.rc, second[k], shift[k])
+            } else {
+                expanded = false;
+                (mu, plain, 0.0)
+            };
+            (a[k], b[k]) = (factor, -centres[k] * factor);
+            y.c[k] = centres[k] + shift;
+            // All f64 steps here are within 2^-40 of the magnitudes that they add.
+            y.rest[k] = rest + 1e-12 * (rest + centres[k].abs() + moves[k] / self.least);
+        }
+        (kernels.forms.combine)(&mut y.g, &self.r, &a, &b);
+        expanded.then_some((shift, second))
+    }
+
+    /// Way (b) for each value of `y`.
+    fn expand(&self, kernels: &Kernels, inputs: &Inputs, y: &Form) -> Expansion {
         let outputs = y.width();
         let centres: Vec<f64> = y.c.iter().map(|c| c / self.rc).collect();
         let shared: Vec<f64> = centres.iter().map(|k| -k).collect();
         let ones = vec![1.0; outputs];
         let radii =
             |a: &[f64], b: &[f64]| inputs.combined(kernels, &y.spans, &y.g, &self.r, (a, b));
-        let n = radii(&ones, &shared);
-        let (low, high) = self.products(&n, &shared, radii);
-        let (mu, delta) = (0.5 * (1.0 / self.least + 1.0 / self.most), self.delta());
+        let moves = radii(&ones, &shared);
+        let (low, high) = self.products(&moves, &shared, radii);
         let rc2 = self.rc * self.rc;
         let moved = self.radius + self.half;
-        let mut a = vec![0.0; outputs];
-        let mut b = vec![0.0; outputs];
-        for k in 0..outputs {
-            let own = centres[k].abs() * self.half + y.rest[k];
-            let plain = mu * own + (n[k] + own) * delta;
-            let cubic = (n[k] + own) * moved * moved / (rc2 * self.least);
-            let second = 0.5 * (high[k] - low[k]) / rc2
-                + n[k] * self.half / rc2
-                + own / self.rc
-                + own * moved / rc2
-                + cubic;
-            let (factor, rest, shift) = if second < plain {
-                (1.0 / self.rc, second, -0.5 * (low[k] + high[k]) / rc2)
-            } else {
-                (mu, plain, 0.0)
-            };
-            (a[k], b[k]) = (factor, shared[k] * factor);
-            y.c[k] = centres[k] + shift;
-            // All f64 steps here are within 2^-40 of the magnitudes that they add.
-            y.rest[k] = rest + 1e-12 * (rest + centres[k].abs() + n[k] / self.least);
-        }
-        (kernels.forms.combine)(&mut y.g, &self.r, &a, &b);
+        let own: Vec<f64> =
+            (0..outputs).map(|k| centres[k].abs() * self.half + y.rest[k]).collect();
+        let (shift, second) = (0..outputs)
+            .map(|k| {
+                let cubic = (moves[k] + own[k]) * moved * moved / (rc2 * self.least);
+                let second = 0.5 * (high[k] - low[k]) / rc2
+                    + moves[k] * self.half / rc2
+                    + own[k] / self.rc
+                    + own[k] * moved / rc2
+                    + cubic;
+                (-0.5 * (low[k] + high[k]) / rc2, second)
+            })
+            .unzip();
+        Expansion { centres, moves, own, shift, second }
     }
 
     /// Half the width of the range of `1 / r`.

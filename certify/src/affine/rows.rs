@@ -8,6 +8,7 @@ use engine::model::Rope;
 
 use super::form::Form;
 use super::inputs::Inputs;
+use super::joint::Together;
 use super::quotient::Quotient;
 use super::sites::{Known, Reading, RowCodes, Source};
 use crate::interval::{Boxes, UNIT};
@@ -39,6 +40,8 @@ pub(super) enum Shape {
 pub(super) struct Scaled {
     pub(super) form: Arc<Form>,
     pub(super) factor: (f64, f64),
+    /// What is known of its boxes together.
+    pub(super) together: Option<Together>,
 }
 
 /// A row behind its norm.
@@ -151,12 +154,13 @@ pub(super) fn absolute(gain: f64) -> f64 {
 
 impl Scaled {
     pub(super) fn shared(form: Arc<Form>) -> Self {
-        Self { form, factor: (1.0, 1.0) }
+        Self { form, factor: (1.0, 1.0), together: None }
     }
 
     /// The centres alone.
     pub(super) fn centre(&self) -> Self {
-        Self { form: Arc::new(Form::constant(self.form.c.clone())), factor: self.factor }
+        let form = Arc::new(Form::constant(self.form.c.clone()));
+        Self { form, factor: self.factor, together: None }
     }
 
     /// Intersects with the boxes of the row; gives the radii that the values of the form then have.
@@ -170,13 +174,18 @@ impl Scaled {
     ) -> Vec<f64> {
         if self.factor == (1.0, 1.0) || ends.iter().all(|(lo, hi)| lo == hi) {
             self.factor = (1.0, 1.0);
-            return Arc::make_mut(&mut self.form).narrow(kernels, inputs, ends);
+            let before = self.together.is_some().then(|| self.form.rest.clone());
+            let radii = Arc::make_mut(&mut self.form).narrow(kernels, inputs, ends);
+            if let (Some(together), Some(before)) = (&mut self.together, before) {
+                together.forget(&before, &self.form.rest);
+            }
+            return radii;
         }
         self.form.radii(kernels, inputs)
     }
 
     pub(super) fn plain(form: Form) -> Self {
-        Self { form: Arc::new(form), factor: (1.0, 1.0) }
+        Self::shared(Arc::new(form))
     }
 }
 

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::form::Form;
 use super::inputs::Inputs;
+use super::joint::Group;
 use super::linear::{Matrices, outputs};
 use super::quotient::Quotient;
 use super::rows::{Normed, Pending, Rows, Scaled, Shape, absolute, cut, ends_of};
@@ -70,6 +71,7 @@ impl<'a> Affine<'a> {
     ) -> (Self, Rows) {
         let Deployed { model, kernels, kv } = *deployed;
         let (inputs, forms) = Inputs::of(region);
+        let next = inputs.end;
         let domain = Self {
             kernels,
             model,
@@ -77,7 +79,7 @@ impl<'a> Affine<'a> {
             kind: kv,
             interval: Interval::new(kernels, model, kv, claims.clone()),
             inputs,
-            next: inputs.end,
+            next,
             tokens: vec![Vec::new(); model.layers.len()],
             claims,
             margins: Vec::new(),
@@ -116,7 +118,7 @@ impl<'a> Affine<'a> {
         if self.interval.diverged().is_some() {
             return Rows { boxes, shape: Shape::lost(&forms) };
         }
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         let ends: Vec<Vec<(f64, f64)>> = (0..forms.len()).map(|row| ends_of(&boxes, row)).collect();
         let done: Vec<(Scaled, Vec<f64>)> =
             (forms.into_par_iter().zip(&ends).with_min_len(self.grain()))
@@ -164,7 +166,7 @@ impl<'a> Affine<'a> {
             let matrix = self.matrices.of(at.layer, slot);
             let (w, reading) = ((&matrix.w[..], matrix.scale), &pending.readings[row][0]);
             let form = Arc::new(outputs(kernels, inputs, reading, w, pending.rounded));
-            let mut scaled = Scaled { form, factor: pending.factors[row] };
+            let mut scaled = Scaled { form, factor: pending.factors[row], together: None };
             let radii = scaled.narrow(kernels, inputs, &ends_of(&rows.boxes, row));
             (scaled, radii)
         };
@@ -177,7 +179,7 @@ impl<'a> Affine<'a> {
             (g.0 * g.0 * u.0 * (1.0 - 1e-14), g.1 * g.1 * u.1 * (1.0 + 1e-14))
         };
         let form = gate::gate(kernels, inputs, (&gate.0.form, &up.0.form), kind);
-        let product = Scaled { form: Arc::new(form), factor };
+        let product = Scaled { form: Arc::new(form), factor, together: None };
         let thin = |(scaled, radii): (Scaled, Vec<f64>)| (scaled.centre(), radii);
         Gated { gate: thin(gate), up: thin(up), product }
     }
@@ -209,7 +211,7 @@ impl<'a> Affine<'a> {
     /// Leaves each row as many symbols as the memory holds.
     fn reduce(&mut self, at: Site, forms: &mut [Scaled]) {
         let most = self.matrices.most_symbols(forms.len());
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         let any = (forms.par_iter_mut())
             .filter(|scaled| scaled.form.symbols() > most)
             .map(|scaled| Arc::make_mut(&mut scaled.form).reduce(kernels, &inputs, most))
@@ -224,7 +226,11 @@ impl<'a> Affine<'a> {
         self.births.push(Birth { first: self.next, site: at, kind: Kind::Remainder });
         for scaled in forms {
             if scaled.form.rest.iter().any(|&x| x > 0.0) {
-                Arc::make_mut(&mut scaled.form).settle(&mut self.next);
+                let total = scaled.form.rest.clone();
+                let span = Arc::make_mut(&mut scaled.form).settle(&mut self.next);
+                if let (Some(span), Some(together)) = (span, scaled.together.take()) {
+                    self.inputs.groups.push(Arc::new(Group::new(span, &total, together)));
+                }
             }
         }
     }
@@ -246,7 +252,7 @@ impl<'a> Affine<'a> {
         (gains, eps): (&[f64], f64),
         regular: &[bool],
     ) -> Vec<Normed> {
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         self.births.push(Birth { first: self.next, site: at, kind: Kind::Remainder });
         let one = |(row, normed): (usize, &Normed)| {
             let (lo, hi) = &normed.ends;
@@ -311,7 +317,7 @@ impl<'a> Affine<'a> {
         let base = self.next;
         self.births.push(Birth { first: base, site: at, kind: Kind::Rounding });
         self.next += rows * width;
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         (0..rows)
             .into_par_iter()
             .with_min_len(self.grain())

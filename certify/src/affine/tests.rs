@@ -1,12 +1,13 @@
 //! Steps of the affine domain against the reals, with the values of the symbols known.
 //!
-//! A point of a box says little of a form: half of its radius may be slack. Here every symbol has a
-//! value, so the linear part is known too, and what is left must lie within the form's own box: a
-//! dropped second-order remainder shows at once. Sets are small and wide, so extremes are reached.
+//! Every symbol has a value here, so the linear part is known too, and what is left must lie within
+//! the form's own box: a dropped remainder shows at once. Sets are small and wide.
+
+mod together;
 
 use std::sync::Arc;
 
-use engine::kernels::{self, Kernels};
+use engine::kernels::scalar;
 use engine::model::random::SplitMix;
 use engine::model::{Float, Gate, KvKind, KvStore};
 use engine::numerics::exp_f64;
@@ -21,10 +22,6 @@ use super::sites::Reading;
 use super::store::{Head, Token, stored};
 
 const BOUNDS: [Bound; 3] = [Bound::Each, Bound::Euclid, Bound::Simplex];
-
-fn scalar() -> &'static Kernels {
-    kernels::scalar()
-}
 
 fn unit(rng: &mut SplitMix) -> f64 {
     f64::from(rng.unit())
@@ -76,8 +73,8 @@ fn linear(form: &Form, e: &[f64]) -> Vec<f64> {
 
 /// A point of a form: its linear part, and anything in its boxes.
 fn point(rng: &mut SplitMix, form: &Form, e: &[f64]) -> Vec<f64> {
-    let ends = linear(form, e).into_iter().zip(&form.rest);
-    ends.map(|(x, rest)| x + rest * [-1.0, 1.0, unit(rng)][rng.below(3)]).collect()
+    let mut end = |rest: f64| rest * [-1.0, 1.0, unit(rng)][rng.below(3)];
+    linear(form, e).into_iter().zip(&form.rest).map(|(x, &rest)| x + end(rest)).collect()
 }
 
 fn inside(what: &str, truth: &[f64], form: &Form, e: &[f64]) {
@@ -92,7 +89,7 @@ fn quotients_hold_what_the_linear_part_leaves() {
     let mut rng = SplitMix(11);
     for index in 0..6000 {
         let (width, count) = (1 + rng.below(5), 1 + rng.below(7));
-        let inputs = Inputs { end: count, bound: BOUNDS[index % 3] };
+        let inputs = Inputs::new(count, BOUNDS[index % 3]);
         let spread = [0.001, 0.1, 0.5, 0.9, 2.0][rng.below(5)];
         let z = form(&mut rng, width, count, (1.0, spread));
         let eps = ([0.0, 1e-5, 0.1][rng.below(3)], [0.0, 0.2][rng.below(2)]);
@@ -126,7 +123,7 @@ fn gates_hold_what_the_linear_part_leaves() {
     let mut rng = SplitMix(13);
     for index in 0..6000 {
         let (width, count) = (3, 1 + rng.below(5));
-        let inputs = Inputs { end: count, bound: BOUNDS[index % 3] };
+        let inputs = Inputs::new(count, BOUNDS[index % 3]);
         let kind = [Gate::Relu2, Gate::Silu][index / 3 % 2];
         let size = [1.0, 4.0, 2000.0][rng.below(3)];
         let spread = [0.01, 0.5, 2.0, 5.0][rng.below(4)];
@@ -174,7 +171,7 @@ fn undivided_margins_are_not_positive_where_some_symbols_decide_otherwise() {
     let (head, eps) = (Float::F32 { data: vec![0.0], columns: 1 }, (1e-5, 1e-5));
     for index in 0..6000 {
         let (width, count) = (1 + rng.below(3), 1 + rng.below(3));
-        let inputs = Inputs { end: count, bound: BOUNDS[index % 3] };
+        let inputs = Inputs::new(count, BOUNDS[index % 3]);
         let spread = [0.01, 0.1, 0.3, 0.8][rng.below(4)];
         let z = form(&mut rng, width, count, (1.0, spread));
         let mut alpha = form(&mut rng, 1, count, (0.0, 3.0 * spread));
@@ -218,7 +215,7 @@ fn energies_are_not_below_what_one_symbol_reaches() {
     let mut rng = SplitMix(17);
     for index in 0..600 {
         let (width, count) = (1 + rng.below(4), 1 + rng.below(5));
-        let inputs = Inputs { end: count, bound: BOUNDS[index % 3] };
+        let inputs = Inputs::new(count, BOUNDS[index % 3]);
         let (x, y) =
             (form(&mut rng, width, count, (0.0, 1.0)), form(&mut rng, width, count, (0.0, 1.0)));
         let energy = |form: &Form| inputs.energy(scalar(), &form.spans, &form.g, &form.rest);
@@ -268,7 +265,7 @@ fn attention_holds_what_the_linear_part_leaves() {
     let (heads, kv_heads, dim) = (4, 2, 2);
     for index in 0..1500 {
         let count = 1 + rng.below(4);
-        let inputs = Inputs { end: count, bound: BOUNDS[index % 3] };
+        let inputs = Inputs::new(count, BOUNDS[index % 3]);
         let spread = [0.01, 0.2, 0.6, 1.2][rng.below(4)];
         let row = |width: usize, rng: &mut SplitMix| {
             let mut row = form(rng, width, count, (1.0, spread));
@@ -327,7 +324,7 @@ fn moving(centre: f64, first: usize, by: f64) -> Form {
 
 #[test]
 fn what_moves_alone_in_attention_moves_by_all_that_it_can() {
-    let inputs = Inputs { end: 2, bound: Bound::Each };
+    let inputs = Inputs::new(2, Bound::Each);
     let still = |value: f64| Form::constant(vec![value, 0.0]);
     let query = still(1.0);
     // The first value moves, or none does and they differ.
@@ -363,7 +360,7 @@ fn what_is_read_back_from_a_store_lies_in_its_form() {
     let (dim, count) = (8, 3);
     for index in 0..3000 {
         let kind = [KvKind::F16, KvKind::Int8, KvKind::OneBit][index % 3];
-        let inputs = Inputs { end: count, bound: Bound::Each };
+        let inputs = Inputs::new(count, Bound::Each);
         let spread = [0.001, 0.05, 0.5][rng.below(3)];
         let row = form(&mut rng, dim, count, (1.0, spread));
         let radii = row.radii(scalar(), &inputs);
@@ -387,7 +384,7 @@ fn what_is_read_back_from_a_store_lies_in_its_form() {
 #[test]
 fn rows_below_the_floor_of_the_int8_store_lie_in_their_forms() {
     let (dim, size) = (8, 3e-8);
-    let inputs = Inputs { end: 0, bound: Bound::Each };
+    let inputs = Inputs::new(0, Bound::Each);
     let boxes = vec![(-9.0, 9.0); dim];
     let row = Form::constant(vec![size; dim]);
     let form = stored(scalar(), &inputs, row, KvKind::Int8, &boxes, dim);
