@@ -143,6 +143,41 @@ fn gradients_find_nearer_witnesses_than_measured_slopes() {
     assert!(nearer >= 9, "{nearer} of 10");
 }
 
+/// The slopes of a twin whose head is turned by a factor: of none at all at 0, uphill at -1.
+fn turned(sample: &Sample, factor: f32) -> BackwardWeights<'static> {
+    let mut twin = sample.model.clone();
+    let mut data = vec![0.0; DIGITS.vocabulary * DIGITS.hidden];
+    for (index, row) in data.chunks_exact_mut(DIGITS.hidden).enumerate() {
+        sample.model.head.read_row(index, row);
+        row.iter_mut().for_each(|weight| *weight *= factor);
+    }
+    twin.head = std::sync::Arc::new(Float::F32 { data, columns: DIGITS.hidden });
+    BackwardWeights::dense(Box::leak(Box::new(twin)))
+}
+
+#[test]
+fn mirrored_coordinates_find_the_witness_where_slopes_vanish_or_mislead() {
+    // Led astray, walks from random points meet a boundary now and then.
+    for (factor, least) in [(0.0, 8), (-1.0, 4)] {
+        let (mut mirrored, mut share) = (0, 0.0);
+        for seed in 0..10 {
+            let sample = Sample::new(&DIGITS, seed);
+            let weights = turned(&sample, factor);
+            let target = Target { weights: Some(&weights), ..sample.target(Scope::All, true) };
+            let attempt = attack_radius(&attack(600), &target, &|r| sample.ball(r));
+            let (radius, witness) = attempt.found.expect("it falls");
+            let (lo, hi) = sample.ball(radius.next_up());
+            assert_eq!(witness.verify(&target, (&lo, &hi)), Ok(()));
+            mirrored += usize::from(witness.kind == "mirrored-coordinates");
+            // What is found before any round of walks or mirrored coordinates.
+            let first = attack_radius(&attack(24), &target, &|r| sample.ball(r));
+            share += first.found.map_or(0.0, |(first, _)| radius / first) / 10.0;
+        }
+        assert!(mirrored >= least, "{mirrored} of 10 at {factor}");
+        assert!(share < 0.7, "still {share} of the first radius at {factor}");
+    }
+}
+
 #[test]
 fn no_budget_is_exceeded_and_a_small_one_still_finds_something() {
     let sample = Sample::new(&DIGITS, 1);

@@ -143,7 +143,7 @@ fn witness(
     fallen.map(|fallen| out::Witness {
         kind: match fallen.witness.kind {
             "random-point" => out::WitnessKind::Random,
-            "random-corner" | "greedy-flips" => out::WitnessKind::Corner,
+            "random-corner" | "greedy-flips" | "mirrored-coordinates" => out::WitnessKind::Corner,
             _ => out::WitnessKind::Gradient,
         },
         epsilon: fallen.radius,

@@ -6,6 +6,7 @@
 use ndarray::Array2;
 
 use super::ball::Ball;
+use super::oracle::Rivals;
 use super::search::{Hit, Outcome, Search};
 
 /// Steps of one descent.
@@ -29,7 +30,7 @@ impl Search<'_> {
         let mut direction = start;
         let mut velocity = Array2::<f32>::zeros(self.oracle.shape());
         for step in 0..STEPS {
-            let slope = match self.slopes(ball, &direction, 1, kind) {
+            let slope = match self.slopes(ball, &direction, Rivals::Nearest(1), kind) {
                 Outcome::Miss(slopes) => slopes.into_iter().next(),
                 Outcome::Hit(hit) => return Outcome::Hit(hit),
                 Outcome::Spent => return Outcome::Spent,

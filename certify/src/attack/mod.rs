@@ -4,19 +4,24 @@
 //! to be right for a witness to be: it counts because the engine itself, run again on that point,
 //! gives the other decision ([`Witness::verify`]).
 //!
-//! The search goes from cheap to dear within a fixed number of forward evaluations: the signs of
-//! gradients towards the nearest rivals (Goodfellow et al. 2015), projected descent with momentum
-//! (Madry et al. 2018, Dong et al. 2018) from the best corner and from random points, random
-//! corners, and greedy flips of blocks of a corner (Moon et al. 2019). Without backward weights the
-//! slope is measured along random signs instead (SPSA, Spall 1992). Under the Euclidean norm the
-//! same methods walk on the sphere: a slope itself takes the place of its signs.
+//! In one ball the search goes from cheap to dear within a fixed number of forward evaluations: the
+//! signs of gradients towards the nearest rivals (Goodfellow et al. 2015), projected descent with
+//! momentum (Madry et al. 2018, Dong et al. 2018) from the best corner and from random points,
+//! random corners, and greedy flips of blocks of a corner (Moon et al. 2019). For the smallest
+//! radius the same signs find a first witness; then walks follow the boundary inwards, plain ones
+//! and ones that make for a rival (Pintor et al. 2021), and single coordinates are mirrored where a
+//! slope says too little of codes. Without backward weights the slope is measured along random
+//! signs instead (SPSA, Spall 1992). Under the Euclidean norm the same methods walk on the sphere:
+//! a slope itself takes the place of its signs.
 //!
 //! Invariant: unless it is stopped, the result is a function of the arguments alone: integer draws
 //! of ChaCha, gradients in the kernels' fixed order, no clock, no threads.
 
 mod ball;
+mod boundary;
 mod draws;
 mod methods;
+mod mirror;
 mod norm;
 mod oracle;
 mod radius;
@@ -49,7 +54,8 @@ pub struct Budget {
 pub struct Attack {
     /// What it may spend in all.
     pub budget: Budget,
-    /// Random starting points between two rounds of corners and greedy flips.
+    /// Random starting points between two rounds of corners and greedy flips; for the smallest
+    /// radius, walks between two rounds of mirrored coordinates.
     pub restarts: usize,
     /// The seed of all draws.
     pub seed: u64,
@@ -128,7 +134,7 @@ impl Attack {
     pub fn find(&self, target: &Target<'_>, lo: &Array2<f32>, hi: &Array2<f32>) -> Attempt {
         let mut search = Search::new(self, target, Norm::Linf);
         let ball = Ball::new(target, lo, hi);
-        let hit = search.clean(&ball).or_else(|| search.assault(&ball));
+        let hit = search.clean(&ball).hit().or_else(|| search.assault(&ball));
         let evaluations = search.oracle.spent;
         let found = hit.map(|hit| {
             let witness = hit.witness(target);

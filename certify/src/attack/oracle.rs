@@ -48,6 +48,18 @@ impl Reading {
     }
 }
 
+/// Rivals with the slopes of the margins over them.
+pub(super) type Slopes = Vec<(usize, Array2<f32>)>;
+
+/// Towards which rivals slopes are taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rivals {
+    /// So many of those that are best at the point, best first.
+    Nearest(usize),
+    /// This one.
+    One(usize),
+}
+
 /// The counted engine.
 #[derive(Debug)]
 pub(super) struct Oracle<'a> {
@@ -130,14 +142,14 @@ impl<'a> Oracle<'a> {
         Some(Reading::new(target.claim, logits.as_slice().expect("one standard row")))
     }
 
-    /// The claim on a point, and the slopes of the margins to its best `rivals` others.
+    /// The claim on a point, and the slopes of the margins to rivals.
     ///
     /// `None` once the budget does not hold the passes, or without backward weights.
     pub(super) fn slopes(
         &mut self,
         moved: ArrayView2<'_, f32>,
-        rivals: usize,
-    ) -> Option<(Reading, Vec<Array2<f32>>)> {
+        rivals: Rivals,
+    ) -> Option<(Reading, Slopes)> {
         let weights = self.target.weights?;
         // Read once: the stop may come between two readings.
         let left = self.left();
@@ -156,15 +168,18 @@ impl<'a> Oracle<'a> {
         let reading = Reading::new(claim, output.value.as_slice().expect("one standard row"));
         // Where the decision has fallen, nobody asks for a slope.
         let holds = reading.prediction == Some(claim.winner);
-        let count = if holds { rivals.clamp(1, left - 1) } else { 0 };
-        let rivals = reading.rivals(claim.winner, count);
-        let slopes: Vec<Array2<f32>> = (rivals.into_iter())
+        let rivals = match rivals {
+            _ if !holds => Vec::new(),
+            Rivals::Nearest(count) => reading.rivals(claim.winner, count.clamp(1, left - 1)),
+            Rivals::One(rival) => vec![rival],
+        };
+        let slopes: Slopes = (rivals.into_iter())
             .map(|rival| {
                 let mut seed = Array2::zeros(output.value.raw_dim());
                 seed[[0, claim.winner]] += 1.0;
                 seed[[0, rival]] -= 1.0;
                 let slope = tape.backward(&output, &seed, &input);
-                slope.slice(s![..self.moving, ..]).to_owned()
+                (rival, slope.slice(s![..self.moving, ..]).to_owned())
             })
             .collect();
         self.spent += 1 + slopes.len();

@@ -2,16 +2,19 @@
 //!
 //! Radii double, or more, along the best directions until one is hit; the witness is drawn back
 //! towards the clean point along its own direction, which costs one evaluation a step; then the
-//! rest of the budget goes to balls between the last that withstood and the smallest that fell.
+//! rest of the budget goes to walks along the boundary ([`super::boundary`]), with a round of
+//! mirrored coordinates ([`super::mirror`]) after every few of them.
 
 use ndarray::Array2;
 
 use super::ball::Ball;
+use super::boundary::{AIMS, Walks};
+use super::oracle::Rivals;
 use super::search::{Hit, Outcome, Search, root_mean_square};
 use super::{Attack, Attempt, BallOf, Norm, Target, Witness};
 
 /// A witness is drawn back until its radius is known to this share.
-const PRECISION: f32 = 1.0 / 512.0;
+pub(super) const PRECISION: f32 = 1.0 / 512.0;
 /// Growth ends at this multiple of the largest clean magnitude: beyond it a ball holds about every
 /// point that the first norm can tell apart.
 const FARTHEST: f32 = 16.0;
@@ -19,8 +22,6 @@ const FARTHEST: f32 = 16.0;
 const FIRST_SHARE: f32 = 1.0 / 16.0;
 /// With fewer evaluations left, each rung costs one and the strides grow.
 const SHORT: usize = 64;
-/// What one ball between the bounds may cost.
-const ALLOWANCE: usize = 40;
 
 /// Searches the smallest radius at which the decision falls.
 ///
@@ -50,52 +51,58 @@ pub fn attack_radius_l2(attack: &Attack, target: &Target<'_>) -> Attempt {
 
 fn siege(attack: &Attack, target: &Target<'_>, norm: Norm, at: &dyn Fn(f32) -> Ball) -> Attempt {
     let search = Search::new(attack, target, norm);
-    let mut siege = Siege { search, target, norm, at, best: None };
+    let walks = Walks::default();
+    let mut siege = Siege { search, target, norm, at, best: None, walks, mirrored: 0 };
     siege.run();
     let evaluations = siege.search.oracle.spent;
     Attempt { found: siege.best.map(|best| (best.distance, best.witness)), evaluations }
 }
 
 /// The nearest witness so far.
-struct Best {
+pub(super) struct Best {
     /// The radius of the ball that it fell in, and its direction there.
-    radius: f32,
-    direction: Array2<f32>,
+    pub(super) radius: f32,
+    pub(super) direction: Array2<f32>,
     witness: Witness,
     /// Its true distance to the clean rows.
-    distance: f32,
+    pub(super) distance: f32,
 }
 
-struct Siege<'a, 'b> {
-    search: Search<'a>,
+pub(super) struct Siege<'a, 'b> {
+    pub(super) search: Search<'a>,
     target: &'b Target<'a>,
-    norm: Norm,
+    pub(super) norm: Norm,
     /// The ball of a radius.
     at: &'b dyn Fn(f32) -> Ball,
-    best: Option<Best>,
+    pub(super) best: Option<Best>,
+    pub(super) walks: Walks,
+    /// Where the next round of mirrored coordinates begins in their order.
+    pub(super) mirrored: usize,
 }
 
 impl Siege<'_, '_> {
-    fn ball(&self, radius: f32) -> Ball {
+    pub(super) fn ball(&self, radius: f32) -> Ball {
         (self.at)(radius)
     }
 
     fn run(&mut self) {
         let point = self.ball(0.0);
-        if let Some(hit) = self.search.clean(&point) {
-            let witness = hit.witness(self.target);
-            self.best =
-                Some(Best { radius: 0.0, direction: hit.direction, witness, distance: 0.0 });
-            return;
+        match self.search.clean(&point) {
+            Outcome::Hit(hit) => return self.keep(0.0, &hit),
+            Outcome::Miss(reading) => {
+                self.walks.rivals = reading.rivals(self.target.claim.winner, AIMS);
+            }
+            Outcome::Spent => return,
         }
         if let Some((held, radius, hit)) = self.grow() {
-            self.draw_back(held, radius, hit);
-            self.close_in(held);
+            self.keep(radius, &hit);
+            self.draw_back(held);
+            while self.close_in().is_some() {}
         }
     }
 
     /// Keeps a hit if its witness is nearer than the last; its direction reaches to the surface.
-    fn keep(&mut self, radius: f32, hit: &Hit) {
+    pub(super) fn keep(&mut self, radius: f32, hit: &Hit) {
         let witness = hit.witness(self.target);
         let distance = self.norm.distance(self.target.clean, &witness.point);
         if self.best.as_ref().is_none_or(|best| distance < best.distance) {
@@ -163,7 +170,7 @@ impl Siege<'_, '_> {
             return None;
         }
         let lead = self.search.lead().map(|(_, direction)| direction.clone())?;
-        match self.search.slopes(&ball, &lead, 1, kind) {
+        match self.search.slopes(&ball, &lead, Rivals::Nearest(1), kind) {
             Outcome::Hit(hit) => Some(*hit),
             Outcome::Miss(slopes) => {
                 corners.truncate(2);
@@ -174,10 +181,11 @@ impl Siege<'_, '_> {
         }
     }
 
-    /// Draws a hit back along its direction: ever longer steps until one fails, then halves.
-    fn draw_back(&mut self, held: f32, radius: f32, hit: Hit) {
-        self.keep(radius, &hit);
-        let (radius, direction) = self.stretched(radius, &hit.direction);
+    /// Draws the best witness back along its direction: ever longer steps until one fails, then
+    /// halves, down to a radius that is known to withstand.
+    pub(super) fn draw_back(&mut self, held: f32) {
+        let Some(best) = &self.best else { return };
+        let (radius, direction, kind) = (best.radius, best.direction.clone(), best.witness.kind);
         let (mut low, mut high) = (if held < radius { held } else { 0.0 }, radius);
         let mut step = (high - low) / 8.0;
         let mut bracketed = false;
@@ -185,7 +193,7 @@ impl Siege<'_, '_> {
             let middle = low + (high - low) / 2.0;
             let tried = if bracketed || high - step <= middle { middle } else { high - step };
             let ball = self.ball(tried);
-            match self.search.probe(&ball, &direction, hit.kind) {
+            match self.search.probe(&ball, &direction, kind) {
                 Outcome::Hit(hit) => {
                     self.keep(tried, &hit);
                     (high, step) = (tried, 2.0 * step);
@@ -196,40 +204,12 @@ impl Siege<'_, '_> {
         }
     }
 
-    /// Attacks radii between the last that withstood and the best, until the budget ends.
-    fn close_in(&mut self, held: f32) {
-        let mut held = held;
-        while self.search.oracle.left() > 0 {
-            let Some(Best { radius, .. }) = self.best else { return };
-            let middle = held + (radius - held) / 2.0;
-            let near = radius * (1.0 - 4.0 * PRECISION);
-            let nearer = radius * 0.875;
-            // From half way up, so that a failure costs little; never nearer than the precision.
-            let tried = if middle < nearer { nearer } else { middle };
-            let tried = if tried > near { near } else { tried };
-            if tried <= 0.0 {
-                return;
-            }
-            let ball = self.ball(tried);
-            self.search.enter();
-            match self.assail(&ball) {
-                Some(hit) => {
-                    self.draw_back(0.0, tried, hit);
-                    held = if held < tried { held } else { 0.0 };
-                }
-                None => held = tried,
-            }
+    /// A few walks and a round of mirrored coordinates; `None` once nothing is left to do.
+    fn close_in(&mut self) -> Option<()> {
+        for _ in 0..self.search.restarts {
+            self.set_out()?;
         }
-    }
-
-    /// Rounds of methods on one ball, led by the direction of the best witness.
-    fn assail(&mut self, ball: &Ball) -> Option<Hit> {
-        let best = self.best.as_ref()?;
-        match self.search.probe(ball, &best.direction, best.witness.kind) {
-            Outcome::Hit(hit) => Some(*hit),
-            Outcome::Miss(_) => self.search.rounds(ball, ALLOWANCE),
-            Outcome::Spent => None,
-        }
+        self.mirror()
     }
 
     /// The same point, about, as a direction on the surface of a smaller ball.

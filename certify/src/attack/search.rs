@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayView2, Zip, s};
 
 use super::ball::{Ball, moving};
 use super::draws::Draws;
-use super::oracle::{Oracle, Reading};
+use super::oracle::{Oracle, Reading, Rivals};
 use super::{Attack, Norm, Target, Witness};
 
 /// Pairs of evaluations that the first measured corner may take.
@@ -136,17 +136,17 @@ impl<'a> Search<'a> {
     }
 
     /// The clean point itself.
-    pub(super) fn clean(&mut self, ball: &Ball) -> Option<Hit> {
+    pub(super) fn clean(&mut self, ball: &Ball) -> Outcome<Reading> {
         let still = Array2::zeros(self.oracle.shape());
-        self.probe(ball, &still, "clean").hit()
+        self.probe(ball, &still, "clean")
     }
 
-    /// The slopes of the margins to the best rivals at a direction, with the margins.
+    /// The slopes of the margins to rivals at a direction, with the margins.
     pub(super) fn slopes(
         &mut self,
         ball: &Ball,
         direction: &Array2<f32>,
-        rivals: usize,
+        rivals: Rivals,
         kind: &'static str,
     ) -> Outcome<Vec<(f32, Array2<f32>)>> {
         if !self.oracle.has_gradients() {
@@ -157,9 +157,8 @@ impl<'a> Search<'a> {
             return Outcome::Spent;
         };
         let winner = self.oracle.claim().winner;
-        let margin = |&rival: &usize| reading.over(winner, rival);
-        let nearest = reading.rivals(winner, slopes.len());
-        let all = nearest.iter().map(margin).zip(slopes).collect();
+        let margin = |(rival, slope)| (reading.over(winner, rival), slope);
+        let all = slopes.into_iter().map(margin).collect();
         match self.judge(direction, moved, reading, kind) {
             Outcome::Hit(hit) => Outcome::Hit(hit),
             _ => Outcome::Miss(all),
@@ -192,7 +191,7 @@ impl<'a> Search<'a> {
         if !self.oracle.has_gradients() {
             return self.measured_corner(ball, &still);
         }
-        let rivals = (self.oracle.left() / 8).clamp(1, RIVALS);
+        let rivals = Rivals::Nearest((self.oracle.left() / 8).clamp(1, RIVALS));
         let slopes = match self.slopes(ball, &still, rivals, "clean") {
             Outcome::Miss(slopes) => slopes,
             Outcome::Hit(hit) => return Outcome::Hit(hit),
