@@ -102,7 +102,7 @@ impl Domain for Affine<'_> {
             return Rows { boxes, shape: Shape::Pending(pending) };
         }
         let matrix: &Matrix = self.matrices.of(at.layer, slot);
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         let forms = (x.readings.par_iter().zip(&x.factors[..]).with_min_len(self.grain()))
             .map(|(ways, &factor)| {
                 let w = (&matrix.w[..], matrix.scale);
@@ -117,7 +117,7 @@ impl Domain for Affine<'_> {
         let forms = self.forms(&x);
         drop(x.shape);
         let boxes = self.interval.rope(at, x.boxes, rope, first);
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         let turned = (forms.into_par_iter().enumerate().with_min_len(self.grain()))
             .map(|(row, form)| {
                 let form = Arc::unwrap_or_clone(form);
@@ -135,7 +135,7 @@ impl Domain for Affine<'_> {
         if self.interval.diverged().is_some() {
             return;
         }
-        let (kernels, inputs, kind) = (self.kernels, self.inputs, self.kind);
+        let (kernels, inputs, kind) = (self.kernels, self.inputs.clone(), self.kind);
         let (heads, dim) = (self.model.config.kv_heads, self.model.config.head_dim);
         let interval = &self.interval;
         let tokens: Vec<Token> = (key_forms.into_par_iter().zip(value_forms).enumerate())
@@ -181,20 +181,11 @@ impl Domain for Affine<'_> {
     }
 
     fn gate(&mut self, at: Site, gate: &Rows, up: &Rows, kind: Gate) -> Rows {
-        let (Shape::Pending(g), Shape::Pending(u)) = (&gate.shape, &up.shape) else {
-            // Layers whose outputs only the boxes know.
-            let boxes = self.interval.gate(at, &gate.boxes, &up.boxes, kind);
-            let forms = (0..boxes.lo.nrows())
-                .map(|row| ends_of(&boxes, row).into_iter().unzip())
-                .map(|(lo, hi): (Vec<f64>, Vec<f64>)| Scaled::plain(Form::of_box(&lo, &hi)))
-                .collect();
-            return self.finish(at, boxes, forms);
-        };
         let rows = gate.boxes.lo.nrows();
         let gated: Vec<Gated> = (0..rows)
             .into_par_iter()
             .with_min_len(self.grain())
-            .map(|row| self.gated(at, row, (gate, g), (up, u), kind))
+            .map(|row| self.gated(at, row, (gate, up), kind))
             .collect();
         let (mut gate, mut up) = (gate.boxes.clone(), up.boxes.clone());
         let mut forms = Vec::with_capacity(rows);
@@ -216,7 +207,7 @@ impl Domain for Affine<'_> {
             return Rows { boxes, shape: Shape::Sum(Arc::new(base), pending.clone()) };
         }
         let updates = self.forms(update);
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         let sums: Vec<Scaled> = (forms.par_iter().zip(&updates).with_min_len(self.grain()))
             .map(|(form, update)| {
                 let mut sum = form.plus(update);

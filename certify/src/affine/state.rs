@@ -11,7 +11,7 @@ use super::form::Form;
 use super::inputs::Inputs;
 use super::linear::{Matrices, outputs};
 use super::quotient::Quotient;
-use super::rows::{Normed, Pending, Rows, Scaled, Shape, absolute, cut, ends_of};
+use super::rows::{Normed, Rows, Scaled, Shape, absolute, cut, ends_of};
 use super::sites::{Known, Reading, Source};
 use super::store::Token;
 use super::{Birth, Growth, Kind, Proof, Share, gate};
@@ -76,8 +76,8 @@ impl<'a> Affine<'a> {
             matrices,
             kind: kv,
             interval: Interval::new(kernels, model, kv, claims.clone()),
-            inputs,
             next: inputs.end,
+            inputs,
             tokens: vec![Vec::new(); model.layers.len()],
             claims,
             margins: Vec::new(),
@@ -116,7 +116,7 @@ impl<'a> Affine<'a> {
         if self.interval.diverged().is_some() {
             return Rows { boxes, shape: Shape::lost(&forms) };
         }
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         let ends: Vec<Vec<(f64, f64)>> = (0..forms.len()).map(|row| ends_of(&boxes, row)).collect();
         let done: Vec<(Scaled, Vec<f64>)> =
             (forms.into_par_iter().zip(&ends).with_min_len(self.grain()))
@@ -148,19 +148,27 @@ impl<'a> Affine<'a> {
         Rows { boxes, shape: Shape::Forms(Arc::new(forms)) }
     }
 
-    /// One row of the gated product, from the two layers that are not yet taken.
+    /// One row of the gated product, from the two layers, which are taken here unless they had to
+    /// be before.
     ///
     /// Row by row, so that the coefficients of gate and up never lie beside each other for all.
     pub(super) fn gated(
         &self,
         at: Site,
         row: usize,
-        gate: (&Rows, &Pending),
-        up: (&Rows, &Pending),
+        (gate, up): (&Rows, &Rows),
         kind: Gate,
     ) -> Gated {
         let (kernels, inputs) = (self.kernels, &self.inputs);
-        let one = |(rows, pending): (&Rows, &Pending), slot: Slot| {
+        let one = |rows: &Rows, slot: Slot| {
+            let pending = match &rows.shape {
+                Shape::Pending(pending) => pending,
+                Shape::Forms(forms) => {
+                    let radii = forms[row].form.radii(kernels, inputs);
+                    return (forms[row].clone(), radii);
+                }
+                _ => unreachable!("gate and up are outputs of layers"),
+            };
             let matrix = self.matrices.of(at.layer, slot);
             let (w, reading) = ((&matrix.w[..], matrix.scale), &pending.readings[row][0]);
             let form = Arc::new(outputs(kernels, inputs, reading, w, pending.rounded));
@@ -209,7 +217,7 @@ impl<'a> Affine<'a> {
     /// Leaves each row as many symbols as the memory holds.
     fn reduce(&mut self, at: Site, forms: &mut [Scaled]) {
         let most = self.matrices.most_symbols(forms.len());
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         let any = (forms.par_iter_mut())
             .filter(|scaled| scaled.form.symbols() > most)
             .map(|scaled| Arc::make_mut(&mut scaled.form).reduce(kernels, &inputs, most))
@@ -246,7 +254,7 @@ impl<'a> Affine<'a> {
         (gains, eps): (&[f64], f64),
         regular: &[bool],
     ) -> Vec<Normed> {
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         self.births.push(Birth { first: self.next, site: at, kind: Kind::Remainder });
         let one = |(row, normed): (usize, &Normed)| {
             let (lo, hi) = &normed.ends;
@@ -311,7 +319,7 @@ impl<'a> Affine<'a> {
         let base = self.next;
         self.births.push(Birth { first: base, site: at, kind: Kind::Rounding });
         self.next += rows * width;
-        let (kernels, inputs) = (self.kernels, self.inputs);
+        let (kernels, inputs) = (self.kernels, self.inputs.clone());
         (0..rows)
             .into_par_iter()
             .with_min_len(self.grain())
