@@ -4,9 +4,10 @@
 //! step that loses a value shows at once, with its site.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use engine::model::{Activations, Float, Gate, Linear, Norm, Rope};
-use engine::walk::{Domain, Exact, ExactPrepared, Site};
+use engine::model::{Activations, Float, Gate, Linear, Model, Norm, Rope};
+use engine::walk::{Domain, Exact, ExactPrepared, Site, Step};
 use ndarray::Array2;
 
 use crate::affine::Affine;
@@ -53,6 +54,8 @@ pub struct Checked<S> {
     pub set: S,
     /// The point.
     pub point: Exact,
+    /// The model whose linear layers the point reads, where that is not the one of the set.
+    pub faulty: Option<Arc<Model>>,
     /// How many values were found inside their boxes.
     pub checks: u64,
 }
@@ -70,7 +73,7 @@ impl<S: Enclosure> Checked<S> {
     /// A point beside a set, both at the beginning.
     #[must_use]
     pub fn new(set: S, point: Exact) -> Self {
-        Self { set, point, checks: 0 }
+        Self { set, point, faulty: None, checks: 0 }
     }
 
     fn pair(&mut self, at: Site, set: S::Rows, point: Array2<f32>) -> Pair<S::Rows> {
@@ -118,6 +121,11 @@ impl<S: Enclosure> Domain for Checked<S> {
 
     fn linear(&mut self, at: Site, x: &Self::Prepared, linear: &Linear) -> Pair<S::Rows> {
         let set = self.set.linear(at, &x.0, linear);
+        let faulty = self.faulty.clone();
+        let linear = match (&faulty, at.step) {
+            (Some(model), Step::Linear(slot)) => model.layers[at.layer].linear(slot),
+            _ => linear,
+        };
         let point = self.point.linear(at, &x.1, linear);
         self.pair(at, set, point)
     }

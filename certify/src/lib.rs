@@ -14,6 +14,7 @@ pub mod claim;
 pub mod interval;
 pub mod ladder;
 pub mod lipschitz;
+pub mod moved;
 pub mod radius;
 pub mod region;
 pub mod tape;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use certify::checked::{Checked, Pair};
 use certify::claim::{Deployed, prove};
 use certify::interval::{Boxes, Interval, Margin};
+use certify::moved::{Movable, Moved};
 use engine::kernels;
 use engine::model::{
     Activations, FloatType, Gate, KvKind, Linear, Model, Norm, NormSlot, Scale, Slot, Weights,
@@ -292,11 +293,11 @@ fn sums_that_move_with_a_struck_weight_lie_in_the_moved_boxes() {
         let (struck, change) = struck(linear, place, draws.below(3) as u8);
         let codes = point.codes.as_ref().expect("codes");
         let padded = codes.q.len() / 2;
-        let moves = |token: usize, row: usize| {
-            let by = change * i32::from(codes.q[token * padded + place.1]);
-            if row == place.0 { (by.min(0), by.max(0)) } else { (0, 0) }
-        };
-        let boxes = domain.set.linear_moved(AT, &set, linear, moves).expect("a ternary layer");
+        let by = |token: usize| change * i32::from(codes.q[token * padded + place.1]);
+        let mut ranges = vec![Vec::new(); linear.outputs()];
+        ranges[place.0] = (0..2).map(|token| (by(token).min(0), by(token).max(0))).collect();
+        let moved = Moved { ranges, shared: None };
+        let boxes = domain.set.linear_moved(AT, &set, linear, &moved);
         let found = domain.point.linear(AT, &point, &struck);
         assert!(boxes.contains(&found), "seed {seed}");
     }

@@ -8,7 +8,9 @@ use std::fmt::Write;
 
 use crate::chance;
 use crate::escape::markdown as safe;
-use crate::metrics::{GateResult, evaluate_all, proven_masked_share, rows_proven_share};
+use crate::metrics::{
+    GateResult, evaluate_all, layers_proven_share, proven_masked_share, rows_proven_share,
+};
 use crate::model::{Certification, Faults, Report, Sample, Substitutions, Verdict};
 use crate::number::{Side, count, number, optional, percent, plural};
 use crate::story;
@@ -227,6 +229,11 @@ fn fault_rates(page: &mut String, faults: &Faults) {
         let share = percent(share, Side::Down);
         let what = "of the pairs of a row and a sample, under any 4 flips in the row";
         line(page, format_args!("Rows proven harmless: {share} {what}.\n"));
+    }
+    if let Some(share) = layers_proven_share(faults, 4) {
+        let share = percent(share, Side::Down);
+        let what = "of the pairs of a layer and a sample, under any 4 flips of its weight codes";
+        line(page, format_args!("Layers proven harmless: {share} {what}.\n"));
     }
 }
 

@@ -8,7 +8,8 @@
 
 use crate::chance;
 use crate::model::{
-    Certification, FaultTarget, Faults, Gate, GateKind, Report, Substitutions, Target, Threshold,
+    Certification, FaultTarget, Faults, Gate, GateKind, Report, RowsLevel, Substitutions, Target,
+    Threshold,
 };
 
 /// The value of a metric and the interval it lies in; exact metrics have equal ends.
@@ -114,14 +115,30 @@ pub fn proven_masked_share(faults: &Faults) -> Option<f64> {
     (pairs > 0.0).then(|| (proven / pairs).clamp(0.0, 1.0))
 }
 
-/// Share of the tried pairs (row, sample) that are proven harmless under any so many flips of the
-/// row, over all layers; `None` where none was tried.
+/// The share of the pairs of a row of a down projection and a sample whose decision provably stays
+/// under at most so many flips in the row, over all layers; `None` where none was tried.
 #[must_use]
 pub fn rows_proven_share(faults: &Faults, flips: Option<u32>) -> Option<f64> {
+    let down = faults.rows_proven.iter().filter(|rows| rows.tensor == "mlp.down_proj");
+    share_under(down.map(|rows| (rows.pairs, &rows.levels[..])), flips)
+}
+
+/// The same of the pairs of a whole layer and a sample, under at most so many flips anywhere in the
+/// layer's weights.
+#[must_use]
+pub fn layers_proven_share(faults: &Faults, flips: u32) -> Option<f64> {
+    let layers = faults.flips_proven.iter().filter(|of| of.tensor == "layer");
+    share_under(layers.map(|of| (of.pairs, &of.levels[..])), Some(flips))
+}
+
+fn share_under<'a>(
+    of: impl Iterator<Item = (u64, &'a [RowsLevel])>,
+    flips: Option<u32>,
+) -> Option<f64> {
     let (mut pairs, mut proven) = (0, 0);
-    for layer in &faults.rows_proven {
-        if let Some(level) = layer.levels.iter().find(|level| level.flips == flips) {
-            pairs += layer.pairs;
+    for (tried, levels) in of {
+        if let Some(level) = levels.iter().find(|level| level.flips == flips) {
+            pairs += tried;
             proven += level.proven;
         }
     }

@@ -5,7 +5,9 @@
 
 use crate::chance;
 use crate::escape::shown;
-use crate::metrics::{evaluate_all, metric, proven_masked_share, rows_proven_share};
+use crate::metrics::{
+    evaluate_all, layers_proven_share, metric, proven_masked_share, rows_proven_share,
+};
 use crate::model::{Certification, Faults, Report, Target, Verdict};
 use crate::number::{Side, count, number, percent, plural};
 use crate::story;
@@ -152,9 +154,11 @@ fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
     }
     if let Some(share) = proven_masked_share(faults) {
         let rows = rows_proven_share(faults, Some(4)).map_or(String::new(), |rows| {
-            format!("; of rows under any 4 flips {}", percent(rows, Side::Down))
+            format!("; any 4 flips: rows {}", percent(rows, Side::Down))
         });
-        let value = format!("{} of (bit, sample) pairs{rows}", percent(share, Side::Down));
+        let layers = layers_proven_share(faults, 4)
+            .map_or(String::new(), |layers| format!(", layers {}", percent(layers, Side::Down)));
+        let value = format!("{} of (bit, sample){rows}{layers}", percent(share, Side::Down));
         lines.push(fact("proven masked", &value));
     }
     lines

@@ -8,19 +8,18 @@
 //! the largest. What is spent is counted in operations, never in time, so that results do not
 //! depend on the machine.
 
-mod any_flip;
 mod reach;
 
 use certify::claim::Decision;
-use certify::interval::{Boxes, Interval, Margin};
-use engine::model::{Slot, Weights};
+use certify::interval::{BoxPrepared, Boxes, Interval, Margin};
+use certify::moved::{AnyFlip, Moved};
+use engine::model::{Linear, Slot, Weights};
 use engine::walk::{self, Read, Site, Step};
 use ndarray::Array2;
 
 use super::context::Context;
 use super::verdicts::{Clean, margin_of};
-pub(super) use any_flip::AnyFlip;
-pub(super) use reach::{Moves, Reach};
+use reach::Reach;
 
 /// Operations that all bounds together may take.
 const BUDGET: u64 = 40_000_000_000;
@@ -155,7 +154,7 @@ struct Passed {
 impl Case<'_> {
     /// The bound of one tensor, and whether a pass proved anything beyond flips without effect.
     fn slot(&self, slot: Slot, grain: Option<Grain>) -> (LayerBound, bool) {
-        let probe = self.pass(slot, Moves::default());
+        let probe = self.pass(slot, Moved::default());
         let reach = probe.1.expect("the walk passes every slot of the layer");
         let mut bound = LayerBound { pairs: reach.pairs(), ..LayerBound::default() };
         bound.proven = reach.without_effect();
@@ -165,9 +164,8 @@ impl Case<'_> {
                 (bound, false)
             }
             Some(Grain::Tensor) => {
-                let moves =
-                    Moves { rows: (0..reach.rows).map(|row| reach.range(row, None)).collect() };
-                let (passed, _) = self.pass(slot, moves);
+                let ranges = (0..reach.rows).map(|row| reach.range(row, None)).collect();
+                let (passed, _) = self.pass(slot, Moved { ranges, shared: None });
                 bound.take(&passed);
                 if passed.certified {
                     bound.proven = reach.silent();
@@ -186,9 +184,9 @@ impl Case<'_> {
             let mut limit = None;
             let mut halvings = 0;
             loop {
-                let mut moves = Moves { rows: vec![Vec::new(); reach.rows] };
-                moves.rows[row] = reach.range(row, limit);
-                let (passed, _) = self.pass(slot, moves);
+                let mut moved = Moved { ranges: vec![Vec::new(); reach.rows], shared: None };
+                moved.ranges[row] = reach.range(row, limit);
+                let (passed, _) = self.pass(slot, moved);
                 if limit.is_none() {
                     bound.take(&passed);
                 }
@@ -207,13 +205,21 @@ impl Case<'_> {
         bound
     }
 
-    fn pass(&self, slot: Slot, moves: Moves) -> (Passed, Option<Reach>) {
+    /// The logits with sums moved; with none moved the tensor is only looked at.
+    fn pass(&self, slot: Slot, moved: Moved) -> (Passed, Option<Reach>) {
         let deployed = &self.context.deployed;
         let claims = vec![self.claim.clone()];
         let inner = Interval::new(deployed.kernels, deployed.model, deployed.kv, claims);
         let site = Site { layer: self.layer, step: Step::Linear(slot) };
         let unused = self.context.plan.unused;
-        let mut domain = AnyFlip { inner, site, moves, unused, reach: None };
+        let (mut moved, mut reach) = (Some(moved).filter(|moved| !moved.ranges.is_empty()), None);
+        let strike = |at: Site, x: &BoxPrepared, linear: &Linear| {
+            if at == site && moved.is_none() {
+                reach = Reach::new(linear, x, unused);
+            }
+            if at == site { moved.take() } else { None }
+        };
+        let mut domain = AnyFlip { inner, moved: strike };
         let out = walk::run(&mut domain, deployed.model, &self.stream, self.layer, 0, Read::Last);
         let finite = domain.inner.diverged().is_none();
         let margins = domain.inner.margins();
@@ -225,7 +231,7 @@ impl Case<'_> {
                 if below > above { below } else { above }
             })
             .fold(0.0, |most, change| if change > most { change } else { most });
-        (Passed { certified, change: finite.then_some(change) }, domain.reach)
+        (Passed { certified, change: finite.then_some(change) }, reach)
     }
 }
 

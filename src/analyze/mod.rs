@@ -32,7 +32,7 @@ pub use context::{Clock, Context};
 pub use faults::Campaigned;
 pub(crate) use faults::{fault_sample, trials, unused_code};
 pub use layers::SampleLayers;
-pub use rows::{LayerRows, Level};
+pub use rows::{LayerFlips, LayerRows, Level, Proven};
 pub use substitutions::Substituted;
 pub use verdicts::Clean;
 
@@ -71,8 +71,8 @@ pub struct Found {
     pub faults: Option<Campaigned>,
     /// Bounds a layer, unless switched off or not reached.
     pub bounds: Option<Vec<LayerBound>>,
-    /// Rows proven under several flips, likewise.
-    pub rows: Option<Vec<LayerRows>>,
+    /// Rows, tensors and layers proven under several flips, likewise.
+    pub rows: Option<Proven>,
 }
 
 /// Runs `analyze`; gives the exit code if the run was complete as a run.

@@ -1,25 +1,32 @@
-//! What any k flips of the codes of one row can do: the share of rows proven harmless.
+//! What any k flips of codes can do: the share of rows, tensors and layers proven harmless.
 //!
 //! A single fault is as cheap to run as to prove; a proof pays where there are too many faults to
-//! run: k flips anywhere in a row at once, or arbitrary codes in all of it. The rows are those of
-//! the down projections, which write one feature of the stream each. Rows of other tensors enter in
-//! mid-layer, where a stream of boxes has no place: nothing is said of them.
+//! run: k flips anywhere in a row, in a tensor or in a layer at once, or arbitrary codes in all of
+//! a row. A row of a down projection writes one feature of the stream that leaves its layer, and is
+//! a box there; other rows, and whole tensors, are struck where they stand.
 //!
 //! What is spent is counted in operations, never in time. Of many rows every n-th is tried, in the
 //! last layers first where not even one a layer can be afforded.
 
 mod flips;
 mod proof;
+mod strike;
+#[cfg(test)]
+mod struck_tests;
+mod tensors;
 #[cfg(test)]
 mod tests;
 
 use certify::claim::Decision;
 use certify::ladder::Rung;
+use engine::model::Slot;
 
 use super::context::Context;
 use super::verdicts::{Clean, margin_of};
 use flips::LEVELS;
 use proof::{ProvenRow, Prover};
+pub use tensors::LayerFlips;
+use tensors::{FlipTarget, RowTarget};
 
 /// Operations that all proofs together may take.
 const BUDGET: u64 = 4_000_000_000;
@@ -32,10 +39,23 @@ const PASSES: u64 = 3;
 /// Samples at most.
 const MOST_SAMPLES: usize = 4;
 
-/// What is proven about the rows of one layer.
+/// What is proven under several flips at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proven {
+    /// In one row: down projections first, layer by layer, then other tensors.
+    pub rows: Vec<LayerRows>,
+    /// In whole tensors and layers.
+    pub flips: Vec<LayerFlips>,
+}
+
+/// What is proven about the rows of one tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerRows {
-    /// Rows of the down projection, where flips of its codes can be bounded.
+    /// The layer.
+    pub layer: usize,
+    /// The tensor.
+    pub slot: Slot,
+    /// Its rows, where flips of its codes can be bounded.
     pub rows: usize,
     /// Rows that were tried, on each sample.
     pub tried: usize,
@@ -56,15 +76,24 @@ pub struct Level {
     pub affine: u64,
 }
 
-/// What is tried: on how many samples, and which rows of each layer.
+/// What is tried: on how many samples, which rows of each layer, and which whole tensors.
 struct Agenda {
     samples: usize,
+    /// Of the down projection, layer by layer.
     rows: Vec<Vec<usize>>,
+    others: Vec<RowTarget>,
+    flips: Vec<FlipTarget>,
 }
 
-/// The share of rows proven, layer by layer; `None` if the time limit passed before the first
-/// sample.
-pub(super) fn rows(context: &Context, clean: &[Clean]) -> Option<Vec<LayerRows>> {
+/// What one sample gave, in the order of the agenda.
+struct Sampled {
+    rows: Vec<Vec<ProvenRow>>,
+    others: Vec<Vec<ProvenRow>>,
+    flips: Vec<Option<tensors::ByShared>>,
+}
+
+/// What is proven; `None` if the time limit passed before the first sample.
+pub(super) fn rows(context: &Context, clean: &[Clean]) -> Option<Proven> {
     let prover = prover(context);
     let agenda = agenda(context, &prover);
     let stage = context.clock.stage("rows under any flips", agenda.samples as u64);
@@ -72,43 +101,60 @@ pub(super) fn rows(context: &Context, clean: &[Clean]) -> Option<Vec<LayerRows>>
         (index < agenda.samples).then(|| sample_rows(context, &prover, &agenda, index, clean))
     });
     context.clock.count_missing("rows under any flips", &results[..agenda.samples]);
-    let mut layers: Vec<LayerRows> = (0..agenda.rows.len())
-        .map(|layer| LayerRows {
-            rows: possible(context, &prover, layer),
-            tried: agenda.rows[layer].len(),
-            pairs: 0,
-            proven: LEVELS.map(|flips| Level { flips, ..Level::default() }).to_vec(),
-        })
-        .collect();
+    let down = agenda.rows.iter().enumerate().map(|(layer, rows)| {
+        LayerRows::untried((layer, Slot::Down), possible(&prover, layer, Slot::Down), rows.len())
+    });
+    let others = agenda.others.iter().map(|target| {
+        LayerRows::untried((target.layer, target.slot), target.all, target.rows.len())
+    });
+    let mut proven = Proven {
+        rows: down.chain(others).collect(),
+        flips: agenda.flips.iter().map(LayerFlips::untried).collect(),
+    };
     let mut any = false;
     for sample in results.into_iter().flatten().flatten() {
         any = true;
-        layers.iter_mut().zip(sample).for_each(|(layer, rows)| layer.merge(&rows));
+        let rows = sample.rows.iter().chain(&sample.others);
+        proven.rows.iter_mut().zip(rows).for_each(|(layer, rows)| layer.merge(rows));
+        let flips = proven.flips.iter_mut().zip(sample.flips);
+        flips.for_each(|(layer, by)| layer.merge(by));
     }
-    any.then_some(layers)
+    any.then_some(proven)
 }
 
 /// Passes through the whole model that the proofs come to, for the prediction of a run.
 pub(super) fn passes(context: &Context) -> f64 {
     let agenda = agenda(context, &prover(context));
     let layers = agenda.rows.len();
-    let share = |layer: usize| (layers - 1 - layer) as f64 / layers as f64 + 0.1;
-    let rows = agenda.rows.iter().enumerate();
-    let passes = rows.map(|(layer, rows)| (PASSES * rows.len() as u64) as f64 * share(layer));
+    let share = |behind: usize| behind as f64 / layers as f64 + 0.1;
+    let down = agenda.rows.iter().enumerate().map(|(layer, rows)| (layer + 1, rows.len()));
+    let others = agenda.others.iter().map(|target| (target.layer, target.rows.len()));
+    let flips = agenda.flips.iter().map(|target| (target.layer, usize::from(target.tried)));
+    let passes = down.chain(others).chain(flips);
+    let passes = passes.map(|(from, tries)| (PASSES * tries as u64) as f64 * share(layers - from));
     passes.sum::<f64>() * agenda.samples as f64
 }
 
 impl LayerRows {
+    fn untried((layer, slot): (usize, Slot), rows: usize, tried: usize) -> Self {
+        let proven = LEVELS.map(|flips| Level { flips, ..Level::default() }).to_vec();
+        Self { layer, slot, rows, tried, pairs: 0, proven }
+    }
+
     fn merge(&mut self, rows: &[ProvenRow]) {
         self.pairs += rows.len() as u64;
         for row in rows {
-            for (level, by) in self.proven.iter_mut().zip(row.by) {
-                match by {
-                    Some(Rung::Interval) => level.interval += 1,
-                    Some(Rung::Affine) => level.affine += 1,
-                    None => {}
-                }
-            }
+            self.proven.iter_mut().zip(row.by).for_each(|(level, by)| level.count(by));
+        }
+    }
+}
+
+impl Level {
+    fn count(&mut self, by: Option<Rung>) {
+        match by {
+            Some(Rung::Interval) => self.interval += 1,
+            Some(Rung::Affine) => self.affine += 1,
+            None => {}
         }
     }
 }
@@ -128,9 +174,9 @@ fn tokens(context: &Context) -> usize {
     context.samples.iter().map(|sample| sample.tokens()).max().unwrap_or(1)
 }
 
-/// The rows of a layer that can be spoken of.
-fn possible(context: &Context, prover: &Prover, layer: usize) -> usize {
-    if prover.speaks_of(layer) { context.deployed.model.config.hidden } else { 0 }
+/// The rows of a tensor, where it can be spoken of.
+fn possible(prover: &Prover, layer: usize, slot: Slot) -> usize {
+    if prover.speaks_of(layer, slot) { prover.rows_of(layer, slot) } else { 0 }
 }
 
 /// Every layer may take the same part of the budget.
@@ -143,50 +189,56 @@ fn agenda(context: &Context, prover: &Prover) -> Agenda {
     let each = budget / (layers as u64 * samples as u64 * PASSES);
     let rows = (0..layers)
         .map(|layer| {
-            let all = possible(context, prover, layer);
-            let afforded = each / pass_cost(context, prover, layer);
+            let all = possible(prover, layer, Slot::Down);
+            let afforded = each / pass_cost(context, prover, layers - 1 - layer, 1);
             let tried = usize::try_from(afforded).map_or(all, |afforded| afforded.min(all));
             (0..tried).map(|index| index * all / tried).collect()
         })
         .collect();
-    Agenda { samples, rows }
+    let others = tensors::others(context, prover, samples);
+    let flips = tensors::targets(context, prover, samples);
+    Agenda { samples, rows, others, flips }
 }
 
-/// Operations of one climb from behind a layer to the head.
-fn pass_cost(context: &Context, prover: &Prover, layer: usize) -> u64 {
+/// Operations of one climb through the last so many layers to the head, with so many features or
+/// sums of each token that move at its beginning.
+fn pass_cost(context: &Context, prover: &Prover, layers: usize, moving: usize) -> u64 {
     let config = &context.deployed.model.config;
     let tokens = tokens(context) as u64;
     let (hidden, ffn) = (config.hidden as u64, config.ffn as u64);
-    let behind = (config.layers - 1 - layer) as u64;
+    let (behind, moving) = (layers as u64, moving as u64);
     let weights = context.weights / config.layers as u64 * behind;
     let head = config.vocabulary as u64 * hidden;
     let boxes = 4 * (weights * tokens + head);
     let forms = prover.forms && prover.ladder.rungs().contains(&Rung::Affine);
-    let symbols = tokens * (1 + behind * (3 * hidden + ffn));
+    let symbols = tokens * (moving + behind * (3 * hidden + ffn));
     let affine = if forms { symbols * (weights + head) } else { 0 };
     let cost = boxes + affine;
     if cost > LEAST_PASS { cost } else { LEAST_PASS }
 }
 
-/// The layers of one sample.
+/// All of one sample.
 fn sample_rows(
     context: &Context,
     prover: &Prover,
     agenda: &Agenda,
     index: usize,
     clean: &[Clean],
-) -> Vec<Vec<ProvenRow>> {
+) -> Sampled {
     let x = context.samples[index].embedded(context.deployed.model);
     let streams = context.deployed.streams(&x);
     let clean = &clean[index];
     // Harmless means that the decision stays what it is, right or wrong.
     let decision = Decision { winner: clean.prediction, classes: clean.decision.classes.clone() };
     let claim = margin_of(&decision, 0);
-    let layers = agenda.rows.iter().enumerate();
-    layers
+    let rows = (agenda.rows.iter().enumerate())
         .map(|(layer, rows)| {
             let any = !rows.is_empty();
             if any { prover.rows(layer, &streams, rows, &claim) } else { Vec::new() }
         })
-        .collect()
+        .collect();
+    let of = |layer: usize| &streams[layer];
+    let others = prover.others(&agenda.others, &of, &claim);
+    let flips = prover.flips(&agenda.flips, &of, &claim);
+    Sampled { rows, others, flips }
 }

@@ -7,14 +7,14 @@ use reports::model as out;
 use reports::model::finite;
 
 use super::{number, unused};
-use crate::analyze::{Campaigned, LayerBound, LayerRows, Level};
+use crate::analyze::{Campaigned, LayerBound, LayerFlips, LayerRows, Level, Proven};
 use crate::plan::Plan;
 
 pub(super) fn faults(
     plan: &Plan,
     campaigned: &Campaigned,
     bounds: Option<&[LayerBound]>,
-    rows: Option<&[LayerRows]>,
+    proven: Option<&Proven>,
 ) -> out::Faults {
     let tally = &campaigned.tally;
     let confidence = plan.confidence;
@@ -30,7 +30,9 @@ pub(super) fn faults(
         bits: tally.bits.iter().map(|(&key, s)| bit(key, s, confidence)).collect(),
         worst: worst(campaigned),
         bounds: bounds.unwrap_or_default().iter().enumerate().map(bound).collect(),
-        rows_proven: rows.unwrap_or_default().iter().enumerate().map(proven_rows).collect(),
+        rows_proven: proven.map_or_else(Vec::new, |of| of.rows.iter().map(proven_rows).collect()),
+        flips_proven: proven
+            .map_or_else(Vec::new, |of| of.flips.iter().map(proven_flips).collect()),
     }
 }
 
@@ -172,15 +174,33 @@ fn bound((index, bound): (usize, &LayerBound)) -> out::Bound {
     }
 }
 
-fn proven_rows((index, rows): (usize, &LayerRows)) -> out::RowsProven {
+/// Why nothing is said of flips.
+const NO_CODES: &str = "its sums are not integers: there is no flip of a code to bound";
+
+fn proven_flips(flips: &LayerFlips) -> out::FlipsProven {
+    let reason = match (flips.possible, flips.samples) {
+        (false, _) => Some(NO_CODES.to_owned()),
+        (true, 0) => Some("it costs more than the budget of these proofs".to_owned()),
+        _ => None,
+    };
+    out::FlipsProven {
+        layer: number(flips.layer),
+        tensor: flips.slot.map_or("layer", Slot::name).to_owned(),
+        pairs: flips.samples,
+        levels: flips.proven.iter().map(|level| proven_level(level, flips.samples)).collect(),
+        reason,
+    }
+}
+
+fn proven_rows(rows: &LayerRows) -> out::RowsProven {
     let reason = match (rows.rows, rows.tried) {
-        (0, _) => Some("its sums are not integers: there is no flip of a code to bound".to_owned()),
+        (0, _) => Some(NO_CODES.to_owned()),
         (_, 0) => Some("a row costs more than the budget of these proofs".to_owned()),
         _ => None,
     };
     out::RowsProven {
-        layer: number(index),
-        tensor: Slot::Down.name().to_owned(),
+        layer: number(rows.layer),
+        tensor: rows.slot.name().to_owned(),
         rows_total: rows.rows as u64,
         rows_tried: rows.tried as u64,
         pairs: rows.pairs,

@@ -39,7 +39,7 @@ pub(crate) fn report(
     let substitutions = (found.substitutions.as_deref())
         .map(|all| substitutions::substitutions(context, &found.clean, all));
     let faults = found.faults.as_ref().map(|campaigned| {
-        faults::faults(plan, campaigned, found.bounds.as_deref(), found.rows.as_deref())
+        faults::faults(plan, campaigned, found.bounds.as_deref(), found.rows.as_ref())
     });
     let (statistical, smoothed) = chance::chances(context, &found.clean, found.chances.as_ref());
     out::Report {
@@ -241,8 +241,8 @@ fn assumptions(context: &Context) -> Vec<String> {
                 .into(),
         );
         all.push(
-            "Proofs about rows hold for every set of at most so many flips of codes within one \
-             row, on the samples that were tried; rows of several tensors at once are not covered."
+            "Proofs about rows, tensors and layers hold for every set of at most so many flips of \
+             weight codes within the one that is named, on the samples that were tried."
                 .into(),
         );
     }

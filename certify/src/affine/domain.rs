@@ -183,20 +183,11 @@ impl Domain for Affine<'_> {
     }
 
     fn gate(&mut self, at: Site, gate: &Rows, up: &Rows, kind: Gate) -> Rows {
-        let (Shape::Pending(g), Shape::Pending(u)) = (&gate.shape, &up.shape) else {
-            // Layers whose outputs only the boxes know.
-            let boxes = self.interval.gate(at, &gate.boxes, &up.boxes, kind);
-            let forms = (0..boxes.lo.nrows())
-                .map(|row| ends_of(&boxes, row).into_iter().unzip())
-                .map(|(lo, hi): (Vec<f64>, Vec<f64>)| Scaled::plain(Form::of_box(&lo, &hi)))
-                .collect();
-            return self.finish(at, boxes, forms);
-        };
         let rows = gate.boxes.lo.nrows();
         let gated: Vec<Gated> = (0..rows)
             .into_par_iter()
             .with_min_len(self.grain())
-            .map(|row| self.gated(at, row, (gate, g), (up, u), kind))
+            .map(|row| self.gated(at, row, (gate, up), kind))
             .collect();
         let (mut gate, mut up) = (gate.boxes.clone(), up.boxes.clone());
         let mut forms = Vec::with_capacity(rows);

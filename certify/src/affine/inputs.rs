@@ -2,8 +2,9 @@
 //!
 //! Ordinary symbols range over `[-1, 1]` each. Those of the input may instead be bounded together:
 //! by a Euclidean norm of 1 over all of them (an l2 ball), or by a sum of magnitudes of 1 in each
-//! group (a convex hull of choices about its middle). The radius of a form is then the dual norm of
-//! its coefficients. Input symbols have the lowest numbers.
+//! group (a convex hull of choices about its middle), or by a number of flips that they share. The
+//! radius of a form is then the dual norm of its coefficients. Input symbols have the lowest
+//! numbers.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use std::sync::Arc;
 use engine::kernels::Kernels;
 use ndarray::ArrayView1;
 
+use super::budget::Budget;
 use super::energy::Energy;
 use super::form::{Form, Span};
 use super::joint::Group;
 use crate::region::{Ball, Region};
 
 /// How the symbols of the input are bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Bound {
     /// Each by 1.
     Each,
@@ -25,6 +27,8 @@ pub(super) enum Bound {
     Euclid,
     /// In each span, the sum of the magnitudes by 1.
     Simplex,
+    /// Together by a number of flips, each by 1.
+    Budget(Arc<Budget>),
 }
 
 /// The symbols of the input, and those of remainders that are bounded together.
@@ -162,7 +166,8 @@ impl Inputs {
 
     /// The dual norm over the input symbols of a column.
     fn dual(&self, spans: &[Span], value: impl Fn(usize) -> f64) -> f64 {
-        match self.bound {
+        match &self.bound {
+            Bound::Budget(budget) => budget.most(spans, value),
             Bound::Each => (0..self.rows(spans)).fold(0.0, |sum, s| sum + value(s).abs()),
             Bound::Euclid => {
                 let squares = |sum: f64, s| sum + value(s) * value(s);
@@ -208,23 +213,32 @@ impl Inputs {
             first = self.rows(spans);
             let all = std::iter::once(0..first).collect::<Vec<_>>();
             let groups = match self.bound {
-                Bound::Simplex => self.groups(spans).collect(),
+                Bound::Simplex | Bound::Budget(_) => self.groups(spans).collect(),
                 _ => all,
             };
+            let budget = match &self.bound {
+                Bound::Budget(budget) => Some(budget),
+                _ => None,
+            };
+            let mut weights = vec![0.0; first];
             for group in groups {
-                // One weight for the group: sum of e^2 is at most 1 in it.
+                // One weight for the group: sum of e^2 is at most 1 in it, but for a budget.
                 let norms = norms(group.clone());
                 let weight = match self.bound {
-                    Bound::Simplex => {
+                    Bound::Simplex | Bound::Budget(_) => {
                         norms.iter().copied().fold(0.0, |a, b| if b > a { b } else { a })
                     }
                     _ => norms.iter().fold(0.0, |sum, x| sum + x * x).sqrt(),
                 };
+                weights[group.clone()].fill(weight);
                 if weight > 0.0 {
                     let rows = &g[group.start * columns..group.end * columns];
-                    energy.add(kernels, rows, &vec![weight; norms.len()], weight);
+                    let total = if budget.is_some() { 0.0 } else { weight };
+                    energy.add(kernels, rows, &weights[group], total);
                 }
             }
+            // Symbols within 1 have squares below their magnitudes.
+            energy.weight += budget.map_or(0.0, |budget| budget.most(spans, |s| weights[s]));
         }
         let rows = g.len() / columns;
         for start in (first..rows).step_by(CHUNK) {

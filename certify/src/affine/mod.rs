@@ -10,6 +10,7 @@
 //! those are clearly narrower, and boxes are cut to the forms.
 
 mod attend;
+mod budget;
 mod claims;
 mod codes;
 mod domain;
@@ -21,6 +22,7 @@ mod joint;
 mod linear;
 mod margin;
 mod mixture;
+mod moved;
 mod quotient;
 mod rows;
 mod sites;

@@ -12,7 +12,7 @@ use super::inputs::Inputs;
 use super::joint::Group;
 use super::linear::{Matrices, outputs};
 use super::quotient::Quotient;
-use super::rows::{Normed, Pending, Rows, Scaled, Shape, absolute, cut, ends_of};
+use super::rows::{Normed, Rows, Scaled, Shape, absolute, cut, ends_of};
 use super::sites::{Known, Reading, Source};
 use super::store::Token;
 use super::{Birth, Growth, Kind, Proof, Share, gate};
@@ -150,19 +150,27 @@ impl<'a> Affine<'a> {
         Rows { boxes, shape: Shape::Forms(Arc::new(forms)) }
     }
 
-    /// One row of the gated product, from the two layers that are not yet taken.
+    /// One row of the gated product, from the two layers, which are taken here unless they had to
+    /// be before.
     ///
     /// Row by row, so that the coefficients of gate and up never lie beside each other for all.
     pub(super) fn gated(
         &self,
         at: Site,
         row: usize,
-        gate: (&Rows, &Pending),
-        up: (&Rows, &Pending),
+        (gate, up): (&Rows, &Rows),
         kind: Gate,
     ) -> Gated {
         let (kernels, inputs) = (self.kernels, &self.inputs);
-        let one = |(rows, pending): (&Rows, &Pending), slot: Slot| {
+        let one = |rows: &Rows, slot: Slot| {
+            let pending = match &rows.shape {
+                Shape::Pending(pending) => pending,
+                Shape::Forms(forms) => {
+                    let radii = forms[row].form.radii(kernels, inputs);
+                    return (forms[row].clone(), radii);
+                }
+                _ => unreachable!("gate and up are outputs of layers"),
+            };
             let matrix = self.matrices.of(at.layer, slot);
             let (w, reading) = ((&matrix.w[..], matrix.scale), &pending.readings[row][0]);
             let form = Arc::new(outputs(kernels, inputs, reading, w, pending.rounded));

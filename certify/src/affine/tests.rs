@@ -41,12 +41,12 @@ fn form(rng: &mut SplitMix, width: usize, symbols: usize, (centre, spread): (f64
 }
 
 /// Values of the symbols that the bound allows, often extreme ones.
-fn symbols(rng: &mut SplitMix, bound: Bound, count: usize) -> Vec<f64> {
+fn symbols(rng: &mut SplitMix, bound: &Bound, count: usize) -> Vec<f64> {
     let extreme = rng.below(3) > 0;
     let mut e: Vec<f64> =
         (0..count).map(|_| if extreme { [-1.0, 1.0][rng.below(2)] } else { unit(rng) }).collect();
     let norm = match bound {
-        Bound::Each => 1.0,
+        Bound::Each | Bound::Budget(_) => 1.0,
         Bound::Euclid => e.iter().map(|x| x * x).sum::<f64>().sqrt(),
         Bound::Simplex if extreme => {
             // A corner: one symbol alone.
@@ -89,7 +89,7 @@ fn quotients_hold_what_the_linear_part_leaves() {
     let mut rng = SplitMix(11);
     for index in 0..6000 {
         let (width, count) = (1 + rng.below(5), 1 + rng.below(7));
-        let inputs = Inputs::new(count, BOUNDS[index % 3]);
+        let inputs = Inputs::new(count, BOUNDS[index % 3].clone());
         let spread = [0.001, 0.1, 0.5, 0.9, 2.0][rng.below(5)];
         let z = form(&mut rng, width, count, (1.0, spread));
         let eps = ([0.0, 1e-5, 0.1][rng.below(3)], [0.0, 0.2][rng.below(2)]);
@@ -105,7 +105,7 @@ fn quotients_hold_what_the_linear_part_leaves() {
         let before = y.clone();
         quotient.divide(scalar(), &inputs, &mut y);
         for _ in 0..12 {
-            let e = symbols(&mut rng, inputs.bound, count);
+            let e = symbols(&mut rng, &inputs.bound, count);
             let x = linear(&z, &e);
             let mean = x.iter().map(|x| x * x).sum::<f64>() / width as f64;
             let root = (mean + eps.0 + (eps.1 - eps.0) * rng.below(3) as f64 / 2.0).sqrt();
@@ -123,7 +123,7 @@ fn gates_hold_what_the_linear_part_leaves() {
     let mut rng = SplitMix(13);
     for index in 0..6000 {
         let (width, count) = (3, 1 + rng.below(5));
-        let inputs = Inputs::new(count, BOUNDS[index % 3]);
+        let inputs = Inputs::new(count, BOUNDS[index % 3].clone());
         let kind = [Gate::Relu2, Gate::Silu][index / 3 % 2];
         let size = [1.0, 4.0, 2000.0][rng.below(3)];
         let spread = [0.01, 0.5, 2.0, 5.0][rng.below(4)];
@@ -134,7 +134,7 @@ fn gates_hold_what_the_linear_part_leaves() {
         }
         let z = gate(scalar(), &inputs, (&g, &u), kind);
         for _ in 0..12 {
-            let e = symbols(&mut rng, inputs.bound, count);
+            let e = symbols(&mut rng, &inputs.bound, count);
             let (x, y) = (point(&mut rng, &g, &e), point(&mut rng, &u, &e));
             let h = |x: f64| match kind {
                 Gate::Relu2 => x.clamp(0.0, f64::INFINITY) * x,
@@ -171,7 +171,7 @@ fn undivided_margins_are_not_positive_where_some_symbols_decide_otherwise() {
     let (head, eps) = (Float::F32 { data: vec![0.0], columns: 1 }, (1e-5, 1e-5));
     for index in 0..6000 {
         let (width, count) = (1 + rng.below(3), 1 + rng.below(3));
-        let inputs = Inputs::new(count, BOUNDS[index % 3]);
+        let inputs = Inputs::new(count, BOUNDS[index % 3].clone());
         let spread = [0.01, 0.1, 0.3, 0.8][rng.below(4)];
         let z = form(&mut rng, width, count, (1.0, spread));
         let mut alpha = form(&mut rng, 1, count, (0.0, 3.0 * spread));
@@ -189,7 +189,7 @@ fn undivided_margins_are_not_positive_where_some_symbols_decide_otherwise() {
             linear(alpha, e)[0] + beta / (mean + eps.0).sqrt()
         };
         let tried: Vec<Vec<f64>> =
-            (0..24).map(|_| symbols(&mut rng, inputs.bound, count)).collect();
+            (0..24).map(|_| symbols(&mut rng, &inputs.bound, count)).collect();
         let least = tried
             .iter()
             .map(|e| margin(&alpha, e))
@@ -215,14 +215,14 @@ fn energies_are_not_below_what_one_symbol_reaches() {
     let mut rng = SplitMix(17);
     for index in 0..600 {
         let (width, count) = (1 + rng.below(4), 1 + rng.below(5));
-        let inputs = Inputs::new(count, BOUNDS[index % 3]);
+        let inputs = Inputs::new(count, BOUNDS[index % 3].clone());
         let (x, y) =
             (form(&mut rng, width, count, (0.0, 1.0)), form(&mut rng, width, count, (0.0, 1.0)));
         let energy = |form: &Form| inputs.energy(scalar(), &form.spans, &form.g, &form.rest);
         let (squares, product) =
             (energy(&x).squares(scalar()), energy(&x).bilinear(scalar(), &energy(&y)));
         for _ in 0..12 {
-            let e = symbols(&mut rng, inputs.bound, count);
+            let e = symbols(&mut rng, &inputs.bound, count);
             let (a, b) = (linear(&x, &e), linear(&y, &e));
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
             assert!(dot(&a, &a) <= squares * (1.0 + 1e-9), "{} > {squares}", dot(&a, &a));
@@ -265,7 +265,7 @@ fn attention_holds_what_the_linear_part_leaves() {
     let (heads, kv_heads, dim) = (4, 2, 2);
     for index in 0..1500 {
         let count = 1 + rng.below(4);
-        let inputs = Inputs::new(count, BOUNDS[index % 3]);
+        let inputs = Inputs::new(count, BOUNDS[index % 3].clone());
         let spread = [0.01, 0.2, 0.6, 1.2][rng.below(4)];
         let row = |width: usize, rng: &mut SplitMix| {
             let mut row = form(rng, width, count, (1.0, spread));
@@ -291,7 +291,7 @@ fn attention_holds_what_the_linear_part_leaves() {
         };
         let mixed = attention.rows(&queries, 0);
         for _ in 0..8 {
-            let e = symbols(&mut rng, inputs.bound, count);
+            let e = symbols(&mut rng, &inputs.bound, count);
             let mut all = |rows: &[Form]| -> Vec<Vec<f64>> {
                 rows.iter().map(|row| point(&mut rng, row, &e)).collect()
             };
@@ -368,7 +368,7 @@ fn what_is_read_back_from_a_store_lies_in_its_form() {
         let boxes: Vec<(f64, f64)> = radii.iter().map(|_| (-9.0, 9.0)).collect();
         let form = stored(scalar(), &inputs, row.clone(), kind, &boxes, dim);
         for _ in 0..6 {
-            let e = symbols(&mut rng, inputs.bound, count);
+            let e = symbols(&mut rng, &inputs.bound, count);
             let x: Vec<f32> = linear(&row, &e).iter().map(|&x| x as f32).collect();
             let mut store = KvStore::new(kind, 1, dim);
             store.push(&x);

@@ -114,7 +114,7 @@ pub(super) fn ternary(
 }
 
 /// The range of `1 / (ws t)` or `ws / t` for a scale `t` in a range, over the reals.
-fn factor_range((t_lo, t_hi): (f32, f32), scale: Scale) -> (f64, f64) {
+pub(crate) fn factor_range((t_lo, t_hi): (f32, f32), scale: Scale) -> (f64, f64) {
     let factor = |t: f32| match scale {
         Scale::Divide(ws) => 1.0 / (f64::from(ws) * f64::from(t)),
         Scale::Multiply(ws) => f64::from(ws) / f64::from(t),

@@ -27,9 +27,11 @@ use engine::numerics::{max, min};
 use engine::walk::{Domain, Site};
 use ndarray::{Array2, ArrayView1, Axis, concatenate, s};
 
+use crate::moved::Moved;
+
 pub(crate) use attend::mix_error;
 use kv::BoxCache;
-pub(crate) use linear::is_tame;
+pub(crate) use linear::{factor_range, is_tame};
 pub use margin::{Margin, Margins};
 use norm::Normed;
 pub(crate) use norm::{finite, regular};
@@ -177,6 +179,9 @@ impl Boxes {
     }
 }
 
+/// The ranges of the integer sums of one row, token by token.
+pub type Ranges = Vec<(i32, i32)>;
+
 /// Ranges of the values of a row, head by head.
 pub(crate) type Stored = Vec<(f64, f64)>;
 
@@ -257,23 +262,23 @@ impl Interval {
         self.trace.as_deref().unwrap_or_default()
     }
 
-    /// A ternary layer whose integer sums may moreover move by `moves(token, row)`, a range of
-    /// integers: what a disturbance of the weights can do. `None` unless codes meet ternary
-    /// weights.
-    pub fn linear_moved(
+    /// A ternary layer whose integer sums moreover move: what a disturbance of the weights can do.
+    pub(crate) fn sums_moved(
         &mut self,
         at: Site,
         x: &BoxPrepared,
         linear: &Linear,
-        moves: impl Fn(usize, usize) -> (i32, i32),
-    ) -> Option<Boxes> {
-        let (Weights::Ternary { rows, scale, .. }, Some(codes)) = (&linear.weights, &x.codes)
-        else {
-            return None;
-        };
+        moved: &Moved,
+    ) -> Boxes {
         let shape = (x.values.lo.nrows(), linear.outputs());
         let kernels = self.kernels;
-        Some(self.step(at, shape, |_| linear::ternary(kernels, codes, rows, *scale, moves)))
+        self.step(at, shape, |_| {
+            let (Weights::Ternary { rows, scale, .. }, Some(codes)) = (&linear.weights, &x.codes)
+            else {
+                panic!("only codes under ternary weights have integer sums");
+            };
+            linear::ternary(kernels, codes, rows, *scale, |token, row| moved.range(token, row))
+        })
     }
 
     /// Passes boxes on if they are sound; else records where the bound was lost.

@@ -1,9 +1,9 @@
-//! The table of rows of weights that are proven harmless under several flips at once.
+//! The tables of rows, tensors and layers that are proven harmless under several flips at once.
 
 use maud::html;
 
 use super::tables::{Table, text};
-use crate::model::{RowsLevel, RowsProven};
+use crate::model::{FlipsProven, RowsLevel, RowsProven};
 use crate::number::{Side, count, percent};
 use crate::story;
 
@@ -35,6 +35,38 @@ pub(super) fn rows(layers: &[RowsProven]) -> Table {
             html! { (count(row.pairs)) },
             html! { (count(row.rows_tried)) " of " (count(row.rows_total)) },
             text(&level.map_or_else(|| row.reason.clone().unwrap_or_default(), methods)),
+        ]
+    })
+}
+
+/// One line a tensor or layer and number of flips; one of which nothing was tried has one line.
+pub(super) fn flips_anywhere(targets: &[FlipsProven]) -> Table {
+    let columns = [
+        "#layer",
+        "where",
+        "flips there",
+        "#proven",
+        "#samples tried",
+        "proven by, or why not tried",
+    ];
+    let lines: Vec<(&FlipsProven, Option<&RowsLevel>)> = (targets.iter())
+        .flat_map(|target| {
+            let levels = if target.pairs > 0 { &target.levels[..] } else { &[] };
+            let untried = (target.pairs == 0).then_some((target, None));
+            levels.iter().map(move |level| (target, Some(level))).chain(untried)
+        })
+        .collect();
+    let title = "Tensors and layers proven harmless under any flips in them";
+    Table::of(title, &columns, &lines, |(target, level)| {
+        let share = level.and_then(|level| level.proven_share);
+        let place = if target.tensor == "layer" { "anywhere in the layer" } else { &target.tensor };
+        vec![
+            html! { (target.layer) },
+            text(place),
+            text(&level.map_or_else(|| "–".to_owned(), flips)),
+            html! { (share.map_or_else(|| "–".to_owned(), |share| percent(share, Side::Down))) },
+            html! { (count(target.pairs)) },
+            text(&level.map_or_else(|| target.reason.clone().unwrap_or_default(), methods)),
         ]
     })
 }

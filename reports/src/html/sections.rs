@@ -287,6 +287,10 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
                 h3 { "Rows under several flips at once" }
                 (rows::rows(&faults.rows_proven).render())
             }
+            @if !faults.flips_proven.is_empty() {
+                h3 { "Tensors and layers under several flips at once" }
+                (rows::flips_anywhere(&faults.flips_proven).render())
+            }
         }
     })
 }

@@ -9,7 +9,7 @@ mod chance;
 mod ladder;
 mod substitutions;
 
-use super::{Certification, Faults, Report, RowsProven, Run, Sample, Verdict};
+use super::{Certification, Faults, Report, RowsLevel, Run, Sample, Verdict};
 use ladder::{check_epsilons, check_methods};
 use substitutions::check_substitutions;
 
@@ -304,30 +304,41 @@ fn check_faults(check: &mut Check, faults: &Faults) {
             check.add(key("reason"), "is missing, but the bound is null");
         }
     }
-    check_rows(check, &faults.rows_proven);
-}
-
-fn check_rows(check: &mut Check, layers: &[RowsProven]) {
-    for (i, row) in layers.iter().enumerate() {
+    for (i, row) in faults.rows_proven.iter().enumerate() {
         let key = |key: &str| format!("faults.rows_proven[{i}].{key}");
         if row.rows_tried > row.rows_total {
             check.add(key("rows_tried"), "is more than there are rows");
         }
-        if row.pairs == 0 && row.reason.is_none() {
-            check.add(key("reason"), "is missing, but no row was tried");
+        check_proven(check, &key, row.pairs, row.reason.as_ref(), &row.levels);
+    }
+    for (i, flips) in faults.flips_proven.iter().enumerate() {
+        let key = |key: &str| format!("faults.flips_proven[{i}].{key}");
+        check_proven(check, &key, flips.pairs, flips.reason.as_ref(), &flips.levels);
+    }
+}
+
+/// What is proven of so many pairs, from few flips to many.
+fn check_proven(
+    check: &mut Check,
+    key: &impl Fn(&str) -> String,
+    pairs: u64,
+    reason: Option<&String>,
+    levels: &[RowsLevel],
+) {
+    if pairs == 0 && reason.is_none() {
+        check.add(key("reason"), "is missing, but none was tried");
+    }
+    let mut before = pairs;
+    for (k, level) in levels.iter().enumerate() {
+        let at = |name: &str| key(&format!("levels[{k}].{name}"));
+        let methods: Vec<u64> = level.methods.iter().map(|of| of.proven).collect();
+        check.sum(&at("proven"), &methods, level.proven);
+        if level.proven > before {
+            check.add(at("proven"), "is more than under fewer flips, or than there are pairs");
         }
-        let mut before = row.pairs;
-        for (k, level) in row.levels.iter().enumerate() {
-            let at = |name: &str| key(&format!("levels[{k}].{name}"));
-            let methods: Vec<u64> = level.methods.iter().map(|of| of.proven).collect();
-            check.sum(&at("proven"), &methods, level.proven);
-            if level.proven > before {
-                check.add(at("proven"), "is more than under fewer flips, or than there are pairs");
-            }
-            before = level.proven;
-            if let Some(share) = level.proven_share {
-                check.share(&at("proven_share"), share);
-            }
+        before = level.proven;
+        if let Some(share) = level.proven_share {
+            check.share(&at("proven_share"), share);
         }
     }
 }

@@ -36,9 +36,13 @@ pub struct Faults {
     pub worst: Vec<Worst>,
     /// What is proven about every single fault, layer by layer.
     pub bounds: Vec<Bound>,
-    /// Which rows are proven harmless under several flips at once, layer by layer.
+    /// Which rows are proven harmless under several flips at once: those of the down projections,
+    /// layer by layer, then some of the other tensors.
     #[serde(default)]
     pub rows_proven: Vec<RowsProven>,
+    /// Which whole tensors and layers are proven harmless under several flips at once.
+    #[serde(default)]
+    pub flips_proven: Vec<FlipsProven>,
 }
 
 /// What a fault strikes.
@@ -258,7 +262,7 @@ pub struct Bound {
     pub reason: Option<String>,
 }
 
-/// Which rows of one layer's weights are proven harmless, on these inputs, whatever happens in the
+/// Which rows of one tensor are proven harmless, on these inputs, whatever happens in the
 /// row. A row under any k flips means: at most k bits of its 2-bit codes flipped, anywhere in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -279,13 +283,32 @@ pub struct RowsProven {
     pub reason: Option<String>,
 }
 
-/// What is proven about rows under some number of flips.
+/// On which samples one tensor, or one layer, is proven harmless whatever so many flips do in it:
+/// at most k bits of its 2-bit codes flipped, anywhere in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FlipsProven {
+    /// 0-based layer.
+    pub layer: u32,
+    /// Tensor, such as `mlp.down_proj`; `layer` for all tensors of the layer, which then share the
+    /// flips.
+    pub tensor: String,
+    /// Number of pairs (this tensor or layer, sample) that were tried: of samples.
+    pub pairs: u64,
+    /// What is proven, from few flips to many.
+    pub levels: Vec<RowsLevel>,
+    /// Why none was tried.
+    pub reason: Option<String>,
+}
+
+/// What is proven about rows, a tensor or a layer under some number of flips.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RowsLevel {
-    /// At most so many bits flipped in the row; null for arbitrary codes in all of it.
+    /// At most so many bits flipped in the row, tensor or layer; null for arbitrary codes in all of
+    /// a row.
     pub flips: Option<u32>,
-    /// Number of pairs (row, sample) whose decision provably stays.
+    /// Number of pairs whose decision provably stays.
     pub proven: u64,
     /// Their share of the pairs; null where none was tried.
     pub proven_share: Option<f64>,
@@ -293,12 +316,12 @@ pub struct RowsLevel {
     pub methods: Vec<RowsMethod>,
 }
 
-/// What one method proved of rows.
+/// What one method proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RowsMethod {
     /// The method.
     pub method: Method,
-    /// Number of pairs (row, sample).
+    /// Number of pairs.
     pub proven: u64,
 }

@@ -23,8 +23,8 @@ pub use certification::{
 pub use chance::{Smoothed, SmoothedPoint, SmoothedSample, Statistical, StatisticalSample};
 pub use check::{Violation, finite};
 pub use faults::{
-    BitRate, Bound, FaultTarget, Faults, LayerRate, Outcome, ParseTargetError, RowsLevel,
-    RowsMethod, RowsProven, Target, Worst,
+    BitRate, Bound, FaultTarget, Faults, FlipsProven, LayerRate, Outcome, ParseTargetError,
+    RowsLevel, RowsMethod, RowsProven, Target, Worst,
 };
 pub use ladder::{
     EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,

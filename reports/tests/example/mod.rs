@@ -9,7 +9,7 @@ mod sample;
 
 use ladder::{cost, epsilon_row, substitutions, summary};
 use reports::model::*;
-use rows::rows_proven;
+use rows::{flips_proven, rows_proven};
 use sample::sample;
 
 const EPSILON: f64 = 0.01;
@@ -292,6 +292,7 @@ fn faults(layers: u32) -> Faults {
         worst: (1..=12).map(|rank| worst(rank, layers)).collect(),
         bounds: (0..layers).map(|layer| bound(layer, layers)).collect(),
         rows_proven: (0..layers).map(rows_proven).collect(),
+        flips_proven: flips_proven(layers),
     }
 }
 

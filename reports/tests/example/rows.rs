@@ -31,3 +31,29 @@ pub(super) fn rows_proven(layer: u32) -> RowsProven {
         reason: (!tried).then(|| "a row costs more than the budget of these proofs".to_owned()),
     }
 }
+
+/// The last layer as a whole and one of its tensors, and a first layer that was not tried.
+pub(super) fn flips_proven(layers: u32) -> Vec<FlipsProven> {
+    let of = |layer: u32, tensor: &str| {
+        let pairs = if layer > 0 { 4u64 } else { 0 };
+        let level = |(rank, flips): (u64, u32)| {
+            let proven = pairs.saturating_sub(rank);
+            RowsLevel {
+                flips: Some(flips),
+                proven,
+                proven_share: (pairs > 0).then(|| proven as f64 / pairs as f64),
+                methods: vec![RowsMethod { method: Method::Zonotope, proven }],
+            }
+        };
+        FlipsProven {
+            layer,
+            tensor: tensor.to_owned(),
+            pairs,
+            levels: (0..).zip([1, 2, 4, 8]).map(level).collect(),
+            reason: (pairs == 0)
+                .then(|| "it costs more than the budget of these proofs".to_owned()),
+        }
+    };
+    let each = |layer: u32| ["mlp.down_proj", "layer"].map(|tensor| of(layer, tensor));
+    (0..layers).flat_map(each).collect()
+}

@@ -6,12 +6,6 @@ use engine::packing::{UNUSED_CODE, weight_of};
 
 use crate::cli::UnusedArg;
 
-/// The ranges `[row][token]` by which integer sums may move; no entries = not at all.
-#[derive(Clone, Debug, Default)]
-pub(in crate::analyze) struct Moves {
-    pub(in crate::analyze) rows: Vec<Vec<(i32, i32)>>,
-}
-
 /// What each flip of a tensor can do to the integer sums, on the codes of one sample.
 pub(in crate::analyze) struct Reach {
     pub(super) rows: usize,
@@ -55,11 +49,6 @@ impl Reach {
             })
             .collect();
         Some(Self { rows: rows.rows(), flips, detected, codes: by_column })
-    }
-
-    /// The codes of the activations, `[column][token]`.
-    pub(in crate::analyze) fn activations(&self) -> &[Vec<i32>] {
-        &self.codes
     }
 
     /// All bits of the tensor.

@@ -4,6 +4,7 @@
 //! to the third. The most that at most k flips add to a sum is a knapsack of k places: each column
 //! takes none, one or two of them. All k up to the largest come from one pass.
 
+use certify::interval::BoxPrepared;
 use engine::packing::{UNUSED_CODE, weight_of};
 
 use crate::cli::UnusedArg;
@@ -35,10 +36,12 @@ impl Changes {
         Self { one: [change(1), change(2)], both: change(3) }
     }
 
-    /// The most that one flip adds under an activation, and that two do; 0 where none adds.
-    fn gains(&self, q: i32) -> (i32, i32) {
-        let one = self.one.iter().flatten().map(|change| change * q);
-        (one.fold(0, i32::max), self.both.map_or(0, |change| change * q).max(0))
+    /// The most that one flip adds under an activation in a range, and that two do; 0 where none
+    /// adds.
+    fn gains(&self, (lo, hi): Range) -> (i32, i32) {
+        let gain = |change: i32| (change * lo).max(change * hi);
+        let one = self.one.iter().flatten().map(|&change| gain(change));
+        (one.fold(0, i32::max), self.both.map_or(0, gain).max(0))
     }
 }
 
@@ -66,26 +69,60 @@ impl Most {
     }
 }
 
-/// The ranges `[level][token]` by which at most so many flips of a row move its sums, with codes
-/// `[column][token]` of the activations.
-pub(super) fn ranges(
-    row: &[u8],
-    activations: &[Vec<i32>],
-    unused: Option<UnusedArg>,
-) -> Vec<Vec<Range>> {
+/// The codes of the activations, `[column][token]`, as ranges.
+pub(super) fn columns(x: &BoxPrepared, columns: usize) -> Vec<Vec<Range>> {
+    let codes = x.codes.as_ref().expect("integer sums are of codes");
+    let tokens = codes.scales.len();
+    let padded = codes.lo.len() / tokens;
+    let range = |at: usize| {
+        let lo = i32::from(codes.lo[at]);
+        (lo, lo + i32::from(codes.width[at]))
+    };
+    (0..columns).map(|k| (0..tokens).map(|t| range(t * padded + k)).collect()).collect()
+}
+
+/// The most that flips of a row take from its sums and add to them, token by token.
+fn ends(row: &[u8], activations: &[Vec<Range>], unused: Option<UnusedArg>) -> Vec<(Most, Most)> {
     let tokens = activations.first().map_or(0, Vec::len);
     let mut ends = vec![(Most::default(), Most::default()); tokens];
     for (&code, activations) in row.iter().zip(activations) {
         let changes = Changes::of(code, unused);
-        for ((less, more), &q) in ends.iter_mut().zip(activations) {
-            less.include(changes.gains(-q));
-            more.include(changes.gains(q));
+        for ((less, more), &(lo, hi)) in ends.iter_mut().zip(activations) {
+            less.include(changes.gains((-hi, -lo)));
+            more.include(changes.gains((lo, hi)));
         }
     }
+    ends
+}
+
+/// The ranges `[level][token]` by which at most so many flips of a row move its sums, with codes
+/// `[column][token]` of the activations.
+pub(super) fn ranges(
+    row: &[u8],
+    activations: &[Vec<Range>],
+    unused: Option<UnusedArg>,
+) -> Vec<Vec<Range>> {
+    let ends = ends(row, activations, unused);
     let level = |&level: &Option<usize>| {
         ends.iter().map(|(less, more)| (-less.at(level), more.at(level))).collect()
     };
     LEVELS.iter().map(level).collect()
+}
+
+/// The ranges `[token]` by which so many flips move the sums of a row, and `[token][flips - 1]`
+/// how far one flip, two, ... up to all of them move them, either way.
+pub(super) fn shared(
+    row: &[u8],
+    activations: &[Vec<Range>],
+    unused: Option<UnusedArg>,
+    flips: usize,
+) -> (Vec<Range>, Vec<Vec<i32>>) {
+    let ends = ends(row, activations, unused);
+    let range = |(less, more): &(Most, Most)| (-less.flips[flips], more.flips[flips]);
+    let most = |(less, more): &(Most, Most)| {
+        (1..=flips).map(|k| less.flips[k].max(more.flips[k])).collect()
+    };
+    (ends.iter().map(range).collect(), ends.iter().map(most).collect())
 }
 
 #[cfg(test)]
@@ -125,7 +162,7 @@ mod tests {
             for _ in 0..300 {
                 let row: Vec<u8> = (0..3).map(|_| rng.below(4) as u8).collect();
                 let q: Vec<i32> = (0..3).map(|_| rng.below(255) as i32 - 127).collect();
-                let columns: Vec<Vec<i32>> = q.iter().map(|&q| vec![q]).collect();
+                let columns: Vec<Vec<Range>> = q.iter().map(|&q| vec![(q, q)]).collect();
                 let found = ranges(&row, &columns, unused);
                 for (level, found) in LEVELS.iter().zip(found) {
                     let expected = by_hand(&row, &q, unused, level.unwrap_or(6));
@@ -139,8 +176,9 @@ mod tests {
     fn ranges_grow_with_the_number_of_flips() {
         let mut rng = SplitMix(5);
         let row: Vec<u8> = (0..40).map(|_| rng.below(3) as u8).collect();
-        let columns: Vec<Vec<i32>> =
-            (0..40).map(|_| (0..3).map(|_| rng.below(255) as i32 - 127).collect()).collect();
+        let mut code = || rng.below(255) as i32 - 127;
+        let columns: Vec<Vec<Range>> =
+            (0..40).map(|_| (0..3).map(|_| code()).map(|q| (q, q)).collect()).collect();
         let found = ranges(&row, &columns, None);
         for pair in found.windows(2) {
             for (fewer, more) in pair[0].iter().zip(&pair[1]) {

@@ -7,16 +7,17 @@
 
 use certify::affine::Matrices;
 use certify::claim::Deployed;
-use certify::interval::{Boxes, Interval, Margin};
+use certify::interval::{BoxPrepared, Boxes, Interval, Margin};
 use certify::ladder::{Aim, Ladder, Rung};
+use certify::moved::{AnyFlip, Moved};
 use certify::region::{Ball, Region};
-use engine::model::{Slot, Weights};
+use engine::model::{Activations, Linear, Slot, Weights};
+use engine::packing::TernaryRows;
 use engine::walk::{self, Read, Site, Step};
 use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 
-use super::flips::{LEVELS, Range, ranges};
-use crate::analyze::bounds::{AnyFlip, Moves, Reach};
+use super::flips::{LEVELS, Range, columns, ranges};
 use crate::cli::UnusedArg;
 
 /// A row, and by which rung it is proven under each number of flips.
@@ -39,11 +40,11 @@ pub(super) struct Prover<'a> {
 }
 
 impl Prover<'_> {
-    /// Whether flips of the layer's down projection can be bounded: its sums are integers.
-    pub(super) fn speaks_of(&self, layer: usize) -> bool {
-        let down = self.deployed.model.layers[layer].linear(Slot::Down);
-        matches!(down.weights, Weights::Ternary { .. })
-            && down.activations == engine::model::Activations::PerTokenInt8
+    /// Whether flips of a tensor can be bounded: its sums are integers.
+    pub(super) fn speaks_of(&self, layer: usize, slot: Slot) -> bool {
+        let linear = self.deployed.model.layers[layer].linear(slot);
+        matches!(linear.weights, Weights::Ternary { .. })
+            && linear.activations == Activations::PerTokenInt8
     }
 
     /// Tries rows of a layer, which `streams[layer]` enters and `streams[layer + 1]` leaves.
@@ -67,39 +68,44 @@ impl Prover<'_> {
     /// The boxes behind the layer with all rows moved at once, for each number of flips; `None`
     /// where a bound is lost.
     fn leaving(&self, layer: usize, stream: &Array2<f32>, rows: &[usize]) -> Vec<Option<Boxes>> {
-        let (_, reach) = self.walked(layer, stream, Moves::default());
-        let Some(reach) = reach else { return vec![None; LEVELS.len()] };
-        let linear = self.deployed.model.layers[layer].linear(Slot::Down);
-        let Weights::Ternary { rows: codes, .. } = &linear.weights else {
-            unreachable!("only ternary weights have flips of codes");
-        };
-        let mut moves = vec![Moves { rows: vec![Vec::new(); codes.rows()] }; LEVELS.len()];
+        let (_, activations) = self.walked(layer, stream, None);
+        let codes = ternary(self.deployed.model.layers[layer].linear(Slot::Down));
+        let none = Moved { ranges: vec![Vec::new(); codes.rows()], shared: None };
+        let mut moved = vec![none; LEVELS.len()];
         let found: Vec<Vec<Vec<Range>>> = (rows.par_iter())
-            .map(|&row| ranges(&codes.row(row), reach.activations(), self.unused))
+            .map(|&row| ranges(&codes.row(row), &activations, self.unused))
             .collect();
         for (&row, levels) in rows.iter().zip(found) {
-            for (moves, range) in moves.iter_mut().zip(levels) {
-                moves.rows[row] = range;
+            for (moved, range) in moved.iter_mut().zip(levels) {
+                moved.ranges[row] = range;
             }
         }
-        moves.into_iter().map(|moves| self.walked(layer, stream, moves).0).collect()
+        moved.into_iter().map(|moved| self.walked(layer, stream, Some(moved)).0).collect()
     }
 
+    /// A layer with the sums of its down projection moved, and the codes that those are of.
     pub(super) fn walked(
         &self,
         layer: usize,
         stream: &Array2<f32>,
-        moves: Moves,
-    ) -> (Option<Boxes>, Option<Reach>) {
+        mut moved: Option<Moved>,
+    ) -> (Option<Boxes>, Vec<Vec<Range>>) {
         let Deployed { model, kernels, kv } = *self.deployed;
         let inner = Interval::new(kernels, model, kv, Vec::new());
         let site = Site { layer, step: Step::Linear(Slot::Down) };
-        let mut domain = AnyFlip { inner, site, moves, unused: self.unused, reach: None };
+        let mut activations = Vec::new();
+        let strike = |at: Site, x: &BoxPrepared, linear: &Linear| {
+            if at != site {
+                return None;
+            }
+            activations = columns(x, linear.inputs());
+            moved.take()
+        };
+        let mut domain = AnyFlip { inner, moved: strike };
         let boxes = walk::layer(&mut domain, model, layer, &Boxes::point(stream), 0, Read::All);
-        (domain.inner.diverged().is_none().then_some(boxes), domain.reach)
+        (domain.inner.diverged().is_none().then_some(boxes), activations)
     }
 
-    /// The numbers of flips are bisected: a proof for more is a proof for fewer.
     fn row(
         &self,
         from: usize,
@@ -108,19 +114,10 @@ impl Prover<'_> {
         leaving: &[Option<Boxes>],
         claim: &Margin,
     ) -> ProvenRow {
-        let mut by = [None; LEVELS.len()];
-        let (mut proven, mut open) = (0, LEVELS.len());
-        while proven < open {
-            let middle = (proven + open) / 2;
-            let boxes = leaving[middle].as_ref();
-            match boxes.and_then(|boxes| self.prove(from, clean, row, boxes, claim)) {
-                Some(rung) => {
-                    by[proven..=middle].fill(Some(rung));
-                    proven = middle + 1;
-                }
-                None => open = middle,
-            }
-        }
+        let by = bisected(|level| {
+            let boxes = leaving[level].as_ref();
+            boxes.and_then(|boxes| self.prove(from, clean, row, boxes, claim))
+        });
         ProvenRow { row, by }
     }
 
@@ -145,4 +142,29 @@ impl Prover<'_> {
         let may = |rung| forms || rung == ladder.rungs()[0];
         ladder.climb(&aim, &region, false, &may).decided()
     }
+}
+
+/// The rows of a layer that is spoken of.
+pub(super) fn ternary(linear: &Linear) -> &TernaryRows {
+    match &linear.weights {
+        Weights::Ternary { rows, .. } => rows,
+        Weights::Dense(_) => unreachable!("only ternary weights have flips of codes"),
+    }
+}
+
+/// Numbers of flips, few first, by bisection: a proof for more is a proof for fewer.
+pub(super) fn bisected<const N: usize>(prove: impl Fn(usize) -> Option<Rung>) -> [Option<Rung>; N] {
+    let mut by = [None; N];
+    let (mut proven, mut open) = (0, N);
+    while proven < open {
+        let middle = (proven + open) / 2;
+        match prove(middle) {
+            Some(rung) => {
+                by[proven..=middle].fill(Some(rung));
+                proven = middle + 1;
+            }
+            None => open = middle,
+        }
+    }
+    by
 }

@@ -14,13 +14,12 @@ use ndarray::Array2;
 
 use super::flips::LEVELS;
 use super::proof::Prover;
-use crate::analyze::bounds::Moves;
 use crate::analyze::verdicts::margin_of;
 use crate::cli::UnusedArg;
 use crate::input::{self, Sample};
 use crate::source;
 
-fn subject(name: &str, limit: usize) -> (Model, Vec<Sample>) {
+pub(super) fn subject(name: &str, limit: usize) -> (Model, Vec<Sample>) {
     let origin = source::resolve(name).expect("an embedded model");
     let loaded = source::load(&origin, None, false).expect("a sound checkpoint");
     let samples = input::read(&origin, &loaded, None, None, Some(limit)).expect("its samples");
@@ -97,15 +96,15 @@ fn corruption(
     after.map(|code| code.expect("a code that may stand")).collect()
 }
 
-struct Case<'a> {
-    model: &'a Model,
-    matrices: Matrices<'a>,
+pub(super) struct Case<'a> {
+    pub(super) model: &'a Model,
+    pub(super) matrices: Matrices<'a>,
     ladder: Ladder,
-    unused: Option<UnusedArg>,
+    pub(super) unused: Option<UnusedArg>,
 }
 
 impl Case<'_> {
-    fn deployed(&self) -> Deployed<'_> {
+    pub(super) fn deployed(&self) -> Deployed<'_> {
         Deployed { model: self.model, kernels: kernels::best(), kv: KvKind::Int8 }
     }
 
@@ -118,11 +117,11 @@ impl Case<'_> {
     ) -> Vec<[Option<Rung>; LEVELS.len()]> {
         let deployed = self.deployed();
         let prover = self.prover(&deployed);
-        assert!(prover.speaks_of(layer));
+        assert!(prover.speaks_of(layer, Slot::Down));
         prover.rows(layer, streams, rows, claim).into_iter().map(|found| found.by).collect()
     }
 
-    fn prover<'b>(&'b self, deployed: &'b Deployed<'b>) -> Prover<'b> {
+    pub(super) fn prover<'b>(&'b self, deployed: &'b Deployed<'b>) -> Prover<'b> {
         Prover {
             deployed,
             matrices: &self.matrices,
@@ -136,9 +135,8 @@ impl Case<'_> {
     /// The codes of the last token that the struck rows read.
     fn activations(&self, layer: usize, stream: &Array2<f32>) -> Vec<i32> {
         let deployed = self.deployed();
-        let (_, reach) = self.prover(&deployed).walked(layer, stream, Moves::default());
-        let reach = reach.expect("integer sums");
-        reach.activations().iter().map(|column| *column.last().expect("a token")).collect()
+        let (_, activations) = self.prover(&deployed).walked(layer, stream, None);
+        activations.iter().map(|column| column.last().expect("a token").0).collect()
     }
 
     /// Runs corrupted rows for every proof; gives the proofs and the runs.
@@ -199,7 +197,7 @@ impl Case<'_> {
     }
 }
 
-fn case(model: &Model, unused: Option<UnusedArg>) -> Case<'_> {
+pub(super) fn case(model: &Model, unused: Option<UnusedArg>) -> Case<'_> {
     let ladder = Ladder::new(vec![Rung::Interval, Rung::Affine]);
     Case { model, matrices: Matrices::new(model), ladder, unused }
 }
