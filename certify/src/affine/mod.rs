@@ -10,6 +10,7 @@
 //! those are clearly narrower, and boxes are cut to the forms.
 
 mod attend;
+pub mod change;
 mod claims;
 mod codes;
 mod domain;
