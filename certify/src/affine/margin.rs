@@ -52,8 +52,8 @@ impl Final<'_> {
         rivals.chunks(TOGETHER).flat_map(|rivals| self.some(winner, rivals)).collect()
     }
 
-    /// What each span of symbols contributes to the radius of one margin, by its first number;
-    /// boxes count under the largest.
+    /// What each span of symbols contributes to the radius of one margin, by its first number: all
+    /// of the input under 0, boxes under the largest.
     pub(super) fn parts(&self, winner: usize, rival: usize) -> Vec<(usize, f64)> {
         let (w, _) = self.projection(winner, &[rival]);
         let margin = match self.stream {
@@ -69,14 +69,15 @@ impl Final<'_> {
                 best.expect("at least one way").1
             }
         };
-        let mut row = 0;
-        let mut parts: Vec<(usize, f64)> = (margin.spans.iter())
-            .map(|span| {
-                row += span.count;
-                let of = &margin.g[row - span.count..row];
-                (span.first, of.iter().fold(0.0, |sum, x| sum + x.abs()))
-            })
-            .collect();
+        let own = self.inputs.own(&margin.spans);
+        let (spans, rows) = (&margin.spans[..own.0], own.1);
+        let mut parts = vec![(0, self.inputs.radius(self.kernels, spans, &margin.g[..rows]))];
+        let mut row = rows;
+        parts.extend(margin.spans[own.0..].iter().map(|span| {
+            row += span.count;
+            let of = &margin.g[row - span.count..row];
+            (span.first, of.iter().fold(0.0, |sum, x| sum + x.abs()))
+        }));
         parts.push((usize::MAX, margin.rest[0]));
         parts
     }
