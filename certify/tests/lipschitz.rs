@@ -2,6 +2,8 @@
 
 mod nets;
 
+use std::sync::Arc;
+
 use certify::affine::{Matrices, change};
 use certify::claim::Deployed;
 use certify::interval::{Boxes, Margin};
@@ -9,7 +11,7 @@ use certify::lipschitz::{Lipschitz, Part, global, of_margins, of_part};
 use certify::region::{Ball, Region};
 use engine::kernels;
 use engine::model::random::{SplitMix, Style, random_model, random_rows, small_config};
-use engine::model::{FloatType, Gate, KvKind, Model};
+use engine::model::{Float, FloatType, Gate, KvKind, Model};
 use engine::walk::{self, Exact, Read};
 use ndarray::Array2;
 use nets::{KINDS, moved_point, nets, share};
@@ -257,14 +259,37 @@ fn constants_that_hold_everywhere_are_no_smaller_than_those_of_a_box_and_infinit
     for (name, model) in nets() {
         let matrices = Matrices::new(&model);
         let deployed = Deployed { model: &model, kernels: kernels::best(), kv: KvKind::F32 };
-        let product = global::log10_of_margins(&model, 0);
+        let power = global::power_of_margins(&model, 0).expect("every norm has an eps");
         let clean = random_rows(TOKENS, model.config.hidden, 3);
         let region = Region { clean: &clean, moved: 0..TOKENS, ball: Ball::Linf(1e-6) };
         let claim = Margin { row: 0, winner: 0, rivals: Vec::new() };
         let forms = change::of_margins(&deployed, &matrices, &region, 0, &claim);
         let local = forms.expect("a bound").bound;
-        assert!(local.log10() <= product && product.is_finite(), "{name}: {local} {product}");
-        let none = global::log10_of_margins(&with_eps(&model, 0.0), 0);
-        assert_eq!(none, f64::INFINITY, "{name}");
+        let most: f64 = format!("1e{}", power + 1).parse().expect("a number");
+        assert!(local <= most && power > 3, "{name}: {local} {power}");
+        assert_eq!(global::power_of_margins(&with_eps(&model, 0.0), 0), None, "{name}");
+    }
+}
+
+#[test]
+fn a_margin_moves_with_either_of_its_logits() {
+    let (_, mut model) = nets().swap_remove(1);
+    let columns = model.config.hidden;
+    let embedded = random_rows(TOKENS, columns, 4);
+    let mut rng = SplitMix(15);
+    for moving in [0, 1] {
+        // All logits are 0 but one.
+        let row = |k: usize| if k / columns == moving { 1.0 } else { 0.0 };
+        let data = (0..model.head.rows() * columns).map(row).collect();
+        model.head = Arc::new(Float::F32 { data, columns });
+        let deployed = Deployed { model: &model, kernels: kernels::best(), kv: KvKind::F32 };
+        let (last, claim) = (model.layers.len(), Margin { row: 0, winner: 0, rivals: Vec::new() });
+        let clean = deployed.streams(&embedded).swap_remove(last);
+        let region = Region { clean: &clean, moved: 0..TOKENS, ball: Ball::Linf(1e-2) };
+        let bound = of_margins(&deployed, last, &region.boxes(), &claim).expect("a bound");
+        for _ in 0..4 {
+            let (moved, parted) = parted((&deployed, last), &region, &claim, 0, &mut rng);
+            reached(bound, moved, parted, "one logit");
+        }
     }
 }

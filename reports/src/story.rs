@@ -145,12 +145,9 @@ pub(crate) fn sources(found: &Certification, most: usize) -> Option<String> {
 /// How far margins move with the input, as a sentence.
 pub(crate) fn margin_lipschitz(found: &Certification) -> Option<String> {
     let margin = found.margin_lipschitz.as_ref()?;
-    let contrast = margin.global_product_log10.map_or_else(
+    let contrast = margin.global_product_power.map_or_else(
         || "Constants that hold everywhere, multiplied, have no bound.".to_owned(),
-        |log10| {
-            let log10 = number(log10, Side::Up);
-            format!("Constants that hold everywhere, multiplied, give 10^{log10}.")
-        },
+        |power| format!("Constants that hold everywhere, multiplied, are of order 10^{power}."),
     );
     Some(format!(
         "Between any two inputs within {} of a sample, a margin changes by at most {} times the \

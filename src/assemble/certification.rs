@@ -1,6 +1,7 @@
 //! Verdicts, radii and layers in the words of the contract.
 
-use certify::lipschitz::{Lipschitz, global};
+use certify::lipschitz::Lipschitz;
+use certify::lipschitz::global::power_of_margins;
 use reports::model as out;
 use reports::model::finite;
 
@@ -210,12 +211,11 @@ fn margin_lipschitz(
     found: &[Option<SampleLayers>],
 ) -> Option<out::MarginLipschitz> {
     let of = lipschitz(found.iter().flatten().map(|sample| sample.margins))?;
-    let everywhere = global::log10_of_margins(context.deployed.model, context.from());
     Some(out::MarginLipschitz {
         bound: of.bound,
         slack: of.slack,
         method: of.method,
-        global_product_log10: finite(everywhere),
+        global_product_power: power_of_margins(context.deployed.model, context.from()),
     })
 }
 

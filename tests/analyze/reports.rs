@@ -66,7 +66,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("number", &["certification.margin_lipschitz.bound", "certification.margin_lipschitz.slack"]),
     ("number", &["certification.layers[].attention_lipschitz.bound"]),
     ("number", &["certification.layers[].ffn_lipschitz.slack"]),
-    ("number", &["certification.margin_lipschitz.global_product_log10"]),
+    ("number", &["certification.margin_lipschitz.global_product_power"]),
     (
         "integer",
         &["faults.seed", "faults.trials", "faults.targets[].trials", "faults.targets[].due"],

@@ -19,19 +19,39 @@ struct Track {
     most: f64,
 }
 
-/// The logarithm to base 10 of the product of the constants of all layers from `from` on, of the
-/// final norm, and of the margin between any two logits; infinite where a norm has no eps.
+/// The power of ten in the product of the constants of all layers from `from` on, of the final
+/// norm, and of the margin between any two logits; `None` where it is infinite, as without an eps.
 #[must_use]
-pub fn log10_of_margins(model: &Model, from: usize) -> f64 {
+pub fn power_of_margins(model: &Model, from: usize) -> Option<i32> {
     let width = model.config.hidden;
     let none = vec![0.0; width];
     let (rows, _) = float_magnitudes(&model.head, &Response::identity(width), &none);
     let head = normed(&model.final_norm, 1.0).change * 2.0 * rows.largest().bound;
-    let layers = model.layers[from..].iter().map(|layer| {
-        let attention = 1.0 + attention(model, layer);
-        attention.log10() + (1.0 + feed_forward(model, layer)).log10()
-    });
-    layers.sum::<f64>() + head.log10()
+    let layers = model.layers[from..].iter();
+    let layers = layers.flat_map(|layer| [attention(model, layer), feed_forward(model, layer)]);
+    power(layers.map(|update| 1.0 + update).chain([head]))
+}
+
+/// The power of ten of a product that may be too large for f64: `p` of `m 10^p`, `1 <= m < 10`.
+fn power(factors: impl Iterator<Item = f64>) -> Option<i32> {
+    let (mut mantissa, mut power) = (1.0f64, 0);
+    for factor in factors {
+        let mut factor = factor;
+        if !factor.is_finite() || factor <= 0.0 {
+            return None;
+        }
+        while factor >= 10.0 {
+            (factor, power) = (factor / 10.0, power + 1);
+        }
+        while factor < 1.0 {
+            (factor, power) = (factor * 10.0, power - 1);
+        }
+        mantissa *= factor;
+        if mantissa >= 10.0 {
+            (mantissa, power) = (mantissa / 10.0, power + 1);
+        }
+    }
+    Some(power)
 }
 
 /// Behind a norm of rows that change by `change`.
@@ -76,4 +96,17 @@ fn feed_forward(model: &Model, layer: &Layer) -> f64 {
     let norm = layer.ffn_sub_norm.as_ref();
     let gated = norm.map_or(gated, |norm| normed(norm, gated.change));
     linear(gated, layer.linear(Slot::Down)).change
+}
+
+#[cfg(test)]
+mod tests {
+    use super::power;
+
+    #[test]
+    fn products_beyond_f64_keep_their_power_of_ten() {
+        assert_eq!(power([2e200, 3e200, 4e-3].into_iter()), Some(398));
+        assert_eq!(power([5.0, 1.0].into_iter()), Some(0));
+        assert_eq!(power([1e5, f64::INFINITY].into_iter()), None);
+        assert_eq!(power([f64::NAN].into_iter()), None);
+    }
 }

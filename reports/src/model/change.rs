@@ -29,10 +29,9 @@ pub struct MarginLipschitz {
     pub slack: f64,
     /// How it was computed.
     pub method: Method,
-    /// A contrast: the logarithm to base 10 of the product of constants that hold everywhere, one a
-    /// norm, layer and head, in the maximum norm and without any rounding; null where it is
-    /// infinite.
-    pub global_product_log10: Option<f64>,
+    /// A contrast: the power of ten in the product of constants that hold everywhere, one a norm,
+    /// layer and head, in the maximum norm and without any rounding; null where it is infinite.
+    pub global_product_power: Option<i32>,
 }
 
 /// What made the bounds of affine forms at `epsilon` wide, over the samples on which these were

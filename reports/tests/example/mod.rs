@@ -3,10 +3,12 @@
 //! Its numbers are invented, smooth and deterministic; only their relations are real.
 
 pub(crate) mod chance;
+mod change;
 mod ladder;
 mod rows;
 mod sample;
 
+use change::{forms, margin, part};
 use ladder::{cost, epsilon_row, substitutions, summary};
 use reports::model::*;
 use rows::rows_proven;
@@ -173,12 +175,7 @@ fn certification(count: u64, layers: u32) -> Certification {
         layers: (0..layers).map(|index| layer(index, layers)).collect(),
         growth: growth(layers),
         growth_of_forms: Some(forms(layers)),
-        margin_lipschitz: Some(MarginLipschitz {
-            bound: 310.0,
-            slack: 0.4,
-            method: Method::Zonotope,
-            global_product_log10: Some(41.5),
-        }),
+        margin_lipschitz: Some(margin()),
         samples,
     }
 }
@@ -219,35 +216,6 @@ fn layer(index: u32, layers: u32) -> Layer {
         width_in: (!lost).then_some(0.02 * (1.0 + 40.0 * depth)),
         width_out: (index < layers / 2).then_some(0.02 * (1.0 + 400.0 * depth)),
         reason: (index >= layers / 2).then(|| "the bound diverged in this layer".to_owned()),
-    }
-}
-
-fn part(bound: f64) -> LipschitzBound {
-    LipschitzBound { bound, slack: 0.01 * bound, method: Method::IntervalBoundPropagation }
-}
-
-fn forms(layers: u32) -> FormsGrowth {
-    let step = |layer: u32| FormsStep {
-        layer: Some(layer),
-        step: "attention".to_owned(),
-        width_median: 0.01 * f64::from(layer + 1),
-        symbols_median: 64.0 * f64::from(layer + 1),
-    };
-    let source = |kind, share| MarginSource {
-        layer: (kind != SourceKind::Input).then_some(0),
-        step: (kind != SourceKind::Input).then(|| "down_codes".to_owned()),
-        kind,
-        share,
-    };
-    FormsGrowth {
-        samples: 20,
-        steps: (0..layers).map(step).collect(),
-        margins: 17,
-        sources: vec![
-            source(SourceKind::Rounding, 0.5),
-            source(SourceKind::Input, 0.375),
-            source(SourceKind::Remainder, 0.125),
-        ],
     }
 }
 

@@ -25,7 +25,6 @@ pub(super) fn check_change(check: &mut Check, found: &Certification) {
         let key = |key: &str| format!("certification.margin_lipschitz.{key}");
         check.not_negative(&key("bound"), margin.bound);
         check.not_negative(&key("slack"), margin.slack);
-        check.finite(&key("global_product_log10"), margin.global_product_log10);
     }
     if let Some(forms) = &found.growth_of_forms {
         check_forms(check, found.samples.len() as u64, forms);
