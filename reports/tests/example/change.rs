@@ -29,9 +29,9 @@ pub(super) fn forms(layers: u32) -> FormsGrowth {
         share,
     };
     FormsGrowth {
-        samples: 20,
+        samples: 1,
         steps: (0..layers).map(step).collect(),
-        margins: 17,
+        margins: 1,
         sources: vec![
             source(SourceKind::Rounding, 0.5),
             source(SourceKind::Input, 0.375),
