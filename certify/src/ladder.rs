@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use engine::walk::{self, Read, Site};
 
-use crate::affine::{self, Matrices};
+use crate::affine::{self, Matrices, Share};
 use crate::claim::{Deployed, Proof};
 use crate::interval::{Interval, Margin};
 use crate::radius::{Search, search};
@@ -47,6 +47,8 @@ pub struct Growth {
     pub site: Site,
     /// The largest width of boxes; of affine forms, the median.
     pub width: f64,
+    /// The symbols of the last row of affine forms.
+    pub symbols: Option<usize>,
 }
 
 /// What one rung found on one set.
@@ -58,6 +60,8 @@ pub struct Pass {
     pub proof: Proof,
     /// Widths behind every step, where they were asked for.
     pub growth: Vec<Growth>,
+    /// Where the radius of the worst margin comes from, of affine forms: largest first.
+    pub sources: Vec<Share>,
     /// The noise symbols of affine forms.
     pub symbols: Option<usize>,
     /// Whether they gave up symbols because the memory was too small.
@@ -71,18 +75,15 @@ impl Rung {
     #[must_use]
     pub fn prove(self, aim: &Aim, region: &Region, trace: bool) -> Pass {
         let begun = Instant::now();
-        let (proof, growth, symbols, reduced) = match self {
+        let pass = match self {
             Self::Interval => interval(aim, region, trace),
             Self::Affine => affine(aim, region),
         };
-        let seconds = begun.elapsed().as_secs_f64();
-        Pass { rung: self, proof, growth, symbols, reduced, seconds }
+        Pass { seconds: begun.elapsed().as_secs_f64(), ..pass }
     }
 }
 
-type Found = (Proof, Vec<Growth>, Option<usize>, bool);
-
-fn interval(aim: &Aim, region: &Region, trace: bool) -> Found {
+fn interval(aim: &Aim, region: &Region, trace: bool) -> Pass {
     let deployed = aim.deployed;
     let claims = aim.claims.to_vec();
     let mut domain = Interval::new(deployed.kernels, deployed.model, deployed.kv, claims);
@@ -90,18 +91,36 @@ fn interval(aim: &Aim, region: &Region, trace: bool) -> Found {
         domain.trace();
     }
     walk::run(&mut domain, deployed.model, &region.boxes(), aim.from, 0, aim.read);
-    let proof = Proof { margins: domain.margins().to_vec(), diverged: domain.diverged() };
-    let width = |of: &crate::interval::Width| Growth { site: of.site, width: of.most.into() };
-    (proof, domain.traced().iter().map(width).collect(), None, false)
+    let growth = domain.traced().iter();
+    let growth = growth.map(|of| Growth { site: of.site, width: of.most.into(), symbols: None });
+    Pass {
+        rung: Rung::Interval,
+        proof: Proof { margins: domain.margins().to_vec(), diverged: domain.diverged() },
+        growth: growth.collect(),
+        sources: Vec::new(),
+        symbols: None,
+        reduced: false,
+        seconds: 0.0,
+    }
 }
 
-fn affine(aim: &Aim, region: &Region) -> Found {
+fn affine(aim: &Aim, region: &Region) -> Pass {
     let Aim { deployed, matrices, from, read, claims } = *aim;
     let found = affine::prove(deployed, matrices, region, from, read, claims);
-    let width = |of: &affine::Growth| Growth { site: of.site, width: 2.0 * of.median };
-    let growth = found.growth.iter().map(width).collect();
-    let proof = Proof { margins: found.margins, diverged: found.diverged };
-    (proof, growth, Some(found.symbols), found.reduced.is_some())
+    let width = |of: &affine::Growth| Growth {
+        site: of.site,
+        width: 2.0 * of.median,
+        symbols: Some(of.symbols),
+    };
+    Pass {
+        rung: Rung::Affine,
+        growth: found.growth.iter().map(width).collect(),
+        proof: Proof { margins: found.margins, diverged: found.diverged },
+        sources: found.sources,
+        symbols: Some(found.symbols),
+        reduced: found.reduced.is_some(),
+        seconds: 0.0,
+    }
 }
 
 /// The rungs that may be tried, in order.
@@ -228,6 +247,7 @@ mod tests {
             rung: Rung::Interval,
             proof,
             growth: Vec::new(),
+            sources: Vec::new(),
             symbols: None,
             reduced: false,
             seconds: 0.0,

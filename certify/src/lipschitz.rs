@@ -17,15 +17,16 @@
 //! | any | 0 | the width of the box, where that is less than the slack above |
 //! | gate | `2 relu(g) abs u b(g) + relu(g)^2 b(u)`; silu: slope at most 1.1 | 6 units, twice |
 
+pub mod global;
 mod response;
 
 use std::ops::Range;
 
-use engine::kernels::Kernels;
 use engine::model::{Activations, Float, Gate, KvKind, Linear, Model, Norm, Rope};
 use engine::walk::{self, Domain, Read, Site, score_scale};
 
-use crate::interval::{BoxPrepared, Boxes, Diverged, Interval};
+use crate::claim::Deployed;
+use crate::interval::{BoxPrepared, Boxes, Diverged, Interval, Margin};
 use response::{Extremes, Response, UNIT, larger, least_square, linear_magnitudes, magnitude};
 
 /// `|change out| <= bound |change in| + slack`, in the maximum norm.
@@ -37,27 +38,78 @@ pub struct Lipschitz {
     pub slack: f64,
 }
 
-/// The bound of one layer on a box of the stream that enters it, and the box that leaves.
+/// What a bound of the stream speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A whole layer.
+    Layer,
+    /// The stream before attention to the stream behind its residual addition.
+    Attention,
+    /// The same of the feed-forward block.
+    FeedForward,
+}
+
+impl Part {
+    /// The stream that enters to the stream that leaves, all rows.
+    pub(crate) fn walk<D: Domain>(
+        self,
+        domain: &mut D,
+        model: &Model,
+        index: usize,
+        x: &D::Rows,
+    ) -> D::Rows {
+        match self {
+            Self::Layer => walk::layer(domain, model, index, x, 0, Read::All),
+            Self::Attention => walk::attention_block(domain, model, index, x, 0, Read::All),
+            Self::FeedForward => walk::ffn_block(domain, model, index, x),
+        }
+    }
+}
+
+/// The bound of a layer or of half of one on a box of the stream that enters it, and the box that
+/// leaves.
 ///
 /// # Errors
 /// Where the bound was lost, if it was.
-pub fn of_layer(
-    kernels: &'static Kernels,
-    model: &Model,
-    kv: KvKind,
+pub fn of_part(
+    deployed: &Deployed,
     index: usize,
+    part: Part,
     entering: &Boxes,
 ) -> Result<(Lipschitz, Boxes), Diverged> {
-    let set = Interval::new(kernels, model, kv, Vec::new());
-    let shape = (model.config.heads, model.config.kv_heads, model.config.head_dim);
-    let mut domain = Responsive { set, stored: None, kv, shape };
-    let response = Response::identity(entering.lo.ncols());
-    let start = Responding { boxes: entering.clone(), response };
-    let out = walk::layer(&mut domain, model, index, &start, 0, Read::All);
+    let (mut domain, start) = Responsive::new(deployed, entering);
+    let out = part.walk(&mut domain, deployed.model, index, &start);
     match domain.set.diverged() {
         Some(diverged) => Err(diverged),
         None => Ok((out.response.largest(), out.boxes)),
     }
+}
+
+/// The bound of every margin of a decision, from a box of the stream that enters layer `from`.
+///
+/// # Errors
+/// Where the bound was lost, if it was.
+pub fn of_margins(
+    deployed: &Deployed,
+    from: usize,
+    entering: &Boxes,
+    claim: &Margin,
+) -> Result<Lipschitz, Diverged> {
+    let (mut domain, start) = Responsive::new(deployed, entering);
+    let out = walk::run(&mut domain, deployed.model, &start, from, 0, Read::Last).response;
+    if let Some(diverged) = domain.set.diverged() {
+        return Err(diverged);
+    }
+    let rivals = |of: &usize| *of != claim.winner;
+    let others: Vec<usize> = match &claim.rivals[..] {
+        [] => (0..out.bound.len()).filter(rivals).collect(),
+        some => some.iter().copied().filter(rivals).collect(),
+    };
+    let most = |of: &[f64]| others.iter().fold(0.0, |most, &rival| larger(most, of[rival]));
+    Ok(Lipschitz {
+        bound: out.bound[claim.winner] + most(&out.bound),
+        slack: out.slack[claim.winner] + most(&out.slack),
+    })
 }
 
 /// The domain of boxes with the response of every feature to the input.
@@ -67,6 +119,18 @@ struct Responsive {
     kv: KvKind,
     /// Query heads, key-value heads, width of a head.
     shape: (usize, usize, usize),
+}
+
+impl Responsive {
+    /// No step taken, and the rows of a box.
+    fn new(deployed: &Deployed, entering: &Boxes) -> (Self, Responding) {
+        let Deployed { model, kernels, kv } = *deployed;
+        let set = Interval::new(kernels, model, kv, Vec::new());
+        let shape = (model.config.heads, model.config.kv_heads, model.config.head_dim);
+        let response = Response::identity(entering.lo.ncols());
+        let start = Responding { boxes: entering.clone(), response };
+        (Self { set, stored: None, kv, shape }, start)
+    }
 }
 
 /// Boxes with the response of every feature to the input.

@@ -4,14 +4,14 @@
 
 mod nets;
 
-use certify::affine::{Affine, Matrices, prove};
+use certify::affine::{Affine, Kind, Matrices, prove};
 use certify::checked::{Checked, Pair};
 use certify::claim::{Deployed, clean_margin};
 use certify::interval::Margin;
 use certify::region::{Ball, Region};
 use engine::kernels;
 use engine::model::random::{SplitMix, random_rows};
-use engine::model::{KvKind, Model, NormSlot};
+use engine::model::{Activations, KvKind, Model, NormSlot};
 use engine::walk::{self, Exact, Read};
 use ndarray::{Array2, s};
 use nets::{KINDS, moved_point, nets, share};
@@ -254,5 +254,36 @@ fn rows_whose_mean_square_overflows_are_never_certified() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn the_parts_of_a_margin_name_roundings_where_there_are_codes_and_grow_with_the_ball() {
+    for (name, model) in nets() {
+        let matrices = Matrices::new(&model);
+        let clean = random_rows(TOKENS, model.config.hidden, 12);
+        let deployed = Deployed { model: &model, kernels: kernels::best(), kv: KvKind::F32 };
+        let logits = deployed.logits(&clean, 0, Read::Last);
+        // A class that loses: boxes alone never decide over all its rivals.
+        let loser = certify::claim::decide(&logits.row(0).mapv(|x| -x).to_vec(), &[]);
+        let winner = loser.expect("no NaN");
+        let part = |ball: Ball, kind: Kind| {
+            let region = Region { clean: &clean, moved: 0..TOKENS, ball };
+            let sources =
+                prove(&deployed, &matrices, &region, 0, Read::Last, &claim(winner)).sources;
+            assert!(sources.is_sorted_by(|a, b| a.radius >= b.radius), "{name}: {sources:?}");
+            let of = sources.iter().filter(|share| share.kind == kind);
+            of.map(|share| share.radius).sum::<f64>()
+        };
+        let codes = model.config.activations == Activations::PerTokenInt8;
+        let radius = 1e-2;
+        let rounding = part(Ball::Linf(radius), Kind::Rounding);
+        assert_eq!(rounding > 0.0, codes, "{name}: {rounding}");
+        // Small enough for boxes not to take the place of forms.
+        let [half, whole, euclid] =
+            [Ball::Linf(radius / 2.0), Ball::Linf(radius), Ball::L2(radius)]
+                .map(|ball| part(ball, Kind::Input));
+        assert!(half > 0.0 && euclid > 0.0, "{name}");
+        assert!(half < whole && euclid < whole, "{name}: {half} {whole} {euclid}");
     }
 }

@@ -139,6 +139,12 @@ fn certification(page: &mut String, report: &Report, found: &Certification) {
     if let Some(decided) = story::decided(found) {
         facts.push(("Decided by", decided));
     }
+    if let Some(sources) = story::sources(found, 4) {
+        facts.push(("Uncertainty of the worst margin", safe(&sources)));
+    }
+    if let Some(sentence) = story::margin_lipschitz(found) {
+        facts.push(("Change of margins", safe(&sentence)));
+    }
     for (name, value) in facts {
         row(page, &[name.to_owned(), value]);
     }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use crate::escape::shown;
 use crate::model::{
     ActivationPolicy, Certification, EpsilonRow, FirstLost, GateFunction, GateKind, KvStorage,
-    Method, MethodSummary, Norm, Outcome, Positions, Report, Substitutions, UnusedCode, Verdict,
-    WitnessKind,
+    MarginSource, Method, MethodSummary, Norm, Outcome, Positions, Report, SourceKind,
+    Substitutions, UnusedCode, Verdict, WitnessKind,
 };
 use crate::number::{Side, count, number, percent, plural};
 
@@ -111,6 +111,53 @@ pub(crate) fn step(layer: Option<u32>, step: &str) -> String {
         Some(layer) => format!("layer {layer}, {}", shown(step)),
         None => format!("read-out, {}", shown(step)),
     }
+}
+
+/// Where a part of a margin's radius was made.
+pub(crate) fn source_place(source: &MarginSource) -> String {
+    source.step.as_ref().map_or_else(|| "the input".to_owned(), |at| step(source.layer, at))
+}
+
+/// Why it was made.
+pub(crate) fn source_kind(kind: SourceKind) -> &'static str {
+    match kind {
+        SourceKind::Input => "the change itself",
+        SourceKind::Rounding => "rounding to codes",
+        SourceKind::Remainder => "what is not linear",
+    }
+}
+
+/// The largest parts of the radius of the worst margin, where forms bounded it.
+pub(crate) fn sources(found: &Certification, most: usize) -> Option<String> {
+    let forms = found.growth_of_forms.as_ref().filter(|forms| !forms.sources.is_empty())?;
+    let one = |source: &MarginSource| {
+        let share = percent(source.share, Side::Nearest);
+        match source.kind {
+            SourceKind::Input => format!("{share} the input"),
+            SourceKind::Rounding => format!("{share} {}", source_place(source)),
+            SourceKind::Remainder => format!("{share} not linear: {}", source_place(source)),
+        }
+    };
+    let parts: Vec<String> = forms.sources.iter().take(most).map(one).collect();
+    Some(parts.join(", "))
+}
+
+/// How far margins move with the input, as a sentence.
+pub(crate) fn margin_lipschitz(found: &Certification) -> Option<String> {
+    let margin = found.margin_lipschitz.as_ref()?;
+    let contrast = margin.global_product_power.map_or_else(
+        || "Constants that hold everywhere, multiplied, have no bound.".to_owned(),
+        |power| format!("Constants that hold everywhere, multiplied, are of order 10^{power}."),
+    );
+    Some(format!(
+        "Between any two inputs within {} of a sample, a margin changes by at most {} times the \
+         change of the input ({}), plus {} ({}). {contrast}",
+        shown(&found.epsilon),
+        number(margin.bound, Side::Up),
+        norm(found.norm),
+        number(margin.slack, Side::Up),
+        method(margin.method),
+    ))
 }
 
 /// Which embeddings move.

@@ -121,6 +121,9 @@ fn certification(report: &Report, found: &Certification) -> Vec<String> {
     let lost = found.first_lost_layer.as_ref();
     let lost = lost.map_or_else(|| format!("nowhere at {epsilon}"), story::lost);
     lines.push(fact("bound first lost", &lost));
+    if let Some(sources) = story::sources(found, 2) {
+        lines.push(fact("margin's uncertainty", &sources));
+    }
     if let Some(suffix) = story::suffix(report, found) {
         lines.push(fact("deepest certified suffix", &suffix));
     }

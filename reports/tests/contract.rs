@@ -68,6 +68,8 @@ mod reader {
         pub(crate) layers: Vec<Layer>,
         pub(crate) curve: Vec<BTreeMap<String, Option<f64>>>,
         pub(crate) growth: Vec<Value>,
+        pub(crate) growth_of_forms: Value,
+        pub(crate) margin_lipschitz: Value,
     }
 
     #[derive(Deserialize)]
@@ -108,6 +110,9 @@ mod reader {
         pub(crate) stream_rms: f64,
         pub(crate) lipschitz_bound: Option<f64>,
         pub(crate) lipschitz_slack: Option<f64>,
+        pub(crate) lipschitz_method: Option<String>,
+        pub(crate) attention_lipschitz: Value,
+        pub(crate) ffn_lipschitz: Value,
         pub(crate) width_in: Option<f64>,
         pub(crate) width_out: Option<f64>,
         pub(crate) reason: Option<String>,

@@ -244,7 +244,7 @@ fn the_fullest_summary_still_fits() {
     let summary = render(&report, Format::Text).unwrap();
     assert!(summary.lines().count() <= text::MOST_LINES, "{summary}");
     assert!(summary.lines().all(|line| line.chars().count() <= 96), "{summary}");
-    assert!(summary.contains("7 more in the report") && summary.contains("more, see the report"));
+    assert!(summary.contains("8 more in the report") && summary.contains("more, see the report"));
 }
 
 #[test]

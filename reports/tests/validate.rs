@@ -38,7 +38,7 @@ fn examples_of_every_size_are_sound() {
 
 #[test]
 fn every_broken_invariant_is_named_by_its_path() {
-    let breaks: [Break; 23] = [
+    let breaks: [Break; 28] = [
         ("schema_version", |report| report.schema_version = "0.9".to_owned()),
         ("data.labelled", |report| report.data.labelled = 61),
         ("request.epsilon_value", |report| report.request.epsilon_value = f64::INFINITY),
@@ -70,6 +70,22 @@ fn every_broken_invariant_is_named_by_its_path() {
             certification(report).layers[1].certified_radius_median = 0.0;
         }),
         ("certification.curve", |report| certification(report).curve.swap(1, 2)),
+        ("certification.growth_of_forms.sources[1].step", |report| {
+            certification(report).growth_of_forms.as_mut().expect("forms").sources[1].layer =
+                Some(0);
+        }),
+        ("certification.growth_of_forms.sources", |report| {
+            certification(report).growth_of_forms.as_mut().expect("forms").sources[0].share = 0.75;
+        }),
+        ("certification.growth_of_forms.margins", |report| {
+            certification(report).growth_of_forms.as_mut().expect("forms").margins = 21;
+        }),
+        ("certification.margin_lipschitz.slack", |report| {
+            certification(report).margin_lipschitz.as_mut().expect("a bound").slack = -1.0;
+        }),
+        ("certification.layers[0].lipschitz_method", |report| {
+            certification(report).layers[0].lipschitz_method = None;
+        }),
         ("certification.growth[0].width_max", |report| {
             certification(report).growth[0].width_max = Some(f64::INFINITY);
         }),

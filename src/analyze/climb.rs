@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use certify::affine::Share;
 use certify::interval::{Diverged, Margin};
 use certify::ladder::{Climb, Growth, Pass, Rung};
 use certify::radius::Search;
@@ -30,6 +31,8 @@ pub struct Tried {
     pub diverged: Option<Diverged>,
     /// Widths behind every step, of the set with the least margin.
     pub growth: Vec<Growth>,
+    /// Where the radius of that margin comes from, of affine forms: largest first.
+    pub sources: Vec<Share>,
     /// Noise symbols of affine forms, the most over all sets.
     pub symbols: Option<usize>,
     /// Whether forms gave up symbols because the memory was too small, on any set.
@@ -178,11 +181,11 @@ fn note(tried: &mut Vec<Tried>, climb: Climb) {
 
 impl Tried {
     fn of(pass: Pass) -> Self {
-        let Pass { rung, proof, growth, symbols, reduced, seconds } = pass;
+        let Pass { rung, proof, growth, sources, symbols, reduced, seconds } = pass;
         let margin = proof.margins.first().copied().filter(|margin| margin.is_finite());
         let proven = proof.certifies();
         let diverged = proof.diverged;
-        Self { rung, proven, sets: 1, margin, diverged, growth, symbols, reduced, seconds }
+        Self { rung, proven, sets: 1, margin, diverged, growth, sources, symbols, reduced, seconds }
     }
 
     fn join(&mut self, pass: Pass) {
@@ -193,12 +196,13 @@ impl Tried {
         self.reduced |= other.reduced;
         self.symbols = if other.symbols > self.symbols { other.symbols } else { self.symbols };
         self.diverged = self.diverged.or(other.diverged);
-        match (self.margin, other.margin) {
-            (Some(own), Some(margin)) if margin < own => {
-                (self.margin, self.growth) = (Some(margin), other.growth);
-            }
-            (Some(_), None) => (self.margin, self.growth) = (None, other.growth),
-            _ => {}
+        let worse = match (self.margin, other.margin) {
+            (Some(own), Some(margin)) => margin < own,
+            (own, None) => own.is_some(),
+            (None, Some(_)) => false,
+        };
+        if worse {
+            (self.margin, self.growth, self.sources) = (other.margin, other.growth, other.sources);
         }
     }
 }

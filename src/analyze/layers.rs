@@ -2,13 +2,13 @@
 
 use certify::claim::Scope;
 use certify::interval::{Boxes, Diverged, Interval, Width};
-use certify::lipschitz::{Lipschitz, of_layer};
 use certify::radius::search;
 use certify::region::{Ball, Region};
 use engine::walk::{self, Read};
 use ndarray::Array2;
 use reports::model::Norm;
 
+use super::change::{self, LayerPairs, Pairs};
 use super::climb::{Purse, Radii, settings};
 use super::context::Context;
 use super::verdicts::{Clean, margin_of, rms};
@@ -25,7 +25,9 @@ pub struct SampleLayers {
     /// Largest width of the box at epsilon that enters each layer, and behind them the last.
     pub widths: Vec<Option<f64>>,
     /// Local Lipschitz bounds on the boxes that epsilon reaches.
-    pub lipschitz: Vec<Option<Lipschitz>>,
+    pub lipschitz: Vec<LayerPairs>,
+    /// The same of the margins of the decision.
+    pub margins: Pairs,
     /// Widths behind every step at epsilon.
     pub growth: Vec<Width>,
     /// Where the box at epsilon was lost.
@@ -55,7 +57,9 @@ pub(super) fn layers(
         let from = context.from();
         let epsilon = context.plan.epsilon().at(clean[index].rms);
         let ball = Boxes::ball(&streams[from], epsilon, &(0..embedded.nrows()));
-        let (widths, lipschitz) = responses(context, &ball);
+        let change::Reached { widths, layers: lipschitz } =
+            change::reached(context, &streams[from], epsilon);
+        let margins = change::of_decision(context, &clean[index], &streams[from], epsilon);
         let (growth, diverged) = growth(context, &ball);
         let mut radii = radii(context, &streams, &clean[index], known(index));
         Some(SampleLayers {
@@ -64,6 +68,7 @@ pub(super) fn layers(
             rms: streams[..streams.len() - 1].iter().map(rms).collect(),
             widths,
             lipschitz,
+            margins,
             growth,
             diverged,
         })
@@ -110,36 +115,6 @@ fn radii(
         start = radius / 8.0;
     }
     radii
-}
-
-/// The box at epsilon through every layer that the claim speaks of, with its local Lipschitz
-/// bounds.
-fn responses(context: &Context, ball: &Boxes) -> (Vec<Option<f64>>, Vec<Option<Lipschitz>>) {
-    let deployed = &context.deployed;
-    let count = deployed.model.layers.len();
-    let mut boxes = ball.clone();
-    let mut widths = vec![None; count + 1];
-    let mut bounds = vec![None; count];
-    for index in context.from()..count {
-        widths[index] = Some(widest(&boxes));
-        let Ok((bound, leaving)) =
-            of_layer(deployed.kernels, deployed.model, deployed.kv, index, &boxes)
-        else {
-            return (widths, bounds);
-        };
-        bounds[index] =
-            Some(bound).filter(|bound| bound.bound.is_finite() && bound.slack.is_finite());
-        boxes = leaving;
-    }
-    widths[count] = Some(widest(&boxes));
-    (widths, bounds)
-}
-
-fn widest(boxes: &Boxes) -> f64 {
-    let widths = boxes.widths();
-    f64::from(
-        widths.iter().copied().fold(0.0, |most, width| if width > most { width } else { most }),
-    )
 }
 
 /// The widths behind every step of the walk at epsilon.

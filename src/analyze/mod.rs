@@ -6,6 +6,7 @@
 mod assault;
 mod bounds;
 pub(crate) mod chance;
+mod change;
 mod climb;
 mod context;
 mod faults;
@@ -27,6 +28,7 @@ use reports::model::{Report, Run};
 pub use assault::Attacked;
 pub(crate) use assault::attack_budget;
 pub use bounds::LayerBound;
+pub use change::{LayerPairs, Pairs};
 pub use climb::{AtEpsilon, Radii, Tried};
 pub use context::{Clock, Context};
 pub use faults::Campaigned;

@@ -1,13 +1,18 @@
 //! Verdicts, radii and layers in the words of the contract.
 
+use certify::lipschitz::Lipschitz;
+use certify::lipschitz::global::power_of_margins;
 use reports::model as out;
 use reports::model::finite;
 
 use super::curve::{curve, epsilons};
+use super::forms::forms_growth;
 use super::growth::{first_lost, growth, step_name};
 use super::ladder::{summaries, tries, word};
 use super::{largest, median, number, scope};
-use crate::analyze::{AtEpsilon, Attacked, Certified, Clean, Context, Radii, SampleLayers};
+use crate::analyze::{
+    AtEpsilon, Attacked, Certified, Clean, Context, LayerPairs, Pairs, Radii, SampleLayers,
+};
 
 pub(super) fn certification(
     context: &Context,
@@ -60,6 +65,8 @@ pub(super) fn certification(
         epsilons: epsilons(plan, &samples, found),
         curve: curve(plan, &samples, found),
         growth: growth(&found.layers),
+        growth_of_forms: forms_growth(found),
+        margin_lipschitz: margin_lipschitz(context, &found.layers),
         samples,
         layers,
     }
@@ -192,29 +199,53 @@ fn layers(context: &Context, found: &[Option<SampleLayers>]) -> Vec<out::Layer> 
         .collect()
 }
 
+/// The pair that holds on the sets of all samples: each of its numbers is the largest.
+fn lipschitz(of: impl Iterator<Item = Pairs>) -> Option<out::LipschitzBound> {
+    let (rung, Lipschitz { bound, slack }) = of.reduce(Pairs::both)?.chosen()?;
+    Some(out::LipschitzBound { bound, slack, method: word(rung) })
+}
+
+/// The same of margins, beside constants that hold everywhere.
+fn margin_lipschitz(
+    context: &Context,
+    found: &[Option<SampleLayers>],
+) -> Option<out::MarginLipschitz> {
+    let of = lipschitz(found.iter().flatten().map(|sample| sample.margins))?;
+    Some(out::MarginLipschitz {
+        bound: of.bound,
+        slack: of.slack,
+        method: of.method,
+        global_product_power: power_of_margins(context.deployed.model, context.from()),
+    })
+}
+
 fn layer(index: usize, known: &[&SampleLayers]) -> out::Layer {
     let radii: Vec<f64> = known.iter().map(|sample| sample.radii[index]).collect();
     let least = radii.iter().copied().fold(f64::INFINITY, |a, b| if b < a { b } else { a });
     let stream_rms = median(known.iter().map(|sample| sample.rms[index]).collect());
     let stream_rms = stream_rms.unwrap_or(0.0);
-    // A pair holds on all boxes if each of its numbers is the largest.
     let all = |pick: &dyn Fn(&SampleLayers) -> Option<f64>| {
         let values: Option<Vec<f64>> = known.iter().map(|sample| pick(sample)).collect();
         values.and_then(|values| largest(values.into_iter())).and_then(finite)
     };
-    let bound = all(&|sample| sample.lipschitz[index].map(|pair| pair.bound));
-    let slack = all(&|sample| sample.lipschitz[index].map(|pair| pair.slack));
+    let pairs = |pick: fn(&LayerPairs) -> Pairs| {
+        lipschitz(known.iter().map(|sample| pick(&sample.lipschitz[index])))
+    };
+    let whole = pairs(|of| of.whole);
     let width_in = all(&|sample| sample.widths[index]);
     let width_out = all(&|sample| sample.widths[index + 1]);
-    let lost = bound.is_none() || slack.is_none() || width_in.is_none() || width_out.is_none();
+    let lost = whole.is_none() || width_in.is_none() || width_out.is_none();
     out::Layer {
         index: number(index),
         certified_radius: least,
         certified_radius_median: median(radii).unwrap_or(0.0),
         certified_radius_rel: if stream_rms > 0.0 { least / stream_rms } else { 0.0 },
         stream_rms,
-        lipschitz_bound: bound,
-        lipschitz_slack: slack,
+        lipschitz_bound: whole.map(|of| of.bound),
+        lipschitz_slack: whole.map(|of| of.slack),
+        lipschitz_method: whole.map(|of| of.method),
+        attention_lipschitz: pairs(|of| of.attention),
+        ffn_lipschitz: pairs(|of| of.ffn),
         width_in,
         width_out,
         reason: lost.then(|| "the bound at epsilon is lost before or in this layer".into()),

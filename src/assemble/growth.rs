@@ -38,7 +38,7 @@ pub(super) fn step_name(step: Step) -> &'static str {
 }
 
 /// The place of a step in the order of the walk.
-fn order(step: Step) -> usize {
+pub(super) fn order(step: Step) -> usize {
     let slot = |slot: Slot| slot as usize;
     match step {
         Step::Norm(NormSlot::Input) => 0,

@@ -44,7 +44,7 @@ pub(super) fn lost(diverged: Diverged) -> out::StepAt {
     out::StepAt { layer, step }
 }
 
-fn place(site: Site) -> (Option<u32>, String) {
+pub(super) fn place(site: Site) -> (Option<u32>, String) {
     let readout = matches!(site.step, Step::Logits | Step::Norm(NormSlot::Final));
     ((!readout).then(|| number(site.layer)), step_name(site.step).to_owned())
 }

@@ -6,6 +6,7 @@ mod certification;
 mod chance;
 mod curve;
 mod faults;
+mod forms;
 mod growth;
 mod ladder;
 mod substitutions;

@@ -146,3 +146,33 @@ fn affine_forms_prove_what_boxes_leave_open_and_auto_is_the_better_of_both() {
     assert!(widest(&poor).into_iter().zip(widest(&boxes)).all(alike), "within both searches");
     assert!(at(&poor, "limits_hit[]").is_empty());
 }
+
+#[test]
+fn forms_say_what_makes_a_margin_uncertain_and_bound_changes_more_closely() {
+    let desk = Desk::new();
+    let run = |method: &str| {
+        let few = "--no-faults --limit 2 --attack-budget 10 --epsilon 0.01";
+        desk.report(&format!("{few} --method {method}"))
+    };
+    let (boxes, forms) = (run("ibp"), run("zonotope"));
+    assert_eq!(boxes["certification"]["growth_of_forms"], Value::Null);
+    let growth = one(&forms, "certification.growth_of_forms");
+    assert_eq!(number(growth, "samples"), 2.0);
+    let steps = numbers(growth, "steps[].width_median");
+    assert!(steps.len() > 10 && steps.iter().all(|&width| width > 0.0), "{steps:?}");
+    let shares = numbers(growth, "sources[].share");
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{shares:?}");
+    let kinds: Vec<&Value> = at(growth, "sources[].kind");
+    for kind in ["input", "rounding", "remainder"] {
+        assert!(kinds.contains(&&json!(kind)), "{kinds:?}");
+    }
+    // Over the whole ball the margin moves by less than half as far as boxes say.
+    let most = |of: &Value| {
+        let margin = one(of, "certification.margin_lipschitz");
+        number(margin, "bound") * 0.02 + number(margin, "slack")
+    };
+    assert!(most(&forms) < 0.5 * most(&boxes), "{} {}", most(&forms), most(&boxes));
+    assert_eq!(one(&forms, "certification.margin_lipschitz.method"), "zonotope");
+    let method = one(&boxes, "certification.margin_lipschitz.method");
+    assert_eq!(method, "interval-bound-propagation");
+}

@@ -61,6 +61,12 @@ const KEYS: &[(&str, &[&str])] = &[
     ("number", &["certification.layers[].certified_radius_rel"]),
     ("number or null", &["certification.layers[].lipschitz_bound"]),
     ("number or null", &["certification.layers[].lipschitz_slack"]),
+    ("text", &["certification.layers[].lipschitz_method"]),
+    ("text", &["certification.margin_lipschitz.method"]),
+    ("number", &["certification.margin_lipschitz.bound", "certification.margin_lipschitz.slack"]),
+    ("number", &["certification.layers[].attention_lipschitz.bound"]),
+    ("number", &["certification.layers[].ffn_lipschitz.slack"]),
+    ("number", &["certification.margin_lipschitz.global_product_power"]),
     (
         "integer",
         &["faults.seed", "faults.trials", "faults.targets[].trials", "faults.targets[].due"],

@@ -1,6 +1,7 @@
 //! What the forms say of the claims: the least margin over all rivals, and what made it so small.
 
 use engine::model::{Float, Slot};
+use engine::walk::{Site, Step};
 
 use super::margin::{Final, Stream};
 use super::rows::{Normed, Rows, Shape};
@@ -67,8 +68,12 @@ impl Affine<'_> {
         let mut shares: Vec<Share> = Vec::new();
         for &(first, radius) in parts {
             let place = self.births.partition_point(|birth| birth.first <= first);
+            let last = self.model.layers.len().saturating_sub(1);
+            let down = Site { layer: last, step: Step::Linear(Slot::Down) };
             let (site, kind) = match place.checked_sub(1) {
-                _ if first < self.inputs.end => (None, Kind::Input),
+                _ if first < self.inputs.end || first == 0 => (None, Kind::Input),
+                // The boxes of a margin are those of the layer that is taken with it.
+                _ if first == usize::MAX => (Some(down), Kind::Remainder),
                 Some(place) => (Some(self.births[place].site), self.births[place].kind),
                 None => (None, Kind::Input),
             };
@@ -77,6 +82,7 @@ impl Affine<'_> {
                 None => shares.push(Share { site, kind, radius }),
             }
         }
+        shares.retain(|share| share.radius > 0.0);
         shares.sort_by(|a, b| b.radius.total_cmp(&a.radius));
         shares
     }

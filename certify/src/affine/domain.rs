@@ -96,7 +96,8 @@ impl Domain for Affine<'_> {
             let rows = rows.map(|(lo, hi): (Vec<f64>, Vec<f64>)| Form::of_box(&lo, &hi)).collect();
             return Rows { boxes, shape: Shape::plain(rows) };
         }
-        if self.is_last_down(at) || matches!(slot, Slot::Gate | Slot::Up) {
+        let waits = slot == Slot::Down && self.down_waits(at.layer);
+        if waits || matches!(slot, Slot::Gate | Slot::Up) {
             let (readings, factors) = (x.readings.clone(), x.factors.clone());
             let pending = Pending { readings, factors, rounded: x.rounded };
             return Rows { boxes, shape: Shape::Pending(pending) };

@@ -95,7 +95,13 @@ impl Inputs {
 
     /// How many of the rows of a form are input symbols.
     fn rows(&self, spans: &[Span]) -> usize {
-        spans.iter().filter(|span| span.first < self.end).map(|span| span.count).sum()
+        self.own(spans).1
+    }
+
+    /// How many of the spans of a form, which come first, are of the input, and how many symbols.
+    pub(super) fn own(&self, spans: &[Span]) -> (usize, usize) {
+        let own = spans.iter().filter(|span| span.first < self.end).map(|span| span.count);
+        (own.clone().count(), own.sum())
     }
 
     /// The radius of each column of `[symbols, columns]` coefficients.

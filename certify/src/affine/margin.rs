@@ -52,8 +52,8 @@ impl Final<'_> {
         rivals.chunks(TOGETHER).flat_map(|rivals| self.some(winner, rivals)).collect()
     }
 
-    /// What each span of symbols contributes to the radius of one margin, by its first number;
-    /// boxes count under the largest.
+    /// What each span of symbols contributes to the radius of one margin, by its first number: all
+    /// of the input under 0, boxes under the largest.
     pub(super) fn parts(&self, winner: usize, rival: usize) -> Vec<(usize, f64)> {
         let (w, _) = self.projection(winner, &[rival]);
         let margin = match self.stream {
@@ -69,14 +69,15 @@ impl Final<'_> {
                 best.expect("at least one way").1
             }
         };
-        let mut row = 0;
-        let mut parts: Vec<(usize, f64)> = (margin.spans.iter())
-            .map(|span| {
-                row += span.count;
-                let of = &margin.g[row - span.count..row];
-                (span.first, of.iter().fold(0.0, |sum, x| sum + x.abs()))
-            })
-            .collect();
+        let own = self.inputs.own(&margin.spans);
+        let (spans, rows) = (&margin.spans[..own.0], own.1);
+        let mut parts = vec![(0, self.inputs.radius(self.kernels, spans, &margin.g[..rows]))];
+        let mut row = rows;
+        parts.extend(margin.spans[own.0..].iter().map(|span| {
+            row += span.count;
+            let of = &margin.g[row - span.count..row];
+            (span.first, of.iter().fold(0.0, |sum, x| sum + x.abs()))
+        }));
         parts.push((usize::MAX, margin.rest[0]));
         parts
     }
@@ -85,11 +86,7 @@ impl Final<'_> {
         let (w, magnitudes) = self.projection(winner, rivals);
         let absolute = self.underflow(winner, rivals);
         let most = self.largest();
-        // The final norm and both dot products, of all magnitudes; and f64 here.
-        let width = most.len();
-        let relative = dot_error(width) + 10.0 * UNIT + 1e-9;
-        let scaled: Vec<f64> = most.iter().map(|x| x * relative).collect();
-        let mut error = through_magnitudes(&scaled, &magnitudes);
+        let mut error = self.relative_error(&magnitudes, &most);
         let low = match self.stream {
             Stream::Form(form) => {
                 let margins = form.product(self.kernels, &w);
@@ -112,6 +109,22 @@ impl Final<'_> {
                 low / if low > 0.0 { largest } else { least } - absolute
             })
             .collect()
+    }
+
+    /// `(w_y - w_k) g`, `[width, rivals]`, and what the engine and f64 may be off in each margin of
+    /// a stream that is a form: to be divided by the root mean square, and besides.
+    pub(super) fn projected(&self, winner: usize, rivals: &[usize]) -> (Vec<f64>, Vec<(f64, f64)>) {
+        let (w, magnitudes) = self.projection(winner, rivals);
+        let error = self.relative_error(&magnitudes, &self.largest());
+        let besides = self.underflow(winner, rivals);
+        (w, error.into_iter().map(|error| error + 1e-36).zip(besides).collect())
+    }
+
+    /// The errors of the final norm and both dot products, of all magnitudes; and of f64 here.
+    fn relative_error(&self, magnitudes: &[f64], most: &[f64]) -> Vec<f64> {
+        let relative = dot_error(most.len()) + 10.0 * UNIT + 1e-9;
+        let scaled: Vec<f64> = most.iter().map(|x| x * relative).collect();
+        through_magnitudes(&scaled, magnitudes)
     }
 
     /// `(w_y - w_k) g`, `[width, rivals]`, and `(|w_y| + |w_k|) |g|`.

@@ -11,6 +11,7 @@
 
 mod attend;
 mod budget;
+pub mod change;
 mod claims;
 mod codes;
 mod domain;

@@ -58,6 +58,8 @@ pub struct Affine<'a> {
     pub(super) births: Vec<Birth>,
     pub(super) sources: Vec<Share>,
     pub(super) reduced: Option<Site>,
+    /// Whether the last down layer waits for the margins.
+    pub(super) waits: bool,
 }
 
 impl<'a> Affine<'a> {
@@ -87,6 +89,7 @@ impl<'a> Affine<'a> {
             births: Vec::new(),
             sources: Vec::new(),
             reduced: None,
+            waits: true,
         };
         let rows = Rows { boxes: region.boxes(), shape: Shape::plain(forms) };
         (domain, rows)
@@ -297,8 +300,9 @@ impl<'a> Affine<'a> {
         self.model.config.gate == Gate::Relu2 && self.model.layers[layer].ffn_sub_norm.is_some()
     }
 
-    pub(super) fn is_last_down(&self, at: Site) -> bool {
-        at.layer + 1 == self.model.layers.len() && at.step == Step::Linear(Slot::Down)
+    /// Whether the down layer of a layer is left to the margins.
+    pub(super) fn down_waits(&self, layer: usize) -> bool {
+        self.waits && layer + 1 == self.model.layers.len()
     }
 
     /// The readings of normed or plain rows, with their factors.
@@ -351,10 +355,10 @@ impl<'a> Affine<'a> {
     }
 
     /// The way of reading a row that gives the layer the narrowest outputs; all of them in front of
-    /// the last down layer, whose margins choose for themselves.
+    /// a down layer that waits, whose margins choose for themselves.
     fn narrowest(&self, at: Site, ways: Vec<Reading>, rounded: bool) -> Vec<Reading> {
         let Step::Prepare(slot) = at.step else { return ways };
-        if ways.len() == 1 || (slot == Slot::Down && at.layer + 1 == self.model.layers.len()) {
+        if ways.len() == 1 || (slot == Slot::Down && self.down_waits(at.layer)) {
             return ways;
         }
         let matrix = self.matrices.of(at.layer, slot);

@@ -132,7 +132,7 @@ fn linears<D: Domain, const N: usize>(
     })
 }
 
-/// One block: the stream that enters it (first row at position `first`) to the stream that leaves.
+/// One layer: the stream that enters it (first row at position `first`) to the stream that leaves.
 ///
 /// With [`Read::Last`] the keys and values of all rows are stored, and only the last row leaves.
 pub fn layer<D: Domain>(
@@ -143,15 +143,31 @@ pub fn layer<D: Domain>(
     first: usize,
     read: Read,
 ) -> D::Rows {
-    let at = |step| Site { layer: index, step };
+    let x = attention_block(domain, model, index, x, first, read);
+    ffn_block(domain, model, index, &x)
+}
+
+/// The attention half of a layer: the stream before it to the stream behind its residual addition.
+pub fn attention_block<D: Domain>(
+    domain: &mut D,
+    model: &Model,
+    index: usize,
+    x: &D::Rows,
+    first: usize,
+    read: Read,
+) -> D::Rows {
     let rows = domain.count(x);
     let narrow = read == Read::Last && rows > 1;
     let update = attention(domain, model, index, x, first, narrow);
     let last = narrow.then(|| domain.select(x, rows - 1..rows));
-    let x = domain.add(at(Step::AddAttention), last.as_ref().unwrap_or(x), &update);
-    drop(update);
-    let update = feed_forward(domain, model, index, &x);
-    domain.add(at(Step::AddFfn), &x, &update)
+    let at = Site { layer: index, step: Step::AddAttention };
+    domain.add(at, last.as_ref().unwrap_or(x), &update)
+}
+
+/// The feed-forward half of a layer, likewise.
+pub fn ffn_block<D: Domain>(domain: &mut D, model: &Model, index: usize, x: &D::Rows) -> D::Rows {
+    let update = feed_forward(domain, model, index, x);
+    domain.add(Site { layer: index, step: Step::AddFfn }, x, &update)
 }
 
 /// The attention block up to its residual addition; only the last row of it if `narrow`.

@@ -7,6 +7,7 @@
 
 mod axis;
 mod chance;
+mod change;
 mod charts;
 mod ladder;
 mod plot;

@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::plot::PlotError;
-use super::{charts, ladder, rows, tables};
+use super::{change, charts, ladder, rows, tables};
 use crate::chance::draws;
 use crate::escape::shown;
 use crate::metrics::{evaluate_all, metric, proven_masked_share};
@@ -182,6 +182,8 @@ pub(super) fn certification(report: &Report) -> Result<Markup, PlotError> {
             (tables::samples(&found.samples).render())
             h3 { "Layer by layer" }
             (tables::layers(&found.layers).render())
+            (change::lipschitz(found))
+            (change::forms(found))
         }
     })
 }

@@ -7,7 +7,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EpsilonRow, EpsilonUnit, Method, MethodRadius, MethodSummary, MethodTry, Norm};
+use super::{
+    EpsilonRow, EpsilonUnit, FormsGrowth, LipschitzBound, MarginLipschitz, Method, MethodRadius,
+    MethodSummary, MethodTry, Norm,
+};
 
 /// Everything that certification and attack found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -77,6 +80,11 @@ pub struct Certification {
     pub curve: Vec<CurvePoint>,
     /// Width of the bounds at `epsilon` after each step of the walk, in the order of the walk.
     pub growth: Vec<Growth>,
+    /// The same of affine forms, and what they were made wide by; null where none were tried.
+    pub growth_of_forms: Option<FormsGrowth>,
+    /// How far the margins of the decision move with the rows; null where layers were not analysed
+    /// or the bound was lost.
+    pub margin_lipschitz: Option<MarginLipschitz>,
 }
 
 /// The first step at which a bound is lost.
@@ -217,6 +225,13 @@ pub struct Layer {
     pub lipschitz_bound: Option<f64>,
     /// Additive slack of that bound, from rounding steps that are not Lipschitz.
     pub lipschitz_slack: Option<f64>,
+    /// How both were computed: of two methods the one that allows less over the whole box.
+    pub lipschitz_method: Option<Method>,
+    /// The same from the stream before attention to the stream behind its residual addition; null
+    /// where it was lost, and for large models.
+    pub attention_lipschitz: Option<LipschitzBound>,
+    /// The same from there to the stream behind the feed-forward block.
+    pub ffn_lipschitz: Option<LipschitzBound>,
     /// Largest width of the bounds that enter the layer at epsilon.
     pub width_in: Option<f64>,
     /// Largest width of the bounds that leave it.

@@ -6,6 +6,7 @@
 //! witness.
 
 mod chance;
+mod change;
 mod ladder;
 mod substitutions;
 
@@ -173,6 +174,7 @@ fn check_certification(check: &mut Check, found: &Certification) {
     }
     check_epsilons(check, found);
     check_layers(check, found);
+    change::check_change(check, found);
     check_plots(check, found);
 }
 

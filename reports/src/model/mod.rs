@@ -9,6 +9,7 @@
 
 mod certification;
 mod chance;
+mod change;
 mod check;
 mod faults;
 mod ladder;
@@ -21,6 +22,9 @@ pub use certification::{
     Witness, WitnessKind,
 };
 pub use chance::{Smoothed, SmoothedPoint, SmoothedSample, Statistical, StatisticalSample};
+pub use change::{
+    FormsGrowth, FormsStep, LipschitzBound, MarginLipschitz, MarginSource, SourceKind,
+};
 pub use check::{Violation, finite};
 pub use faults::{
     BitRate, Bound, FaultTarget, Faults, FlipsProven, LayerRate, Outcome, ParseTargetError,

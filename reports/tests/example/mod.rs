@@ -3,10 +3,12 @@
 //! Its numbers are invented, smooth and deterministic; only their relations are real.
 
 pub(crate) mod chance;
+mod change;
 mod ladder;
 mod rows;
 mod sample;
 
+use change::{forms, margin, part};
 use ladder::{cost, epsilon_row, substitutions, summary};
 use reports::model::*;
 use rows::{flips_proven, rows_proven};
@@ -172,6 +174,8 @@ fn certification(count: u64, layers: u32) -> Certification {
         curve: curve(&samples),
         layers: (0..layers).map(|index| layer(index, layers)).collect(),
         growth: growth(layers),
+        growth_of_forms: Some(forms(layers)),
+        margin_lipschitz: Some(margin()),
         samples,
     }
 }
@@ -206,6 +210,9 @@ fn layer(index: u32, layers: u32) -> Layer {
         stream_rms: 1.0 + depth,
         lipschitz_bound: (!lost).then_some(14.0 + 90.0 * depth),
         lipschitz_slack: (!lost).then_some(0.031 * depth),
+        lipschitz_method: (!lost).then_some(Method::Zonotope),
+        attention_lipschitz: (!lost).then_some(part(2.0 + depth)),
+        ffn_lipschitz: (!lost).then_some(part(7.0 + 40.0 * depth)),
         width_in: (!lost).then_some(0.02 * (1.0 + 40.0 * depth)),
         width_out: (index < layers / 2).then_some(0.02 * (1.0 + 400.0 * depth)),
         reason: (index >= layers / 2).then(|| "the bound diverged in this layer".to_owned()),
