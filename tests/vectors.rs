@@ -79,8 +79,10 @@ fn logits_and_bounds_of_the_embedded_models_keep_their_bits() {
         ("digits-normal", ["078ac75f0ef05345", "2dc220bb9a17f997", "b4fb80c9cd874547"]),
         ("digits-shallow", ["4b3653ead1b48a42", "c2ea2fcd981bd973", "04c7dec71da47a38"]),
         ("digits-deep", ["4d31bf3530a0d64c", "90c3614bbfb27df7", "b9ec48df2272fcfa"]),
+        ("digits-six", ["a1ba4de830b806df", "d031f317340bce3b", "a078b24e9a6c7638"]),
         ("pixels", ["ba935ddb5769e2af", "35f851a4a4c71680", "1540b58ce2ec6e92"]),
         ("language", ["d20623f4ea11d1dc", "72ebb9c3343cf5cb", "90663963ddc4dab0"]),
+        ("language-robust", ["de8aaa2481d9c30d", "3cb95b35e3fa61e3", "3b051469c7936fca"]),
     ];
     assert_eq!(engine::ARITHMETIC, "bca-1");
     for (checkpoint, (name, expected)) in embedded::all().into_iter().zip(pinned) {

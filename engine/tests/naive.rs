@@ -58,9 +58,9 @@ fn digit_inputs(checkpoint: Checkpoint) -> Vec<Input> {
     samples.map(|sample| Input::Rows(rows(sample))).collect()
 }
 
-/// The prompts of the language model that are given as ids.
-fn language_inputs() -> Vec<Input> {
-    let text = std::str::from_utf8(bytes(embedded::language(), "inputs.jsonl")).expect("a text");
+/// The prompts of a language model that are given as ids.
+fn language_inputs(checkpoint: Checkpoint) -> Vec<Input> {
+    let text = std::str::from_utf8(bytes(checkpoint, "inputs.jsonl")).expect("a text");
     let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
     let ids = |line: serde_json::Value| {
         serde_json::from_value(line["input_ids"].clone()).ok().map(Input::Ids)
@@ -176,35 +176,45 @@ fn deep_digits_equal_the_naive_forward_bit_for_bit() {
 }
 
 #[test]
+fn six_layers_of_digits_equal_the_naive_forward_bit_for_bit() {
+    let inputs = digit_inputs(embedded::digits_six());
+    assert_equals_naive(embedded::digits_six(), &inputs);
+}
+
+#[test]
 fn pixels_equal_the_naive_forward_bit_for_bit() {
     let inputs = digit_inputs(embedded::pixels());
     assert_equals_naive(embedded::pixels(), &inputs[..GOLDEN_SAMPLES]);
 }
 
 #[test]
-fn the_language_model_equals_the_naive_forward_bit_for_bit() {
-    let inputs = language_inputs();
-    assert!(!inputs.is_empty(), "there are prompts");
-    assert_equals_naive(embedded::language(), &inputs);
+fn the_language_models_equal_the_naive_forward_bit_for_bit() {
+    for checkpoint in [embedded::language(), embedded::language_robust()] {
+        let inputs = language_inputs(checkpoint);
+        assert!(!inputs.is_empty(), "there are prompts");
+        assert_equals_naive(checkpoint, &inputs);
+    }
 }
 
 #[test]
 fn digits_stay_near_transformers() {
-    let classifiers = embedded::all().into_iter().filter(|found| found.name != "language");
+    let classifiers = embedded::all().into_iter().filter(|one| !one.name.starts_with("language"));
     classifiers.for_each(assert_digits_near_transformers);
 }
 
 #[test]
-fn the_language_model_stays_near_transformers() {
-    let model = engine_model(embedded::language());
-    let goldens = tensors(embedded::language(), "golden.safetensors");
-    let (mut rows, mut expected) = (Vec::new(), Vec::new());
-    for (index, input) in language_inputs().iter().enumerate() {
-        if let Some(golden) = goldens.get(&format!("case{index}.logits")) {
-            rows.extend(rows_of(&engine_logits(&model, kernels::best(), input)));
-            expected.extend(golden.floats().expect("floats"));
+fn the_language_models_stay_near_transformers() {
+    for checkpoint in [embedded::language(), embedded::language_robust()] {
+        let model = engine_model(checkpoint);
+        let goldens = tensors(checkpoint, "golden.safetensors");
+        let (mut rows, mut expected) = (Vec::new(), Vec::new());
+        for (index, input) in language_inputs(checkpoint).iter().enumerate() {
+            if let Some(golden) = goldens.get(&format!("case{index}.logits")) {
+                rows.extend(rows_of(&engine_logits(&model, kernels::best(), input)));
+                expected.extend(golden.floats().expect("floats"));
+            }
         }
+        assert!(!rows.is_empty(), "there are goldens");
+        assert_near_goldens(checkpoint.name, &rows, &expected);
     }
-    assert!(!rows.is_empty(), "there are goldens");
-    assert_near_goldens("language", &rows, &expected);
 }
