@@ -213,7 +213,7 @@ fn parted(
 ) -> (f64, f64) {
     let run = |x: &Array2<f32>| margins(deployed, from, claim.winner, x);
     let euclid = matches!(region.ball, Ball::L2(_));
-    let (a, b) = if how % 3 == 0 && !euclid {
+    let (a, b) = if how.is_multiple_of(3) && !euclid {
         opposite(&region.boxes(), &run, rng)
     } else {
         (moved_point(region, how, rng), moved_point(region, how, rng))

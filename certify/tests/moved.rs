@@ -186,7 +186,8 @@ fn a_point_of_a_changed_model_never_leaves_the_sets_nor_the_margins() {
                 for bound in plain.margins().iter().chain(&forms.proof().margins) {
                     assert!(*bound <= margin, "{strike:?}: {bound} above {margin}");
                     bounded += 1;
-                    close = close.max(1.0 - (margin - bound));
+                    let near = 1.0 - (margin - bound);
+                    close = if near > close { near } else { close };
                 }
             }
         }

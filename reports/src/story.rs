@@ -150,9 +150,10 @@ pub(crate) fn margin_lipschitz(found: &Certification) -> Option<String> {
         |power| format!("Constants that hold everywhere, multiplied, are of order 10^{power}."),
     );
     Some(format!(
-        "Between any two inputs within {} of a sample, a margin changes by at most {} times the \
-         change of the input ({}), plus {} ({}). {contrast}",
+        "Between any two inputs within {} of one of the first {} samples that are right, a margin \
+         changes by at most {} times the change of the input ({}), plus {} ({}). {contrast}",
         shown(&found.epsilon),
+        count(found.lipschitz_samples),
         number(margin.bound, Side::Up),
         norm(found.norm),
         number(margin.slack, Side::Up),

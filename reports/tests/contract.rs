@@ -69,6 +69,7 @@ mod reader {
         pub(crate) curve: Vec<BTreeMap<String, Option<f64>>>,
         pub(crate) growth: Vec<Value>,
         pub(crate) growth_of_forms: Value,
+        pub(crate) lipschitz_samples: u64,
         pub(crate) margin_lipschitz: Value,
     }
 

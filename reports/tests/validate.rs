@@ -83,6 +83,7 @@ fn every_broken_invariant_is_named_by_its_path() {
         ("certification.margin_lipschitz.slack", |report| {
             certification(report).margin_lipschitz.as_mut().expect("a bound").slack = -1.0;
         }),
+        ("certification.lipschitz_samples", |report| certification(report).lipschitz_samples = 0),
         ("certification.layers[0].lipschitz_method", |report| {
             certification(report).layers[0].lipschitz_method = None;
         }),

@@ -37,30 +37,62 @@ pub struct LayerPairs {
     pub ffn: Pairs,
 }
 
-/// What one sample says of the streams that epsilon reaches.
-pub(super) struct Reached {
-    /// Largest width by boxes alone of the stream that enters each layer, and behind them the last.
-    pub(super) widths: Vec<Option<f64>>,
+/// So many samples are looked at, those that come first of the ones that are right: a bound by
+/// forms takes as long as several proofs.
+pub(super) const SAMPLES: usize = 16;
+
+/// How far two points of the set of one sample part.
+#[derive(Clone, Debug)]
+pub struct Change {
     /// The bounds of every layer; nothing before the claim.
-    pub(super) layers: Vec<LayerPairs>,
+    pub layers: Vec<LayerPairs>,
+    /// Those of the margins of the decision.
+    pub margins: Pairs,
+}
+
+impl Change {
+    /// On what a ball around a stream reaches, and on the balls that the claim speaks of; `by_boxes`
+    /// are the boxes of the former, see [`by_boxes`].
+    pub(super) fn of(
+        context: &Context,
+        clean: &Clean,
+        stream: &Array2<f32>,
+        epsilon: f64,
+        by_boxes: &[Boxes],
+    ) -> Self {
+        Self {
+            layers: layers(context, stream, epsilon, by_boxes),
+            margins: margins(context, clean, stream, epsilon),
+        }
+    }
+}
+
+/// Largest width of the stream that enters each layer, and behind them the last.
+pub(super) fn widths(context: &Context, by_boxes: &[Boxes]) -> Vec<Option<f64>> {
+    let from = context.from();
+    let mut widths = vec![None; context.deployed.model.layers.len() + 1];
+    for (index, boxes) in by_boxes.iter().step_by(2).enumerate() {
+        widths[from + index] = Some(widest(boxes));
+    }
+    widths
 }
 
 /// The bounds of all layers that the claim speaks of, on what the ball around a stream reaches.
-pub(super) fn reached(context: &Context, stream: &Array2<f32>, epsilon: f64) -> Reached {
+fn layers(
+    context: &Context,
+    stream: &Array2<f32>,
+    epsilon: f64,
+    by_boxes: &[Boxes],
+) -> Vec<LayerPairs> {
     let (deployed, from) = (&context.deployed, context.from());
     let count = deployed.model.layers.len();
     let region = Region { clean: stream, moved: 0..stream.nrows(), ball: Ball::Linf(epsilon) };
-    let by_boxes = by_boxes(context, &region.boxes());
     let purse = Purse::new(context, stream.nrows(), "Lipschitz bounds", 0.0);
     let by_forms = if forms(context, &purse) {
         change::reached(deployed, &context.matrices, &region, from)
     } else {
         Vec::new()
     };
-    let mut widths = vec![None; count + 1];
-    for (index, boxes) in by_boxes.iter().step_by(2).enumerate() {
-        widths[from + index] = Some(widest(boxes));
-    }
     let mut layers = vec![LayerPairs::default(); count];
     for (index, pairs) in layers.iter_mut().enumerate().skip(from) {
         let of = |part: Part, half: usize| {
@@ -76,7 +108,7 @@ pub(super) fn reached(context: &Context, stream: &Array2<f32>, epsilon: f64) -> 
             pairs.ffn = of(Part::FeedForward, 1);
         }
     }
-    Reached { widths, layers }
+    layers
 }
 
 /// The bounds of one part of the walk on a box.
@@ -98,7 +130,7 @@ fn pairs_of(
 
 /// The bounds of the margins of a sample's decision, on the balls of epsilon that a claim speaks
 /// of: what holds on all of them.
-pub(super) fn of_decision(context: &Context, clean: &Clean, x: &Array2<f32>, radius: f64) -> Pairs {
+fn margins(context: &Context, clean: &Clean, x: &Array2<f32>, radius: f64) -> Pairs {
     let claim = margin_of(&clean.decision, 0);
     let purse = Purse::new(context, x.nrows(), "Lipschitz bounds", 0.0);
     let regions = context.regions(x, radius).into_iter();
@@ -152,7 +184,7 @@ fn forms(context: &Context, purse: &Purse) -> bool {
 }
 
 /// The boxes that enter each half of each layer, and leave the last; fewer once they are lost.
-fn by_boxes(context: &Context, ball: &Boxes) -> Vec<Boxes> {
+pub(super) fn by_boxes(context: &Context, ball: &Boxes) -> Vec<Boxes> {
     let deployed = &context.deployed;
     let model = deployed.model;
     let mut domain = Interval::new(deployed.kernels, model, deployed.kv, Vec::new());

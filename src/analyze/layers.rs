@@ -8,7 +8,7 @@ use engine::walk::{self, Read};
 use ndarray::Array2;
 use reports::model::Norm;
 
-use super::change::{self, LayerPairs, Pairs};
+use super::change::{self, Change};
 use super::climb::{Purse, Radii, settings};
 use super::context::Context;
 use super::verdicts::{Clean, margin_of, rms};
@@ -24,10 +24,8 @@ pub struct SampleLayers {
     pub rms: Vec<f64>,
     /// Largest width of the box at epsilon that enters each layer, and behind them the last.
     pub widths: Vec<Option<f64>>,
-    /// Local Lipschitz bounds on the boxes that epsilon reaches.
-    pub lipschitz: Vec<LayerPairs>,
-    /// The same of the margins of the decision.
-    pub margins: Pairs,
+    /// Local Lipschitz bounds on what epsilon reaches, of the first samples.
+    pub change: Option<Change>,
     /// Widths behind every step at epsilon.
     pub growth: Vec<Width>,
     /// Where the box at epsilon was lost.
@@ -57,18 +55,18 @@ pub(super) fn layers(
         let from = context.from();
         let epsilon = context.plan.epsilon().at(clean[index].rms);
         let ball = Boxes::ball(&streams[from], epsilon, &(0..embedded.nrows()));
-        let change::Reached { widths, layers: lipschitz } =
-            change::reached(context, &streams[from], epsilon);
-        let margins = change::of_decision(context, &clean[index], &streams[from], epsilon);
+        let by_boxes = change::by_boxes(context, &ball);
+        let first = clean[..index].iter().filter(|clean| clean.holds()).count() < change::SAMPLES;
+        let change =
+            first.then(|| Change::of(context, &clean[index], &streams[from], epsilon, &by_boxes));
         let (growth, diverged) = growth(context, &ball);
         let mut radii = radii(context, &streams, &clean[index], known(index));
         Some(SampleLayers {
             readout: radii.pop().expect("one radius a stream"),
             radii,
             rms: streams[..streams.len() - 1].iter().map(rms).collect(),
-            widths,
-            lipschitz,
-            margins,
+            widths: change::widths(context, &by_boxes),
+            change,
             growth,
             diverged,
         })

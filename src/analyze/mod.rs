@@ -28,7 +28,7 @@ use reports::model::{Report, Run};
 pub use assault::Attacked;
 pub(crate) use assault::attack_budget;
 pub use bounds::LayerBound;
-pub use change::{LayerPairs, Pairs};
+pub use change::{Change, LayerPairs, Pairs};
 pub use climb::{AtEpsilon, Radii, Tried};
 pub use context::{Clock, Context};
 pub use faults::Campaigned;

@@ -11,7 +11,7 @@ use super::growth::{first_lost, growth, step_name};
 use super::ladder::{summaries, tries, word};
 use super::{largest, median, number, scope};
 use crate::analyze::{
-    AtEpsilon, Attacked, Certified, Clean, Context, LayerPairs, Pairs, Radii, SampleLayers,
+    AtEpsilon, Attacked, Certified, Change, Clean, Context, LayerPairs, Pairs, Radii, SampleLayers,
 };
 
 pub(super) fn certification(
@@ -66,6 +66,7 @@ pub(super) fn certification(
         curve: curve(plan, &samples, found),
         growth: growth(&found.layers),
         growth_of_forms: forms_growth(found),
+        lipschitz_samples: changes(&found.layers).count() as u64,
         margin_lipschitz: margin_lipschitz(context, &found.layers),
         samples,
         layers,
@@ -195,7 +196,7 @@ fn layers(context: &Context, found: &[Option<SampleLayers>]) -> Vec<out::Layer> 
         return Vec::new();
     }
     (context.from()..context.deployed.model.layers.len())
-        .map(|index| layer(index, &known))
+        .map(|index| layer(index, &known, &changes(found).collect::<Vec<_>>()))
         .collect()
 }
 
@@ -205,12 +206,17 @@ fn lipschitz(of: impl Iterator<Item = Pairs>) -> Option<out::LipschitzBound> {
     Some(out::LipschitzBound { bound, slack, method: word(rung) })
 }
 
+/// What is known of how far points part, sample by sample.
+fn changes(found: &[Option<SampleLayers>]) -> impl Iterator<Item = &Change> {
+    found.iter().flatten().filter_map(|sample| sample.change.as_ref())
+}
+
 /// The same of margins, beside constants that hold everywhere.
 fn margin_lipschitz(
     context: &Context,
     found: &[Option<SampleLayers>],
 ) -> Option<out::MarginLipschitz> {
-    let of = lipschitz(found.iter().flatten().map(|sample| sample.margins))?;
+    let of = lipschitz(changes(found).map(|change| change.margins))?;
     Some(out::MarginLipschitz {
         bound: of.bound,
         slack: of.slack,
@@ -219,7 +225,7 @@ fn margin_lipschitz(
     })
 }
 
-fn layer(index: usize, known: &[&SampleLayers]) -> out::Layer {
+fn layer(index: usize, known: &[&SampleLayers], changes: &[&Change]) -> out::Layer {
     let radii: Vec<f64> = known.iter().map(|sample| sample.radii[index]).collect();
     let least = radii.iter().copied().fold(f64::INFINITY, |a, b| if b < a { b } else { a });
     let stream_rms = median(known.iter().map(|sample| sample.rms[index]).collect());
@@ -229,7 +235,7 @@ fn layer(index: usize, known: &[&SampleLayers]) -> out::Layer {
         values.and_then(|values| largest(values.into_iter())).and_then(finite)
     };
     let pairs = |pick: fn(&LayerPairs) -> Pairs| {
-        lipschitz(known.iter().map(|sample| pick(&sample.lipschitz[index])))
+        lipschitz(changes.iter().map(|change| pick(&change.layers[index])))
     };
     let whole = pairs(|of| of.whole);
     let width_in = all(&|sample| sample.widths[index]);

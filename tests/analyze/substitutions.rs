@@ -69,7 +69,7 @@ fn a_substitution_that_decides_otherwise_falsifies_and_runs_again_as_a_sample() 
         .map(|code| json!({ "input_ids": [code / 100, code / 10 % 10, code % 10] }).to_string())
         .collect();
     desk.put("all.jsonl", all.join("\n"));
-    let few = "--no-faults --epsilon 0 --attack-budget 1";
+    let few = "--no-faults --method interval-bound-propagation --epsilon 0 --attack-budget 1";
     let all = desk.report(&format!("twins --inputs all.jsonl {few}"));
     let predictions = numbers(&all, "certification.samples[].prediction");
     let changed = predictions.iter().filter(|&&prediction| prediction != clean).count();

@@ -143,7 +143,8 @@ mod tests {
                     (0..2).map(|k| (0..e.len()).map(|s| g[2 * s + k] * e[s]).sum()).collect();
                 for k in 0..2 {
                     assert!(x[k].abs() <= radii[k] * (1.0 + 1e-12), "{x:?} {radii:?} {flips}");
-                    tightest = tightest.max(x[k].abs() / radii[k]);
+                    let share = x[k].abs() / radii[k];
+                    tightest = if share > tightest { share } else { tightest };
                 }
                 let square: f64 = x.iter().map(|x| x * x).sum();
                 assert!(square <= squares * (1.0 + 1e-12), "{square} {squares} {flips}");

@@ -2,13 +2,14 @@
 //!
 //! What a division is not linear in is a box, whose sides become symbols of their own: each may
 //! then be extreme at once. But all outputs of a layer are divided by one root mean square, and any
-//! sum of them is one more image of the same row, whose division has a remainder of its own. So the
-//! part of a form that such symbols make is at most what that division leaves, or the sum of the
-//! magnitudes of its coefficients, whichever is smaller: a backward pass of one step, taken wherever
-//! a radius is.
+//! sum of them is one more image of the same row, whose division has a remainder of its own. So
+//! what such symbols make of a form is at most what that division leaves, or the sum of the
+//! magnitudes of their coefficients, whichever is smaller: a backward pass of one step, taken
+//! wherever a radius is.
 //!
-//! With `x_k = total_k e_k` the box of value k, `sum of c_k e_k` is `sum of mu_k x_k`, `mu_k = c_k /
-//! total_k`. Of `x_k` the division makes at most `part_k`; all else is rounding and counts alone.
+//! With `x_k = total_k e_k` the box of value k, `sum of c_k e_k` is `sum of mu_k x_k`, where `mu_k =
+//! c_k / total_k`. Of `x_k` the division makes at most `part_k`; all else is rounding and counts
+//! alone.
 
 use std::sync::Arc;
 

@@ -82,6 +82,8 @@ pub struct Certification {
     pub growth: Vec<Growth>,
     /// The same of affine forms, and what they were made wide by; null where none were tried.
     pub growth_of_forms: Option<FormsGrowth>,
+    /// Number of samples that all Lipschitz bounds speak of: the first of those that are right.
+    pub lipschitz_samples: u64,
     /// How far the margins of the decision move with the rows; null where layers were not analysed
     /// or the bound was lost.
     pub margin_lipschitz: Option<MarginLipschitz>,
@@ -221,7 +223,8 @@ pub struct Layer {
     pub certified_radius_rel: f64,
     /// Root mean square of the stream that enters the layer.
     pub stream_rms: f64,
-    /// Local Lipschitz bound of the layer, linf to linf, on the box that epsilon reaches.
+    /// Local Lipschitz bound of the layer, linf to linf, on the box that epsilon reaches: the
+    /// largest over `lipschitz_samples` samples.
     pub lipschitz_bound: Option<f64>,
     /// Additive slack of that bound, from rounding steps that are not Lipschitz.
     pub lipschitz_slack: Option<f64>,

@@ -175,6 +175,7 @@ fn certification(count: u64, layers: u32) -> Certification {
         layers: (0..layers).map(|index| layer(index, layers)).collect(),
         growth: growth(layers),
         growth_of_forms: Some(forms(layers)),
+        lipschitz_samples: 1,
         margin_lipschitz: Some(margin()),
         samples,
     }

@@ -11,11 +11,13 @@ use super::proof::{ProvenRow, Prover, bisected};
 use super::strike::{Bits, SHARED, Strike};
 use super::{Level, PASSES, pass_cost, possible};
 use crate::analyze::context::Context;
+use crate::analyze::faults::trials;
 
-/// Operations that proofs about rows of other tensors than the down projections may take.
-const OTHERS_BUDGET: u64 = 1_000_000_000;
-/// Operations that proofs about whole tensors and layers may take.
-const FLIPS_BUDGET: u64 = 8_000_000_000;
+/// Operations that proofs about rows of other tensors than the down projections may take, for each
+/// trial of the campaign beside them, and at most.
+const OTHERS_BUDGET: (u64, u64) = (125_000, 1_000_000_000);
+/// The same of proofs about whole tensors and layers.
+const FLIPS_BUDGET: (u64, u64) = (1_000_000, 8_000_000_000);
 /// Rows of each other tensor at most.
 const MOST_OTHERS: usize = 4;
 
@@ -77,10 +79,15 @@ impl LayerFlips {
     }
 }
 
+/// Who asks for few trials does not wait long for proofs either.
+fn budget(context: &Context, (each, most): (u64, u64)) -> u64 {
+    trials(context).saturating_mul(each).min(most)
+}
+
 /// The rows of other tensors that are tried, evenly spread; those of the output projections first.
 pub(super) fn others(context: &Context, prover: &Prover, samples: usize) -> Vec<RowTarget> {
     let layers = context.deployed.model.layers.len();
-    let mut left = OTHERS_BUDGET / (samples as u64 * PASSES);
+    let mut left = budget(context, OTHERS_BUDGET) / (samples as u64 * PASSES);
     let mut targets = Vec::new();
     for slot in [Slot::O, Slot::V, Slot::K, Slot::Q, Slot::Gate, Slot::Up] {
         for layer in (0..layers).rev() {
@@ -100,7 +107,7 @@ pub(super) fn others(context: &Context, prover: &Prover, samples: usize) -> Vec<
 /// The tensors and layers that are tried, what writes into the stream first.
 pub(super) fn targets(context: &Context, prover: &Prover, samples: usize) -> Vec<FlipTarget> {
     let layers = context.deployed.model.layers.len();
-    let mut left = FLIPS_BUDGET / (samples as u64 * PASSES);
+    let mut left = budget(context, FLIPS_BUDGET) / (samples as u64 * PASSES);
     let mut targets = Vec::new();
     let whole = [Some(Slot::Down), Some(Slot::O), None];
     let inner = [Slot::V, Slot::K, Slot::Q, Slot::Gate, Slot::Up].map(Some);

@@ -25,6 +25,10 @@ pub(super) fn check_change(check: &mut Check, found: &Certification) {
         let key = |key: &str| format!("certification.margin_lipschitz.{key}");
         check.not_negative(&key("bound"), margin.bound);
         check.not_negative(&key("slack"), margin.slack);
+        let some = (1..=found.samples.len() as u64).contains(&found.lipschitz_samples);
+        if !some {
+            check.add("certification.lipschitz_samples", "a bound holds over some of the samples");
+        }
     }
     if let Some(forms) = &found.growth_of_forms {
         check_forms(check, found.samples.len() as u64, forms);
