@@ -51,8 +51,8 @@ pub struct Change {
 }
 
 impl Change {
-    /// On what a ball around a stream reaches, and on the balls that the claim speaks of; `by_boxes`
-    /// are the boxes of the former, see [`by_boxes`].
+    /// On what a ball around a stream reaches, and on the balls that the claim speaks of.
+    /// `by_boxes` are the boxes of the former, see [`by_boxes`].
     pub(super) fn of(
         context: &Context,
         clean: &Clean,

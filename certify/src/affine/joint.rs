@@ -7,9 +7,9 @@
 //! magnitudes of their coefficients, whichever is smaller: a backward pass of one step, taken
 //! wherever a radius is.
 //!
-//! With `x_k = total_k e_k` the box of value k, `sum of c_k e_k` is `sum of mu_k x_k`, where `mu_k =
-//! c_k / total_k`. Of `x_k` the division makes at most `part_k`; all else is rounding and counts
-//! alone.
+//! With `x_k = total_k e_k` the box of value k, `sum of c_k e_k` is `sum of mu_k x_k`, where
+//! `mu_k = c_k / total_k`. Of `x_k` the division makes at most `part_k`; all else is rounding and
+//! counts alone.
 
 use std::sync::Arc;
 
