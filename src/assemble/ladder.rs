@@ -49,17 +49,21 @@ pub(super) fn place(site: Site) -> (Option<u32>, String) {
     ((!readout).then(|| number(site.layer)), step_name(site.step).to_owned())
 }
 
+/// What a width behind closed gates may be: the engine's errors below its normal range.
+const NEARLY_NOTHING: f64 = 1e-30;
+
 /// The step behind which the largest width is the largest multiple of that before it.
 ///
 /// Sums with the stream are passed over: they are wider than what is added to it, and not because a
-/// bound was loose.
+/// bound was loose. So is what comes behind a step where nearly nothing moves, such as closed gates.
 fn grown(growth: &[Growth]) -> Option<out::GrownAt> {
     let mut worst: Option<(f64, Site)> = None;
     for pair in growth.windows(2) {
         let (before, width) = (&pair[0], &pair[1]);
         let sum = matches!(width.site.step, Step::AddAttention | Step::AddFfn);
         let factor = width.width / before.width;
-        if !sum && factor.is_finite() && worst.is_none_or(|(most, _)| factor > most) {
+        let moved = before.width > NEARLY_NOTHING;
+        if !sum && moved && factor.is_finite() && worst.is_none_or(|(most, _)| factor > most) {
             worst = Some((factor, width.site));
         }
     }
