@@ -16,7 +16,7 @@ use engine::kernels;
 use engine::model::random::{SplitMix, random_rows};
 use engine::model::{Activations, Linear, Model, Slot, Weights};
 use engine::packing::{TernaryRows, weight_of};
-use engine::walk::{self, Exact, Read, Site, Step};
+use engine::walk::{self, Domain, Exact, Read, Site, Step};
 use ndarray::Array2;
 use nets::{KINDS, nets, share};
 
@@ -194,4 +194,56 @@ fn a_point_of_a_changed_model_never_leaves_the_sets_nor_the_margins() {
     }
     println!("{points} points, {checks} checks, {bounded} margins, nearest {}", 1.0 - close);
     assert!(checks > 100_000 && bounded > 100, "{checks} {bounded}");
+}
+
+/// The first net with its queries' weights all 1, and the same with one of them 0.
+fn ones(row: usize, column: usize) -> (Model, Linear) {
+    let (_, mut model) = nets().into_iter().next().expect("a net");
+    let linear = model.layers[0].linear_mut(Slot::Q);
+    let of = |zero: Option<(usize, usize)>, linear: &Linear| {
+        let Weights::Ternary { rows, scale, stored } = &linear.weights else {
+            panic!("a ternary layer");
+        };
+        let packed = TernaryRows::pack(rows.rows(), rows.columns(), |index, out| {
+            out.fill(2);
+            if let Some((_, column)) = zero.filter(|&(row, _)| row == index) {
+                out[column] = 1;
+            }
+        });
+        let weights = Weights::Ternary { rows: Arc::new(packed), scale: *scale, stored: *stored };
+        Linear { weights, ..linear.clone() }
+    };
+    let struck = of(Some((row, column)), linear);
+    *linear = of(None, linear);
+    (model, struck)
+}
+
+#[test]
+fn the_rounding_of_a_large_sum_that_moves_a_little_is_in_its_form() {
+    let mut rng = SplitMix(67);
+    let (row, column) = (1, 3);
+    let (model, struck) = ones(row, column);
+    let matrices = Matrices::new(&model);
+    let deployed = Deployed { model: &model, kernels: kernels::best(), kv: KINDS[0] };
+    let at = |step: Step| Site { layer: 0, step };
+    let linear = model.layers[0].linear(Slot::Q);
+    for seed in 0..400 {
+        // Every code is 127 but the one under the struck weight.
+        let largest = 1.5 + rng.unit();
+        let mut clean = Array2::from_elem((1, linear.inputs()), largest);
+        let code = 1 + rng.below(3) as i32;
+        clean[[0, column]] = largest * code as f32 / 127.0;
+        let region = Region { clean: &clean, moved: 0..1, ball: Ball::Linf(0.0) };
+        let (mut forms, rows) = Affine::new(&deployed, &matrices, &region, Vec::new());
+        let policy = Activations::PerTokenInt8;
+        let set = forms.prepare(at(Step::Prepare(Slot::Q)), &rows, policy);
+        let mut ranges: Vec<Ranges> = vec![Vec::new(); linear.outputs()];
+        ranges[row] = vec![(-code, 0)];
+        let moved = Moved { ranges, shared: None };
+        let found = forms.linear_moved(at(Step::Linear(Slot::Q)), &set, linear, &moved);
+        let mut exact = Exact::new(kernels::best(), &model, KINDS[0]);
+        let point = exact.prepare(at(Step::Prepare(Slot::Q)), &clean, policy);
+        let truth = exact.linear(at(Step::Linear(Slot::Q)), &point, &struck);
+        assert!(found.boxes.contains(&truth), "seed {seed}");
+    }
 }
