@@ -55,7 +55,7 @@ const NEARLY_NOTHING: f64 = 1e-30;
 /// The step behind which the largest width is the largest multiple of that before it.
 ///
 /// Sums with the stream are passed over: they are wider than what is added to it, and not because a
-/// bound was loose. So is what comes behind a step where nearly nothing moves, such as closed gates.
+/// bound was loose. So is what comes behind a step where nearly nothing moves: closed gates.
 fn grown(growth: &[Growth]) -> Option<out::GrownAt> {
     let mut worst: Option<(f64, Site)> = None;
     for pair in growth.windows(2) {
