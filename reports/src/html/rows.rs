@@ -18,13 +18,7 @@ pub(super) fn rows(layers: &[RowsProven]) -> Table {
         "#rows tried",
         "proven by, or why not tried",
     ];
-    let lines: Vec<(&RowsProven, Option<&RowsLevel>)> = (layers.iter())
-        .flat_map(|layer| {
-            let levels = if layer.pairs > 0 { &layer.levels[..] } else { &[] };
-            let untried = (layer.pairs == 0).then_some((layer, None));
-            levels.iter().map(move |level| (layer, Some(level))).chain(untried)
-        })
-        .collect();
+    let lines = level_by_level(layers, |layer| (layer.pairs, &layer.levels));
     Table::of("Rows proven harmless under any flips in them", &columns, &lines, |(row, level)| {
         let share = level.and_then(|level| level.proven_share);
         vec![
@@ -49,13 +43,7 @@ pub(super) fn flips_anywhere(targets: &[FlipsProven]) -> Table {
         "#samples tried",
         "proven by, or why not tried",
     ];
-    let lines: Vec<(&FlipsProven, Option<&RowsLevel>)> = (targets.iter())
-        .flat_map(|target| {
-            let levels = if target.pairs > 0 { &target.levels[..] } else { &[] };
-            let untried = (target.pairs == 0).then_some((target, None));
-            levels.iter().map(move |level| (target, Some(level))).chain(untried)
-        })
-        .collect();
+    let lines = level_by_level(targets, |target| (target.pairs, &target.levels));
     let title = "Tensors and layers proven harmless under any flips in them";
     Table::of(title, &columns, &lines, |(target, level)| {
         let share = level.and_then(|level| level.proven_share);
@@ -69,6 +57,21 @@ pub(super) fn flips_anywhere(targets: &[FlipsProven]) -> Table {
             text(&level.map_or_else(|| target.reason.clone().unwrap_or_default(), methods)),
         ]
     })
+}
+
+/// Each entry with each of its levels, or once with none where no pair was tried.
+fn level_by_level<T>(
+    entries: &[T],
+    of: impl Fn(&T) -> (u64, &Vec<RowsLevel>),
+) -> Vec<(&T, Option<&RowsLevel>)> {
+    let mut lines = Vec::new();
+    for entry in entries {
+        match of(entry) {
+            (0, _) => lines.push((entry, None)),
+            (_, levels) => lines.extend(levels.iter().map(|level| (entry, Some(level)))),
+        }
+    }
+    lines
 }
 
 fn flips(level: &RowsLevel) -> String {

@@ -99,3 +99,17 @@ fn a_value_that_became_a_box_counts_alone() {
     }
     assert!(tried > 1000, "{tried}");
 }
+
+#[test]
+fn what_is_no_number_bounds_nothing() {
+    let mut rng = SplitMix(47);
+    let case = (0..50).find_map(|_| case(&mut rng, Bound::Each)).expect("some row is far from 0");
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for index in 0..case.total.len() {
+            let mut c = vec![0.5; case.total.len()];
+            c[index] = bad;
+            let most = case.group.most(scalar(), &case.inputs, &c, 1)[0];
+            assert!(!most.is_finite(), "{bad} at {index} gives {most}");
+        }
+    }
+}
