@@ -21,73 +21,60 @@ pub fn product(g: &[f64], w: &[f64], inner: usize, out: &mut [f64]) {
     assert_eq!(out.len(), rows * outputs, "one result a row and output");
     let mut first = 0;
     while first < outputs {
-        let width = if outputs - first < LANES { outputs - first } else { LANES };
-        let mut row = 0;
-        while row < rows {
-            let count = if rows - row < ROWS { rows - row } else { ROWS };
-            if width == LANES && count == ROWS {
-                tile(&g[row * inner..], w, (inner, outputs), first, &mut out[row * outputs..]);
-            } else {
-                edge(
-                    &g[row * inner..(row + count) * inner],
-                    w,
-                    (inner, outputs),
-                    (first, width),
-                    &mut out[row * outputs..],
-                );
-            }
-            row += count;
-        }
-        first += width;
+        first += match outputs - first {
+            LANES.. => strip::<LANES>(g, w, (inner, outputs), first, out),
+            8.. => strip::<8>(g, w, (inner, outputs), first, out),
+            4.. => strip::<4>(g, w, (inner, outputs), first, out),
+            2.. => strip::<2>(g, w, (inner, outputs), first, out),
+            _ => strip::<1>(g, w, (inner, outputs), first, out),
+        };
     }
 }
 
-/// A whole tile of `ROWS` by `LANES` results.
+/// `W` outputs from `first` on, of all rows; gives `W`.
 #[inline(always)]
-fn tile(g: &[f64], w: &[f64], (inner, outputs): (usize, usize), first: usize, out: &mut [f64]) {
-    let mut sums = [[0f64; LANES]; ROWS];
-    let (a, rest) = g.split_at(inner);
-    let (b, rest) = rest.split_at(inner);
-    let (c, rest) = rest.split_at(inner);
-    let d = &rest[..inner];
-    for k in 0..inner {
-        let w = &w[k * outputs + first..k * outputs + first + LANES];
-        let (ga, gb, gc, gd) = (a[k], b[k], c[k], d[k]);
-        for j in 0..LANES {
-            sums[0][j] += ga * w[j];
-            sums[1][j] += gb * w[j];
-            sums[2][j] += gc * w[j];
-            sums[3][j] += gd * w[j];
-        }
-    }
-    for (index, sums) in sums.iter().enumerate() {
-        out[index * outputs + first..index * outputs + first + LANES].copy_from_slice(sums);
-    }
-}
-
-/// What is left at the edges, in the same order.
-#[inline(always)]
-fn edge(
+fn strip<const W: usize>(
     g: &[f64],
     w: &[f64],
     (inner, outputs): (usize, usize),
-    (first, width): (usize, usize),
+    first: usize,
     out: &mut [f64],
-) {
-    for (index, g) in g.chunks_exact(inner).enumerate() {
-        let mut sums = [0f64; LANES];
-        for (k, &g) in g.iter().enumerate() {
-            let w = &w[k * outputs + first..k * outputs + first + width];
-            for (sum, &w) in sums.iter_mut().zip(w) {
-                *sum += g * w;
+) -> usize {
+    for (g, out) in g.chunks(ROWS * inner).zip(out.chunks_mut(ROWS * outputs)) {
+        let mut sums = [[0f64; W]; ROWS];
+        if g.len() == ROWS * inner {
+            let (a, rest) = g.split_at(inner);
+            let (b, rest) = rest.split_at(inner);
+            let (c, d) = rest.split_at(inner);
+            for k in 0..inner {
+                let w = &w[k * outputs + first..k * outputs + first + W];
+                let (ga, gb, gc, gd) = (a[k], b[k], c[k], d[k]);
+                for j in 0..W {
+                    sums[0][j] += ga * w[j];
+                    sums[1][j] += gb * w[j];
+                    sums[2][j] += gc * w[j];
+                    sums[3][j] += gd * w[j];
+                }
+            }
+        } else {
+            for (g, sums) in g.chunks_exact(inner).zip(&mut sums) {
+                for (k, &g) in g.iter().enumerate() {
+                    let w = &w[k * outputs + first..k * outputs + first + W];
+                    for j in 0..W {
+                        sums[j] += g * w[j];
+                    }
+                }
             }
         }
-        let at = index * outputs + first;
-        out[at..at + width].copy_from_slice(&sums[..width]);
+        for (out, sums) in out.chunks_exact_mut(outputs).zip(&sums) {
+            out[first..first + W].copy_from_slice(sums);
+        }
     }
+    W
 }
 
-/// `out[s] = sum over k of g[s][k] * c[k]`: eight lanes by `k mod 8`, added up in rising order.
+/// `out[s] = sum over k of g[s][k] * c[k]`: eight lanes by `k mod 8`, of which the upper half is
+/// added to the lower until one is left.
 ///
 /// # Panics
 /// If the lengths do not agree.
@@ -97,23 +84,37 @@ pub fn dots(g: &[f64], c: &[f64], out: &mut [f64]) {
     if c.is_empty() {
         return;
     }
+    let (wholes, ends) = c.as_chunks::<8>();
+    let mut end = [0f64; 8];
+    end[..ends.len()].copy_from_slice(ends);
     for (g, out) in g.chunks_exact(c.len()).zip(out) {
         let mut lanes = [0f64; 8];
-        let (whole, c_whole) = (g.chunks_exact(8), c.chunks_exact(8));
-        let (rest, c_rest) = (whole.remainder(), c_whole.remainder());
-        for (g, c) in whole.zip(c_whole) {
+        let (own, rest) = g.as_chunks::<8>();
+        for (g, c) in own.iter().zip(wholes) {
             for j in 0..8 {
                 lanes[j] += g[j] * c[j];
             }
         }
-        for (lane, (g, c)) in lanes.iter_mut().zip(rest.iter().zip(c_rest)) {
-            *lane += g * c;
+        if let Some((g, c)) = rest.first_chunk::<4>().zip(end.first_chunk::<4>()) {
+            for j in 0..4 {
+                lanes[j] += g[j] * c[j];
+            }
+            for ((lane, g), c) in lanes[4..].iter_mut().zip(&rest[4..]).zip(&end[4..]) {
+                *lane += g * c;
+            }
+        } else {
+            for ((lane, g), c) in lanes.iter_mut().zip(rest).zip(&end) {
+                *lane += g * c;
+            }
         }
-        *out = lanes.iter().fold(0.0, |sum, lane| sum + lane);
+        let [a, b, c, d, e, f, g, h] = lanes;
+        let [a, b, c, d] = [a + e, b + f, c + g, d + h];
+        *out = (a + c) + (b + d);
     }
 }
 
-/// `out[k] += sum over s of |g[s][k] * a[k] + r[s] * b[k]|`, `g` `[rows, columns]`.
+/// `out[k] += sum over s of |g[s][k] * a[k] + r[s] * b[k]|`, `g` `[rows, columns]`: four sums by `s
+/// mod 4`, added up in rising order.
 ///
 /// # Panics
 /// If the lengths do not agree.
@@ -121,11 +122,56 @@ pub fn dots(g: &[f64], c: &[f64], out: &mut [f64]) {
 pub fn magnitudes(g: &[f64], r: &[f64], a: &[f64], b: &[f64], out: &mut [f64]) {
     let columns = out.len();
     assert!(g.len() == r.len() * columns && a.len() == columns && b.len() == columns);
-    for (g, &r) in g.chunks_exact(columns).zip(r) {
-        for k in 0..columns {
-            out[k] += (g[k] * a[k] + r * b[k]).abs();
+    let mut first = 0;
+    while first < columns {
+        first += match columns - first {
+            16.. => block::<16>(g, r, (a, b), first, out),
+            8.. => block::<8>(g, r, (a, b), first, out),
+            4.. => block::<4>(g, r, (a, b), first, out),
+            2.. => block::<2>(g, r, (a, b), first, out),
+            _ => block::<1>(g, r, (a, b), first, out),
+        };
+    }
+}
+
+/// The magnitudes of `W` columns from `first` on; gives `W`.
+#[inline(always)]
+fn block<const W: usize>(
+    g: &[f64],
+    r: &[f64],
+    (a, b): (&[f64], &[f64]),
+    first: usize,
+    out: &mut [f64],
+) -> usize {
+    let columns = out.len();
+    let (mut own, mut other) = ([0f64; W], [0f64; W]);
+    own.copy_from_slice(&a[first..first + W]);
+    other.copy_from_slice(&b[first..first + W]);
+    let mut sums = [[0f64; W]; ROWS];
+    let rows = g.chunks(ROWS * columns).zip(r.chunks(ROWS));
+    for (g, r) in rows {
+        if let [r0, r1, r2, r3] = *r {
+            let row = |index: usize| &g[index * columns + first..index * columns + first + W];
+            let (g0, g1, g2, g3) = (row(0), row(1), row(2), row(3));
+            for j in 0..W {
+                sums[0][j] += (g0[j] * own[j] + r0 * other[j]).abs();
+                sums[1][j] += (g1[j] * own[j] + r1 * other[j]).abs();
+                sums[2][j] += (g2[j] * own[j] + r2 * other[j]).abs();
+                sums[3][j] += (g3[j] * own[j] + r3 * other[j]).abs();
+            }
+        } else {
+            for ((g, r), sums) in g.chunks_exact(columns).zip(r).zip(&mut sums) {
+                let g = &g[first..first + W];
+                for j in 0..W {
+                    sums[j] += (g[j] * own[j] + r * other[j]).abs();
+                }
+            }
         }
     }
+    for (j, out) in out[first..first + W].iter_mut().enumerate() {
+        *out += ((sums[0][j] + sums[1][j]) + sums[2][j]) + sums[3][j];
+    }
+    W
 }
 
 /// `g[s][k] = g[s][k] * a[k] + r[s] * b[k]`, in place.
@@ -217,6 +263,24 @@ mod tests {
     }
 
     #[test]
+    fn dots_have_the_bits_of_eight_lanes() {
+        for (count, width) in [(1, 1), (5, 4), (3, 7), (4, 8), (2, 21)] {
+            let (g, c) = (rows(count, width, 9), rows(1, width, 10));
+            let mut out = vec![f64::NAN; count];
+            dots(&g, &c, &mut out);
+            for (s, out) in out.iter().enumerate() {
+                let lane = |lane: usize| {
+                    let of = (lane..width).step_by(8);
+                    of.fold(0.0, |sum, k| sum + g[s * width + k] * c[k])
+                };
+                let four = [0, 1, 2, 3].map(|j| lane(j) + lane(j + 4));
+                let plain = (four[0] + four[2]) + (four[1] + four[3]);
+                assert_eq!(out.to_bits(), plain.to_bits(), "{count} {width} {s}");
+            }
+        }
+    }
+
+    #[test]
     fn a_gram_matrix_holds_the_plain_sums_in_its_upper_triangle() {
         for (count, width) in [(1, 1), (5, 3), (20, 16), (7, 37)] {
             let (g, weights) = (rows(count, width, 3), rows(count, 1, 4));
@@ -234,15 +298,20 @@ mod tests {
 
     #[test]
     fn magnitudes_are_those_of_the_combined_rows() {
-        let (count, width) = (9, 21);
-        let (mut g, r) = (rows(count, width, 5), rows(count, 1, 6));
-        let (a, b) = (rows(1, width, 7), rows(1, width, 8));
-        let mut sums = vec![0.0; width];
-        magnitudes(&g, &r, &a, &b, &mut sums);
-        combine(&mut g, &r, &a, &b);
-        for k in 0..width {
-            let plain = (0..count).fold(0.0, |sum, s| sum + g[s * width + k].abs());
-            assert_eq!(sums[k].to_bits(), plain.to_bits());
+        for (count, width) in [(9, 31), (8, 1), (3, 21), (7, 6), (1, 16)] {
+            let (mut g, r) = (rows(count, width, 5), rows(count, 1, 6));
+            let (a, b) = (rows(1, width, 7), rows(1, width, 8));
+            let mut sums = vec![1.0; width];
+            magnitudes(&g, &r, &a, &b, &mut sums);
+            combine(&mut g, &r, &a, &b);
+            for k in 0..width {
+                let lane = |lane: usize| {
+                    let rows = (lane..count).step_by(4);
+                    rows.fold(0.0, |sum, s| sum + g[s * width + k].abs())
+                };
+                let plain = 1.0 + (((lane(0) + lane(1)) + lane(2)) + lane(3));
+                assert_eq!(sums[k].to_bits(), plain.to_bits(), "{count} {width} {k}");
+            }
         }
     }
 }
