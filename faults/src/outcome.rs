@@ -7,6 +7,8 @@
 
 use engine::numerics::special::{exp, ln};
 
+use crate::search::Goal;
+
 /// Why a fault counts as detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
@@ -113,6 +115,35 @@ impl ReadOut {
         let outcome =
             if decision == self.decision { Outcome::Masked { identical } } else { Outcome::Sdc };
         (outcome, decision, Some(self.shift(after)))
+    }
+
+    /// Whether the sample is decided among tokens with this one.
+    pub(crate) fn decides(&self, token: u32) -> bool {
+        match &self.candidates {
+            Some(tokens) => tokens.contains(&token),
+            None => (token as usize) < self.logits.len(),
+        }
+    }
+
+    /// By how many logits a goal is missed under finite logits (`None`: the clean ones); 0 exactly
+    /// where the decision is as wanted, a tie that is decided the other way counts as a little.
+    pub(crate) fn resistance(&self, after: Option<&[f32]>, goal: Goal) -> f64 {
+        let after = after.unwrap_or(&self.logits);
+        let decision = decide(after, self.candidates.as_deref());
+        let (won, margin) = match goal {
+            Goal::Untargeted => {
+                let margin = margin(after, self.candidates.as_deref(), self.decision);
+                (decision != self.decision, margin)
+            }
+            Goal::Targeted(token) => {
+                (decision == token, -margin(after, self.candidates.as_deref(), token))
+            }
+        };
+        match won {
+            true => 0.0,
+            false if margin > 0.0 => margin,
+            false => f64::MIN_POSITIVE,
+        }
     }
 
     fn shift(&self, after: &[f32]) -> Shift {

@@ -117,12 +117,12 @@ impl Trial {
     }
 }
 
-fn refused(model: &Model, fault: &Fault, unused: UnusedCode) -> bool {
+pub(crate) fn refused(model: &Model, fault: &Fault, unused: UnusedCode) -> bool {
     unused == UnusedCode::Detect && fault.makes_unused_code(model)
 }
 
 /// The logits under a fault; `None` if the walk showed early that they are the clean ones.
-fn faulty_logits(
+pub(crate) fn faulty_logits(
     model: &Model,
     kernels: &'static Kernels,
     golden: &Golden,
