@@ -5,6 +5,7 @@
 //! and the same report always gives the same bytes.
 
 mod chance;
+pub mod dataset;
 mod escape;
 mod face;
 pub mod html;

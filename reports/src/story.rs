@@ -250,15 +250,6 @@ pub(crate) fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-/// What the unused code means.
-pub(crate) fn unused_code(code: UnusedCode) -> &'static str {
-    match code {
-        UnusedCode::Deployed => "deployed",
-        UnusedCode::Zero => "zero",
-        UnusedCode::Detect => "detect",
-    }
-}
-
 /// How the KV cache is stored.
 pub(crate) fn kv(storage: KvStorage) -> &'static str {
     match storage {

@@ -321,7 +321,7 @@ pub(super) fn request(report: &Report) -> Markup {
         ("flips per fault", request.flips.to_string()),
         ("seed", request.seed.to_string()),
         ("confidence", percent(request.confidence, Side::Nearest)),
-        ("unused code", story::unused_code(request.unused_code).to_owned()),
+        ("unused code", request.unused_code.name().to_owned()),
         ("KV storage", story::kv(request.kv).to_owned()),
         ("limit on samples", request.limit.map_or_else(none, count)),
         ("time limit", request.time_limit_seconds.map_or_else(none, seconds)),

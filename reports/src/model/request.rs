@@ -115,6 +115,18 @@ pub enum UnusedCode {
     Detect,
 }
 
+impl UnusedCode {
+    /// The word in the JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deployed => "deployed",
+            Self::Zero => "zero",
+            Self::Detect => "detect",
+        }
+    }
+}
+
 /// How the KV cache is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
