@@ -18,6 +18,7 @@ mod overlay;
 mod parse;
 mod print;
 mod space;
+mod stats;
 mod tally;
 mod trial;
 
@@ -31,5 +32,9 @@ pub use inject::{Faulty, Strike, embed_with};
 pub use outcome::{Cause, Outcome, Shift};
 pub use overlay::Overlay;
 pub use space::{Space, Target};
+pub use stats::{
+    Decision, FiniteInterval, MOST_FAULTS, Sequential, Stratified, Stratum, finite_population,
+    stratified,
+};
 pub use tally::{Rate, Summary, Tally};
 pub use trial::{Effect, EffectError, Trial, effect, run_trial};
