@@ -94,8 +94,8 @@ fn low(k: f64, n: f64, target: f64) -> f64 {
 /// The upper end of an interval around `k / n`: a rate that is excluded for certain, as close above
 /// the others as bisection comes. 1 if none is excluded.
 ///
-/// `certain` says of a rate above `k / n` whether it is excluded for certain; with a rate all larger
-/// ones must be.
+/// `certain` says of a rate above `k / n` whether it is excluded for certain; with a rate all
+/// larger ones must be.
 #[must_use]
 pub fn upper_end(k: f64, n: f64, certain: impl Fn(f64) -> bool) -> f64 {
     let start = if k == 0.0 { 1.0 } else { k };

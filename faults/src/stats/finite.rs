@@ -9,10 +9,10 @@
 //!
 //! **Bounded time.** A tail is its first term times the sum of the ratios of the others to it. The
 //! ratios fall (the law is log-concave), so what is left at any point is below a geometric series,
-//! and that series is *added*. While the spread is below 128, the sum has about nine spreads of terms.
-//! Beyond, it is taken in blocks of a 64th of the spread, each bounded by a geometric series with
-//! its first ratio and begun afresh from the exact formula: about 600 blocks, whose bound is too
-//! large by less than 2e-4 of the tail (a shift of the end by 1e-4 spreads at most).
+//! and that series is *added*. While the spread is below 128, the sum has about nine spreads of
+//! terms. Beyond, it is taken in blocks of a 64th of the spread, each bounded by a geometric series
+//! with its first ratio and begun afresh from the exact formula: about 600 blocks, whose bound is
+//! too large by less than 2e-4 of the tail (a shift of the end by 1e-4 spreads at most).
 //!
 //! **Draws with replacement.** The *distinct* faults among independent uniform draws are, given
 //! their number, a uniform sample without replacement; so these bounds hold for them as well.

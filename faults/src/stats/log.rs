@@ -75,8 +75,8 @@ pub(super) fn hypergeometric(x: f64, sample: f64, marked: f64, population: f64) 
 
 /// `P(X = x)`, X binomial of n draws at a rate that was drawn from Beta(1, b), b a whole number.
 ///
-/// It is `b / (n + b)` times `C(n - x + b - 1, b - 1) / C(n + b - 1, b - 1)`. That quotient is one of
-/// binomial probabilities at the rate `p = n / (n + b - 1)`, whose powers leave `p^x`.
+/// It is `b / (n + b)` times `C(n - x + b - 1, b - 1) / C(n + b - 1, b - 1)`. That quotient is one
+/// of binomial probabilities at the rate `p = n / (n + b - 1)`, whose powers leave `p^x`.
 pub(super) fn beta_binomial(x: f64, n: f64, b: f64) -> Log {
     let share = Log::plain(ln(b / (n + b)));
     if b == 1.0 || x == 0.0 {

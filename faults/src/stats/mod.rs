@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | a rate, from a number of trials fixed before | [`clopper_pearson`](crate::clopper_pearson) | binomial tails |
 //! | events among N faults, n of them tried once | [`finite_population`] | hypergeometric tails |
-//! | one rate of tensors or bits that were sampled unevenly, or proven | [`stratified`] | exact per stratum, and Chernoff with weak duality |
+//! | a rate over strata, sampled unevenly or proven | [`stratified`] | exact, and Chernoff with weak duality |
 //! | a rate while trials go on, and a gate that stops as soon as it may | [`Sequential`] | Ville's inequality |
 //!
 //! Every end is rounded outward, so coverage is at least nominal; every call takes bounded time.

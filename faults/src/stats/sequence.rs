@@ -1,30 +1,30 @@
 //! A rate while trials go on: intervals and decisions that may be looked at after every trial.
 //!
-//! Looking often and stopping at the first good look makes a fixed interval wrong far more often than
-//! it says. What is here is valid at all times together, however and whenever one stops, for trials
-//! that are independent at one rate.
+//! Looking often and stopping at the first good look makes a fixed interval wrong far more often
+//! than it says. What is here is valid at all times together, however and whenever one stops, for
+//! trials that are independent at one rate.
 //!
 //! **The interval** (`x` events in `n` trials). Let `Q(x, n)` be the probability of the observed
-//! sequence if its rate were drawn from a mixture of beta laws. Under the true rate p the ratio
-//! `Q / (p^x (1 - p)^(n - x))` is a martingale that begins at 1, so it reaches `1 / alpha` ever with
+//! sequence if its rate were drawn from a mixture of beta laws. Under the true rate p the ratio `Q
+//! / (p^x (1 - p)^(n - x))` is a martingale that begins at 1, so it reaches `1 / alpha` ever with
 //! probability at most alpha (Ville 1939). The interval holds the rates at which it has not:
 //!
 //! ```text
 //! { p : C(n, x) p^x (1 - p)^(n - x) > alpha C(n, x) Q(x, n) }
 //! ```
 //!
-//! Both sides are probabilities of a count, binomial and beta-binomial, whose logs have error bounds
-//! (`log.rs`), and the left one has a single peak at x / n: two bisections of at most 64 steps.
-//! The mixture is Beta(1, 1) at one quarter, so that no rate is hopeless, and Beta(1, b) at three
-//! quarters, b two over the rate of interest.
+//! Both sides are probabilities of a count, binomial and beta-binomial, whose logs have error
+//! bounds (`log.rs`), and the left one has a single peak at x / n: two bisections of at most 64
+//! steps. The mixture is Beta(1, 1) at one quarter, so that no rate is hopeless, and Beta(1, b) at
+//! three quarters, b two over the rate of interest.
 //!
 //! **The decision** against a limit. For odds that are r times those of the limit, the likelihood
-//! ratio of n trials is `r^x / (1 + limit (r - 1))^n`. With r < 1 it is a supermartingale whenever the
-//! rate is the limit *or above*, with r > 1 whenever it is the limit or below: a trial multiplies its
-//! expectation by `(1 + p (r - 1)) / (1 + limit (r - 1))`. The mean over r = 1/64, 1/4, 1/2, 3/4
-//! (and over the reciprocals) inherits that, so it reaches `1 / alpha` with probability at most alpha:
-//! a gate that passes, or fails, at the first look at which it has is wrong no more often. It is
-//! one-sided and so decides earlier than the interval.
+//! ratio of n trials is `r^x / (1 + limit (r - 1))^n`. With r < 1 it is a supermartingale whenever
+//! the rate is the limit *or above*, with r > 1 whenever it is the limit or below: a trial
+//! multiplies its expectation by `(1 + p (r - 1)) / (1 + limit (r - 1))`. The mean over r = 1/64,
+//! 1/4, 1/2, 3/4 (and over the reciprocals) inherits that, so it reaches `1 / alpha` with
+//! probability at most alpha: a gate that passes, or fails, at the first look at which it has is
+//! wrong no more often. It is one-sided and so decides earlier than the interval.
 //!
 //! Both are functions of (x, n) alone: neither looks nor their order are remembered.
 

@@ -1,13 +1,13 @@
 //! One rate of several strata: tensors, bits or targets of known sizes, sampled unevenly.
 //!
-//! With `N_h` faults in stratum h, `n_h` of them drawn and `x_h` events, the number of events of all
-//! is `theta = sum N_h p_h`, estimated by `T = sum (N_h / n_h) x_h`. A stratum that was tried or
-//! proven as a whole is known: it adds its events, and no width. Two bounds hold at half of alpha
-//! each, so both together at alpha, and they are intersected:
+//! With `N_h` faults in stratum h, `n_h` of them drawn and `x_h` events, the number of events of
+//! all is `theta = sum N_h p_h`, estimated by `T = sum (N_h / n_h) x_h`. A stratum that was tried
+//! or proven as a whole is known: it adds its events, and no width. Two bounds hold at half of
+//! alpha each, so both together at alpha, and they are intersected:
 //!
-//! 1. *Stratum by stratum*: the exact interval of each (Clopper-Pearson, or hypergeometric where the
-//!    draws are distinct) at `alpha / 2` divided by the number of strata; the ends add up. It knows
-//!    which stratum the events are in, but pays for every stratum.
+//! 1. *Stratum by stratum*: the exact interval of each (Clopper-Pearson, or hypergeometric where
+//!    the draws are distinct) at `alpha / 2` divided by the number of strata; the ends add up. It
+//!    knows which stratum the events are in, but pays for every stratum.
 //! 2. *Together*: Chernoff's bound of T. For all `s > 0`
 //!
 //!    ```text
@@ -16,9 +16,9 @@
 //!
 //!    for binomial counts, hence for draws without replacement, whose generating functions are
 //!    smaller (Hoeffding 1963, theorem 4). What the p_h are is unknown but for their sum, so the
-//!    right side is maximised over all p in [0, 1]^H with `sum N_h p_h = theta`. By weak duality the
-//!    maximum is at most `sum m_h - mu theta` for every mu > 0, where `m_h` is the maximum over p in
-//!    [0, 1] of `n_h ln(1 - p g_h) + mu N_h p`, a closed form. So with confidence
+//!    right side is maximised over all p in [0, 1]^H with `sum N_h p_h = theta`. By weak duality
+//!    the maximum is at most `sum m_h - mu theta` for every mu > 0, where `m_h` is the maximum over
+//!    p in [0, 1] of `n_h ln(1 - p g_h) + mu N_h p`, a closed form. So with confidence
 //!
 //!    ```text
 //!    theta <= (s t + ln(1 / alpha') + sum m_h(s, mu)) / mu
@@ -27,8 +27,8 @@
 //!    **whatever s and mu are**: a search chooses them, and cannot make the bound false. The lower
 //!    end is the same with both negative. The bound is quasi-convex in (s, mu) (its numerator is
 //!    convex), so two nested golden-section searches of fixed length find the best ones. Without
-//!    events and with even allocation it is `ln(1 / alpha') / n` of the population, as if there were
-//!    no strata; an unsampled stratum of `N_h` faults costs at most `N_h`.
+//!    events and with even allocation it is `ln(1 / alpha') / n` of the population, as if there
+//!    were no strata; an unsampled stratum of `N_h` faults costs at most `N_h`.
 //!
 //! Roundings: the numerator is raised by 2^-46 of the sum of the magnitudes in it and by as many
 //! times its terms; a quotient and a sum of ends by 2^-48.
