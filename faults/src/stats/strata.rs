@@ -5,10 +5,10 @@
 //! or proven as a whole is known: it adds its events, and no width. Two bounds hold at half of
 //! alpha each, so both together at alpha, and they are intersected:
 //!
-//! 1. *Stratum by stratum*: the exact interval of each (Clopper-Pearson, or hypergeometric where
-//!    the draws are distinct) at `alpha / 2` divided by the number of strata; the ends add up. It
+//! 1. *Stratum by stratum*: the exact interval of each (Clopper-Pearson, or hypergeometric where the
+//!    draws are distinct) at a tenth of alpha divided by the number of strata; the ends add up. It
 //!    knows which stratum the events are in, but pays for every stratum.
-//! 2. *Together*: Chernoff's bound of T. For all `s > 0`
+//! 2. *Together*, at the rest of alpha: Chernoff's bound of T. For all `s > 0`
 //!
 //!    ```text
 //!    ln P(T <= t) <= s t + sum n_h ln(1 - p_h g_h),   g_h = 1 - exp(-s N_h / n_h)
@@ -122,8 +122,10 @@ pub struct Stratified {
 
 /// The relative rounding of a quotient or of one end.
 const SLACK: f64 = 1.0 / (1u64 << 48) as f64;
-/// Steps of a golden-section search: brackets shrink to 1e-6.
-const STEPS: usize = 30;
+/// The share of alpha that the bound of all strata together has.
+const TOGETHER: f64 = 0.9;
+/// Steps of a golden-section search: brackets shrink to 2e-4 of themselves.
+const STEPS: usize = 18;
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
 /// The rate of events among all faults of some strata, at the level `1 - alpha`.
@@ -157,10 +159,10 @@ pub fn stratified(strata: &[Stratum], alpha: f64) -> Stratified {
 
 /// Between how many events there are, by both bounds.
 fn ends(open: &[&Stratum], alpha: f64) -> (f64, f64) {
-    let each = alpha / 2.0 / open.len() as f64;
+    let each = alpha * (1.0 - TOGETHER) / open.len() as f64;
     let single = open.iter().map(|stratum| stratum.counts(each));
     let (low, high) = single.fold((0.0, 0.0), |sum, ends| (sum.0 + ends.0, sum.1 + ends.1));
-    let together = Together::new(open, ln(4.0 / alpha) * (1.0 + SLACK));
+    let together = Together::new(open, ln(2.0 / (TOGETHER * alpha)) * (1.0 + SLACK));
     let (best_low, best_high) = (together.low(), together.high());
     let low = if best_low > low { best_low } else { low };
     let high = smaller(best_high, high);
@@ -216,16 +218,17 @@ impl Together {
             let s = exp(log_s);
             // Below the first no stratum is worth a marked fault; beyond the second, all are full.
             let (from, to) = (ln(-exp_m1(-s)), ln(exp_m1(s)));
-            minimum(from, to, |log_mu| self.bound(sign * s, sign * exp(log_mu)))
+            let gains: Vec<f64> = self.strata.iter().map(|&part| gain(sign * s, part)).collect();
+            minimum(from, to, |log_mu| self.bound(sign * s, sign * exp(log_mu), &gains))
         };
         minimum(ln(1e-7), ln(50.0), inner) * self.weight * (1.0 + sign * SLACK)
     }
 
     /// The bound for s and mu times their common sign, rounded up.
-    fn bound(&self, s: f64, mu: f64) -> f64 {
+    fn bound(&self, s: f64, mu: f64, gains: &[f64]) -> f64 {
         let (mut sum, mut magnitude) = (s * self.estimate + self.evidence, 0.0);
-        for &(size, n) in &self.strata {
-            let (value, felt) = most(s, mu, size, n);
+        for (&(size, n), &g) in self.strata.iter().zip(gains) {
+            let (value, felt) = most(s, mu, (size, n), g);
             sum += value;
             magnitude += felt;
         }
@@ -236,14 +239,18 @@ impl Together {
     }
 }
 
-/// The maximum over p in [0, 1] of `n ln(1 - p g) + mu size p`, `g = 1 - exp(-s size / n)`, and the
-/// sum of the magnitudes that it was made of.
-fn most(s: f64, mu: f64, size: f64, n: f64) -> (f64, f64) {
+/// `1 - exp(-s size / n)`; 0 for a stratum without draws, which has no use for it.
+fn gain(s: f64, (size, n): (f64, f64)) -> f64 {
+    if n == 0.0 { 0.0 } else { -exp_m1(-s * size / n) }
+}
+
+/// The maximum over p in [0, 1] of `n ln(1 - p g) + mu size p`, and the sum of the magnitudes that
+/// it was made of.
+fn most(s: f64, mu: f64, (size, n): (f64, f64), g: f64) -> (f64, f64) {
     if n == 0.0 {
         let value = if mu > 0.0 { mu * size } else { 0.0 };
         return (value, value);
     }
-    let g = -exp_m1(-s * size / n);
     // At the maximum, if it lies within, 1 - p g is this.
     let c = n * g / (mu * size);
     let p = (1.0 - c) / g;

@@ -6,6 +6,7 @@
 mod finite;
 mod sequence;
 mod strata;
+mod truth;
 
 use faults::{Identity, RateInterval, TrialRng};
 
