@@ -10,6 +10,7 @@
 mod address;
 mod campaign;
 mod draw;
+mod ecc;
 mod fault;
 mod golden;
 mod inject;
@@ -25,6 +26,7 @@ mod trial;
 pub use address::{Address, AddressError, AnyAddress, PhysicalAddress};
 pub use campaign::{Campaign, CampaignError, Draw, Plan, Record, run};
 pub use draw::{FORMAT_VERSION, Identity, TrialRng};
+pub use ecc::{Census, Fit, MBIT, Protection, Residual, fault_of, fit_critical, tensor_bytes};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use fault::{Fault, UnusedCode};
 pub use golden::{Golden, Input, Sample, SampleError};

@@ -2,12 +2,12 @@
 //!
 //! With `N_h` faults in stratum h, `n_h` of them drawn and `x_h` events, the number of events of
 //! all is `theta = sum N_h p_h`, estimated by `T = sum (N_h / n_h) x_h`. A stratum that was tried
-//! or proven as a whole is known: it adds its events, and no width. Two bounds hold at half of
-//! alpha each, so both together at alpha, and they are intersected:
+//! or proven as a whole is known: it adds its events, and no width. Two bounds share alpha, so that
+//! both hold together, and are intersected:
 //!
-//! 1. *Stratum by stratum*: the exact interval of each (Clopper-Pearson, or hypergeometric where the
-//!    draws are distinct) at a tenth of alpha divided by the number of strata; the ends add up. It
-//!    knows which stratum the events are in, but pays for every stratum.
+//! 1. *Stratum by stratum*: the exact interval of each (Clopper-Pearson, or hypergeometric where
+//!    the draws are distinct) at a tenth of alpha divided by the number of strata; the ends add up.
+//!    It knows which stratum the events are in, but pays for every stratum.
 //! 2. *Together*, at the rest of alpha: Chernoff's bound of T. For all `s > 0`
 //!
 //!    ```text
@@ -24,9 +24,10 @@
 //!    theta <= (s t + ln(1 / alpha') + sum m_h(s, mu)) / mu
 //!    ```
 //!
-//!    **whatever s and mu are**: a search chooses them, and cannot make the bound false. The lower
-//!    end is the same with both negative. The bound is quasi-convex in (s, mu) (its numerator is
-//!    convex), so two nested golden-section searches of fixed length find the best ones. Without
+//!    **whatever s and mu are**: a search chooses them for the observed t, whose tail is bounded,
+//!    and cannot make the bound false. The lower end is the same with both negative. The bound is
+//!    quasi-convex in (s, mu) (its numerator is convex), so two nested golden-section searches of
+//!    fixed length find the best ones. Without
 //!    events and with even allocation it is `ln(1 / alpha') / n` of the population, as if there
 //!    were no strata; an unsampled stratum of `N_h` faults costs at most `N_h`.
 //!
