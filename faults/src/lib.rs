@@ -10,6 +10,7 @@
 mod address;
 mod campaign;
 mod draw;
+mod ecc;
 mod fault;
 mod golden;
 mod inject;
@@ -19,12 +20,14 @@ mod parse;
 mod print;
 mod search;
 mod space;
+mod stats;
 mod tally;
 mod trial;
 
 pub use address::{Address, AddressError, AnyAddress, PhysicalAddress};
 pub use campaign::{Campaign, CampaignError, Draw, Plan, Record, run};
 pub use draw::{FORMAT_VERSION, Identity, TrialRng};
+pub use ecc::{Census, Fit, MBIT, Protection, Residual, fault_of, fit_critical, tensor_bytes};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use fault::{Fault, UnusedCode};
 pub use golden::{Golden, Input, Sample, SampleError};
@@ -33,5 +36,9 @@ pub use outcome::{Cause, Outcome, Shift};
 pub use overlay::Overlay;
 pub use search::{End, Found, Goal, Search, SearchError, Step, search};
 pub use space::{Space, Target};
+pub use stats::{
+    Decision, FiniteInterval, MOST_FAULTS, Sequential, Stratified, Stratum, finite_population,
+    stratified,
+};
 pub use tally::{Rate, Summary, Tally};
 pub use trial::{Effect, EffectError, Trial, effect, run_trial};

@@ -77,17 +77,7 @@ fn high(k: f64, n: f64, target: f64) -> f64 {
     if k == 0.0 {
         return smaller(-exp_m1(target / n) * (1.0 + 64.0 * ROUNDING), 1.0);
     }
-    let certain = |p: f64| surely_below(k, n, p, 1.0 - p, target);
-    let (mut inside, mut outside, mut step) = (k / n, k / n, 1.0 / k.sqrt());
-    while !certain(outside) {
-        if outside >= 1.0 - ROUNDING {
-            return 1.0;
-        }
-        inside = outside;
-        outside = smaller(k / n * (1.0 + step), 1.0 - ROUNDING);
-        step *= 2.0;
-    }
-    bisect(inside, outside, certain)
+    upper_end(k, n, |p| surely_below(k, n, p, 1.0 - p, target))
 }
 
 /// The lower end, likewise.
@@ -98,7 +88,35 @@ fn low(k: f64, n: f64, target: f64) -> f64 {
     if k == n {
         return exp(target / n) * (1.0 - 64.0 * ROUNDING);
     }
-    let certain = |p: f64| surely_below(n - k, n, 1.0 - p, p, target);
+    lower_end(k, n, |p| surely_below(n - k, n, 1.0 - p, p, target))
+}
+
+/// The upper end of an interval around `k / n`: a rate that is excluded for certain, as close above
+/// the others as bisection comes. 1 if none is excluded.
+///
+/// `certain` says of a rate above `k / n` whether it is excluded for certain; with a rate all
+/// larger ones must be.
+#[must_use]
+pub fn upper_end(k: f64, n: f64, certain: impl Fn(f64) -> bool) -> f64 {
+    let start = if k == 0.0 { 1.0 } else { k };
+    let (mut inside, mut outside, mut step) = (k / n, k / n, 1.0 / start.sqrt());
+    while !certain(outside) {
+        if outside >= 1.0 - ROUNDING {
+            return 1.0;
+        }
+        inside = outside;
+        outside = smaller(start / n * (1.0 + step), 1.0 - ROUNDING);
+        step *= 2.0;
+    }
+    bisect(inside, outside, certain)
+}
+
+/// The lower end, likewise; 0 if no rate below `k / n` is excluded.
+#[must_use]
+pub fn lower_end(k: f64, n: f64, certain: impl Fn(f64) -> bool) -> f64 {
+    if k == 0.0 {
+        return 0.0;
+    }
     let (mut inside, mut outside, mut step) = (k / n, k / n, 1.0 / k.sqrt());
     while !certain(outside) {
         inside = outside;

@@ -1,0 +1,38 @@
+//! Protected tensors: the stored bytes of packed weights, and residual flips as a fault.
+
+use std::collections::BTreeSet;
+
+use engine::model::{Model, Slot};
+use engine::packing::{BitPlace, HfRows};
+
+use crate::address::{Address, AddressError, PhysicalAddress};
+use crate::fault::{Fault, ternary};
+
+/// The stored bytes of the codes of a layer, in the Hugging Face layout.
+///
+/// # Errors
+/// If the layer has no such codes, or the layout does not hold their shape.
+pub fn tensor_bytes(model: &Model, layer: usize, slot: Slot) -> Result<Vec<u8>, AddressError> {
+    // The first code tells whether there are any.
+    Address::Code { layer, slot, row: 0, column: 0, bit: 0 }.physical(model)?;
+    let rows = ternary(&model.layers[layer].linear(slot).weights);
+    let layout = HfRows::new(rows.rows(), rows.columns()).expect("the layout of an address in it");
+    Ok(layout.write(|row, column| rows.code(row, column)))
+}
+
+/// The fault of data bits of a tensor, by their numbers: `8 byte + bit`.
+///
+/// # Errors
+/// If a bit does not exist; see [`PhysicalAddress::logical`].
+pub fn fault_of(
+    model: &Model,
+    layer: usize,
+    slot: Slot,
+    flips: &BTreeSet<u64>,
+) -> Result<Fault, AddressError> {
+    let logical = |&number: &u64| {
+        let place = BitPlace { byte: (number / 8) as usize, bit: (number % 8) as u8 };
+        PhysicalAddress { layer, slot, place }.logical(model)
+    };
+    Ok(Fault::new(flips.iter().map(logical).collect::<Result<Vec<_>, _>>()?))
+}
