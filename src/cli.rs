@@ -38,12 +38,14 @@ pub enum Command {
         said\" --max-tokens 24\n  bitnet-certify generate path/to/checkpoint --input-ids 1,2,3")]
     Generate(GenerateArgs),
     /// Make another face of a report.
-    #[command(after_help = "Example:\n  bitnet-certify render report.json -o report.html -o \
-        summary.md")]
+    #[command(after_help = "Example:\n  bitnet-certify render report.json -o report.html")]
     Render(RenderArgs),
     /// The effect of one flipped bit, and a patched checkpoint.
     #[command(after_help = FLIP_EXAMPLES)]
     Flip(FlipArgs),
+    /// Measure how fast fault trials run.
+    #[command(subcommand)]
+    Bench(crate::commands::bench::Bench),
     /// Which kernels this processor has, and whether they agree bit for bit.
     Doctor,
     /// Print the JSON schema of reports.

@@ -19,6 +19,7 @@ mod overlay;
 mod parse;
 mod print;
 mod search;
+mod simulator;
 mod space;
 mod stats;
 mod tally;
@@ -35,6 +36,7 @@ pub use inject::{Faulty, Strike, embed_with};
 pub use outcome::{Cause, Outcome, Shift};
 pub use overlay::Overlay;
 pub use search::{End, Found, Goal, Search, SearchError, Step, search};
+pub use simulator::{Counts, Shortcuts, Simulator};
 pub use space::{Space, Target};
 pub use stats::{
     Decision, FiniteInterval, MOST_FAULTS, Sequential, Stratified, Stratum, finite_population,

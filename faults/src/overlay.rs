@@ -180,7 +180,7 @@ impl Masks {
     }
 }
 
-fn flipped(code: u8, mask: u8, unused: UnusedCode) -> u8 {
+pub(crate) fn flipped(code: u8, mask: u8, unused: UnusedCode) -> u8 {
     let after = code ^ mask;
     if after == UNUSED_CODE && code != UNUSED_CODE && unused == UnusedCode::Zero {
         ZERO_CODE

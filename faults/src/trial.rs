@@ -102,18 +102,30 @@ pub fn effect(
 }
 
 impl Trial {
-    fn refused() -> Self {
+    pub(crate) fn refused() -> Self {
         let outcome = Outcome::Due(Cause::UnusedCode);
         Self { outcome, decision: None, any_token_change: None, shift: None }
     }
 
-    fn identical(golden: &Golden) -> Self {
+    pub(crate) fn identical(golden: &Golden) -> Self {
         Self {
             outcome: Outcome::Masked { identical: true },
             decision: Some(golden.decision()),
             any_token_change: (golden.read == Read::All).then_some(false),
             shift: Some(Shift::default()),
         }
+    }
+
+    /// The verdict on logits at the last position, and on what is known of the others.
+    pub(crate) fn judged(
+        golden: &Golden,
+        after: &[f32],
+        identical: bool,
+        any_token_change: Option<bool>,
+    ) -> Self {
+        let (outcome, decision, shift) = golden.read_out.judge(after, identical);
+        let decision = shift.is_some().then_some(decision);
+        Self { outcome, decision, any_token_change, shift }
     }
 }
 
@@ -155,14 +167,8 @@ pub(crate) fn faulty_logits(
 
 fn judge(golden: &Golden, logits: &Array2<f32>) -> Trial {
     let identical = same(logits, &golden.logits);
-    let (outcome, decision, shift) = golden.read_out.judge(&last_row(logits), identical);
-    let all = golden.read == Read::All;
-    Trial {
-        outcome,
-        decision: shift.is_some().then_some(decision),
-        any_token_change: all.then(|| tokens(logits) != golden.tokens),
-        shift,
-    }
+    let changed = (golden.read == Read::All).then(|| tokens(logits) != golden.tokens);
+    Trial::judged(golden, &last_row(logits), identical, changed)
 }
 
 /// Whether two arrays hold the same bits. All NaN count as one: their payloads differ by platform.

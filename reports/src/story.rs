@@ -7,7 +7,7 @@ use crate::escape::shown;
 use crate::model::{
     ActivationPolicy, Certification, EpsilonRow, FirstLost, GateFunction, GateKind, KvStorage,
     MarginSource, Method, MethodSummary, Norm, Outcome, Positions, Report, SourceKind,
-    Substitutions, UnusedCode, Verdict, WitnessKind,
+    Substitutions, Verdict, WitnessKind,
 };
 use crate::number::{Side, count, number, percent, plural};
 

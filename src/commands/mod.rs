@@ -3,6 +3,7 @@
 //! Invariants: results go to stdout and everything else to stderr; a reader that has seen enough
 //! and closes the pipe is no failure; nothing that came from a file reaches a terminal unescaped.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod doctor;
 pub mod generate;
@@ -25,6 +26,7 @@ pub fn run(command: &Command) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Render(args) => render::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Doctor => doctor::run(),
         Command::Schema => manual::schema(),
         Command::Completions { shell } => manual::completions(*shell),

@@ -48,6 +48,11 @@ pub type FormMagnitudes = fn(&[f64], &[f64], &[f64], &[f64], &mut [f64]);
 /// `fn(g, r, a, b)`: `g a + r b` in place.
 pub type FormCombination = fn(&mut [f64], &[f64], &[f64], &[f64]);
 
+/// `fn(sums, scales, ws, out, stride)`: the 16 sums of each token row of a group as values, under
+/// the scale of the row and the stored scale `ws`. Row `i` goes to `out[i * stride..]`: 16 values,
+/// or as many as `out` has left for the last row.
+pub type Rescale = fn(&[i32], &[f32], f32, &mut [f32], usize);
+
 /// One instruction set's kernels.
 #[derive(Debug)]
 pub struct Kernels {
@@ -57,6 +62,10 @@ pub struct Kernels {
     pub ternary: TernaryProduct,
     /// Packed ternary group, split by sign, times the widths of integer boxes.
     pub spread: TernarySpread,
+    /// Sums to values where the stored scale multiplies.
+    pub multiply: Rescale,
+    /// Sums to values where the stored scale divides.
+    pub divide: Rescale,
     /// `dot16` of two rows.
     pub dot: fn(&[f32], &[f32]) -> f32,
     /// The ends of `dot16` of a row over a box: `(row, lower, upper)`.

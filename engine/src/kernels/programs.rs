@@ -3,6 +3,7 @@
 //! The bodies are `inline(always)`: inlined into a function that enables an instruction set, they
 //! are compiled for it. Rust neither contracts nor reassociates float operations, so the bits stay.
 
+use super::GROUP_ROWS;
 use crate::numerics;
 
 /// `dot16` of `x` with each row of `rows`; each result has its own lanes, so four rows may run side
@@ -68,6 +69,33 @@ pub(super) fn weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) {
     }
 }
 
+/// The 16 sums of each token row of a group as values; see [`super::Rescale`].
+#[inline(always)]
+pub(super) fn rescale(
+    sums: &[i32],
+    scales: &[f32],
+    out: &mut [f32],
+    stride: usize,
+    value: impl Fn(i32, f32) -> f32,
+) {
+    assert_eq!(sums.len(), scales.len() * GROUP_ROWS, "16 sums a token row");
+    let last = scales.len().saturating_sub(1);
+    let width = (out.len() - last * stride).min(GROUP_ROWS);
+    assert!(width <= stride, "rows that do not overlap");
+    for (i, (sums, &t)) in sums.chunks_exact(GROUP_ROWS).zip(scales).enumerate() {
+        let out = &mut out[i * stride..i * stride + width];
+        if width == GROUP_ROWS {
+            for j in 0..GROUP_ROWS {
+                out[j] = value(sums[j], t);
+            }
+        } else {
+            for (out, &sum) in out.iter_mut().zip(sums) {
+                *out = value(sum, t);
+            }
+        }
+    }
+}
+
 /// bf16 to f32: the bits are the upper half.
 #[inline(always)]
 pub(super) fn widen_bf16(bits: &[u16], out: &mut [f32]) {
@@ -88,6 +116,12 @@ macro_rules! stamp_floats {
             use crate::kernels::programs;
             use crate::numerics;
             crate::kernels::programs::stamp_floats!(@fn $features,
+                multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
+                    programs::rescale(s, t, out, stride, |s, t| numerics::multiplied(s, t, ws))
+                }
+                divide(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
+                    programs::rescale(s, t, out, stride, |s, t| numerics::divided(s, t, ws))
+                }
                 dot(a: &[f32], b: &[f32]) -> f32 { numerics::dot16(a, b) }
                 dot_ends(w: &[f32], lo: &[f32], hi: &[f32]) -> (f32, f32) {
                     numerics::dot_ends(w, lo, hi)
@@ -156,6 +190,8 @@ macro_rules! table {
             name: $name,
             ternary: $ternary,
             spread: $spread,
+            multiply: floats::multiply,
+            divide: floats::divide,
             dot: floats::dot,
             dot_ends: floats::dot_ends,
             dot_rows: floats::dot_rows,

@@ -13,6 +13,12 @@ pub(super) mod floats {
     pub(crate) use numerics::forms::{combine, dots, gram, magnitudes, product};
     pub(crate) use numerics::{rms_norm_row as rms_norm, softmax_row as softmax};
 
+    pub(crate) fn multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
+        programs::rescale(s, t, out, stride, |s, t| numerics::multiplied(s, t, ws));
+    }
+    pub(crate) fn divide(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
+        programs::rescale(s, t, out, stride, |s, t| numerics::divided(s, t, ws));
+    }
     pub(crate) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
         programs::dot_rows(x, rows, out);
     }

@@ -103,6 +103,14 @@ fn float_results(table: &Kernels, n: usize) -> Vec<u32> {
     let halves: Vec<u16> = (0..n).map(|i| u16::from(paint(i, 5)) << 7).collect();
     (table.widen_bf16)(&halves, &mut out);
     all.extend(bits(&out));
+    for width in [1, 7, 15, 16] {
+        let sums: Vec<i32> = (0..3 * 16).map(|i| 300 * i32::from(paint(i, n)) - 9000).collect();
+        for rescale in [table.multiply, table.divide] {
+            let mut out = vec![0.0; 2 * (n + 16) + width];
+            rescale(&sums, &[13.37, 0.01, 800.0], 0.0625, &mut out, n + 16);
+            all.extend(bits(&out));
+        }
+    }
     for count in [1, 3, 4, 9] {
         let rows = floats(n * count, 57);
         let mut dots = vec![0.0; count];

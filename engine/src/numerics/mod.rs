@@ -33,7 +33,7 @@ mod rows;
 pub mod special;
 
 pub use elementary::{cos_sin, exp, exp_f64, pow};
-pub use quantize::{ABSMAX_FLOOR, absmax, codes_of, quantize_scale};
+pub use quantize::{ABSMAX_FLOOR, absmax, codes_of, divided, multiplied, quantize_scale};
 pub use rate::{MOST_TRIALS, RateInterval, clopper_pearson, lower_end, one_sided, upper_end};
 pub use reduce::{dot_ends, dot16, sum_abs, sum_squares, sum16};
 pub use rows::{gate_row, inverse_rms, relu2, rms_norm_row, silu, softmax_row};

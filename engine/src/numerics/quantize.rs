@@ -25,6 +25,20 @@ pub fn quantize_scale(a: f32) -> f32 {
     (1.0 / max(a, ABSMAX_FLOOR)) * 127.0
 }
 
+/// An exact integer product under the scale `t` of its row and a stored scale that multiplies.
+#[must_use]
+#[inline(always)]
+pub fn multiplied(sum: i32, t: f32, ws: f32) -> f32 {
+    (sum as f32 / t) * ws
+}
+
+/// The same under a stored scale that divides.
+#[must_use]
+#[inline(always)]
+pub fn divided(sum: i32, t: f32, ws: f32) -> f32 {
+    sum as f32 / (ws * t)
+}
+
 /// Rounds half to even without a library call, exact for magnitudes below 2^22.
 #[inline(always)]
 fn round_even(x: f32) -> f32 {

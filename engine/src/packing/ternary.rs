@@ -85,6 +85,11 @@ impl TernaryRows {
         self.padded_columns() / BLOCK_COLUMNS * BLOCK_BYTES
     }
 
+    /// The packed groups of [`GROUP_ROWS`] rows, in order: what the kernels read.
+    pub fn groups(&self) -> std::slice::ChunksExact<'_, u8> {
+        self.data.chunks_exact(self.group_bytes())
+    }
+
     /// The code of one weight.
     ///
     /// # Panics

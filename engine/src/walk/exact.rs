@@ -101,8 +101,8 @@ fn row(x: &Array2<f32>, index: usize) -> &[f32] {
 #[inline(always)]
 pub fn scaled(sum: i32, t: f32, scale: Scale) -> f32 {
     match scale {
-        Scale::Divide(ws) => sum as f32 / (ws * t),
-        Scale::Multiply(ws) => (sum as f32 / t) * ws,
+        Scale::Divide(ws) => numerics::divided(sum, t, ws),
+        Scale::Multiply(ws) => numerics::multiplied(sum, t, ws),
     }
 }
 

@@ -1,0 +1,207 @@
+//! What a clean run left at every step: the checkpoints from which trials start within a layer.
+//!
+//! Invariant: everything here is recorded while the one walk runs, by a decorator of the numbers;
+//! nothing is computed in an order of its own.
+
+use std::mem;
+use std::ops::Range;
+use std::sync::Arc;
+
+use engine::kernels::Kernels;
+use engine::model::{Activations, Float, Gate, Linear, Model, Norm, Rope, Slot, Weights};
+use engine::packing::TernaryRows;
+use engine::walk::{self, Codes, Domain, Exact, ExactPrepared, Read, Site, Step};
+use ndarray::Array2;
+
+use crate::golden::Golden;
+
+/// The clean steps of one layer; rows are tokens.
+#[derive(Debug, Default)]
+pub(super) struct LayerTrace {
+    /// What each linear layer read, by slot; layers that read the same rows share it.
+    codes: [Option<Arc<Codes>>; 7],
+    /// The integer sums of each linear layer, by slot, as [`TernaryRows::product`] lays them out.
+    sums: [Vec<i32>; 7],
+    /// Queries, turned to their positions.
+    pub(super) queries: Vec<f32>,
+    /// Keys as the store gives them back, `[head][token][dim]`.
+    pub(super) keys: Vec<f32>,
+    /// Values, likewise.
+    pub(super) values: Vec<f32>,
+    /// Attention, before its norm.
+    pub(super) mixed: Vec<f32>,
+    /// The stream between the two halves of the layer.
+    pub(super) middle: Vec<f32>,
+    /// Behind the gate, before its norm.
+    pub(super) gated: Vec<f32>,
+}
+
+impl LayerTrace {
+    /// What the linear layer at a slot read.
+    pub(super) fn codes(&self, slot: Slot) -> &Codes {
+        self.codes[slot as usize].as_ref().expect("a recorded layer")
+    }
+
+    /// Whether two linear layers read the same rows.
+    pub(super) fn shares(&self, a: Slot, b: Slot) -> bool {
+        let of = |slot: Slot| self.codes[slot as usize].as_ref().map(Arc::as_ptr);
+        of(a) == of(b)
+    }
+
+    /// The clean sum of one output for one token among `tokens`.
+    pub(super) fn sum(&self, slot: Slot, tokens: usize, token: usize, output: usize) -> i32 {
+        self.sums[slot as usize][TernaryRows::at(tokens, token, output)]
+    }
+
+    /// All clean sums of a slot, `[group][token][16]`.
+    pub(super) fn sums(&self, slot: Slot) -> &[i32] {
+        &self.sums[slot as usize]
+    }
+
+    /// Bytes held.
+    fn bytes(&self) -> usize {
+        let floats = [&self.queries, &self.keys, &self.values, &self.mixed, &self.middle];
+        let floats: usize = floats.into_iter().chain([&self.gated]).map(Vec::len).sum();
+        let sums: usize = self.sums.iter().map(Vec::len).sum();
+        let codes = Slot::ALL.into_iter().filter(|&slot| {
+            !Slot::ALL.into_iter().take(slot as usize).any(|other| self.shares(other, slot))
+        });
+        4 * (floats + sums) + codes.map(|slot| self.codes(slot).q.len()).sum::<usize>()
+    }
+}
+
+/// The clean steps of a run.
+#[derive(Debug)]
+pub(super) struct Trace {
+    pub(super) layers: Vec<LayerTrace>,
+}
+
+impl Trace {
+    /// Walks the clean layers again and keeps their steps; `None` where a linear layer is not made
+    /// of ternary weights under int8 activations.
+    pub(super) fn new(model: &Model, kernels: &'static Kernels, golden: &Golden) -> Option<Self> {
+        let integer = |linear: &Linear| {
+            matches!(linear.weights, Weights::Ternary { .. })
+                && linear.activations == Activations::PerTokenInt8
+        };
+        if !model.layers.iter().all(|layer| layer.linears.iter().all(integer)) {
+            return None;
+        }
+        let inner = Exact::new(kernels, model, golden.kv);
+        let mut recorder = Recorder { inner, layer: LayerTrace::default(), last: None };
+        let layers = (0..model.layers.len())
+            .map(|index| {
+                let x = &golden.streams[index];
+                walk::layer(&mut recorder, model, index, x, 0, Read::All);
+                recorder.take(index, model.config.kv_heads, x.nrows())
+            })
+            .collect();
+        Some(Self { layers })
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.layers.iter().map(LayerTrace::bytes).sum()
+    }
+}
+
+/// Numbers that are written down as they come.
+struct Recorder {
+    inner: Exact,
+    layer: LayerTrace,
+    last: Option<Arc<Codes>>,
+}
+
+impl Recorder {
+    fn take(&mut self, index: usize, heads: usize, tokens: usize) -> LayerTrace {
+        let cache = &self.inner.caches[index];
+        let mut head = Vec::new();
+        for h in 0..heads {
+            cache.keys.read(h, tokens, &mut head);
+            self.layer.keys.extend_from_slice(&head);
+            cache.values.read(h, tokens, &mut head);
+            self.layer.values.extend_from_slice(&head);
+        }
+        mem::take(&mut self.layer)
+    }
+}
+
+fn flat(x: &Array2<f32>) -> Vec<f32> {
+    x.iter().copied().collect()
+}
+
+impl Domain for Recorder {
+    type Rows = Array2<f32>;
+    type Prepared = ExactPrepared;
+
+    fn norm(&mut self, at: Site, x: &Array2<f32>, norm: &Norm) -> Array2<f32> {
+        self.inner.norm(at, x, norm)
+    }
+
+    fn prepare(&mut self, at: Site, x: &Array2<f32>, policy: Activations) -> ExactPrepared {
+        let prepared = self.inner.prepare(at, x, policy);
+        self.last = prepared.codes.clone().map(Arc::new);
+        prepared
+    }
+
+    fn linear(&mut self, at: Site, x: &ExactPrepared, linear: &Linear) -> Array2<f32> {
+        if let (Step::Linear(slot), Weights::Ternary { rows, .. }) = (at.step, &linear.weights) {
+            let codes = self.last.clone().expect("int8 rows");
+            self.layer.sums[slot as usize] = rows.product(self.inner.kernels, &codes.q);
+            self.layer.codes[slot as usize] = Some(codes);
+        }
+        self.inner.linear(at, x, linear)
+    }
+
+    fn rope(&mut self, at: Site, x: Array2<f32>, rope: &Rope, first: usize) -> Array2<f32> {
+        let turned = self.inner.rope(at, x, rope, first);
+        if at.step == Step::Rope(Slot::Q) {
+            self.layer.queries = flat(&turned);
+        }
+        turned
+    }
+
+    fn store(&mut self, at: Site, keys: Array2<f32>, values: Array2<f32>) {
+        self.inner.store(at, keys, values);
+    }
+
+    fn attend(&mut self, at: Site, queries: &Array2<f32>, first: usize) -> Array2<f32> {
+        let mixed = self.inner.attend(at, queries, first);
+        self.layer.mixed = flat(&mixed);
+        mixed
+    }
+
+    fn gate(&mut self, at: Site, gate: &Array2<f32>, up: &Array2<f32>, kind: Gate) -> Array2<f32> {
+        let gated = self.inner.gate(at, gate, up, kind);
+        self.layer.gated = flat(&gated);
+        gated
+    }
+
+    fn add(&mut self, at: Site, stream: &Array2<f32>, update: &Array2<f32>) -> Array2<f32> {
+        let sum = self.inner.add(at, stream, update);
+        if at.step == Step::AddAttention {
+            self.layer.middle = flat(&sum);
+        }
+        sum
+    }
+
+    fn logits(&mut self, at: Site, x: &Array2<f32>, head: &Float) -> Array2<f32> {
+        self.inner.logits(at, x, head)
+    }
+
+    fn count(&self, x: &Array2<f32>) -> usize {
+        self.inner.count(x)
+    }
+
+    fn select(&self, x: &Array2<f32>, rows: Range<usize>) -> Array2<f32> {
+        self.inner.select(x, rows)
+    }
+
+    fn stack(&self, above: &Array2<f32>, below: &Array2<f32>) -> Array2<f32> {
+        self.inner.stack(above, below)
+    }
+
+    fn replace_column(&self, x: &mut Array2<f32>, index: usize, column: &Array2<f32>) {
+        self.inner.replace_column(x, index, column);
+    }
+}
