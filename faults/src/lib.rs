@@ -13,6 +13,7 @@ mod draw;
 mod fault;
 mod golden;
 mod inject;
+pub mod journal;
 mod outcome;
 mod overlay;
 mod parse;
