@@ -1,13 +1,14 @@
 //! A campaign: many trials, each a pure function of (identity, number).
 //!
-//! Trial `i` strikes target `i mod targets` (so every target gets its even share), then draws from
-//! its own stream, in this order: the sample; for each flip a number of the target's space, drawn
-//! again while its bit was drawn before.
+//! Trial `i` is of the stratum whose turn it is (see [`Mix`]; in a simple plan it strikes target
+//! `i mod targets`, so every target gets its even share), then draws from its own stream, in this
+//! order: the sample; then what the pattern asks for, such as for each flip a number of the target's
+//! space, drawn again while its bit was drawn before.
 //!
 //! Invariant: neither threads, nor blocks, nor where a run was stopped change any trial; what a
 //! stopped run returns is a prefix.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,9 +17,12 @@ use engine::model::{KvKind, Model};
 use engine::walk::Read;
 use rayon::prelude::*;
 
+use crate::check::CampaignError;
 use crate::draw::{Identity, TrialRng};
 use crate::fault::{Fault, UnusedCode};
-use crate::golden::{Golden, Sample, SampleError};
+use crate::golden::{Golden, Sample};
+use crate::mix::{Mix, Reach};
+use crate::pattern::Pattern;
 use crate::space::{Space, Target};
 use crate::tally::Tally;
 use crate::trial::{Trial, run_trial};
@@ -75,67 +79,13 @@ impl Plan {
     pub fn identity(&self, model_digest: &str, inputs_digest: &str) -> Identity {
         Identity::of(&[model_digest, inputs_digest, &self.text()])
     }
-
-    /// Checks that trials can be drawn for a model and samples; runs nothing.
-    ///
-    /// # Errors
-    /// What is wrong with the plan.
-    pub fn check(&self, model: &Model, samples: &[Sample]) -> Result<(), CampaignError> {
-        check(self, samples)?;
-        for &target in &self.targets {
-            let space = Space::new(model, target.kv().unwrap_or(self.kv));
-            check_bits(self, target, &space, samples)?;
-        }
-        Ok(())
-    }
-}
-
-/// Why a campaign cannot be run.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum CampaignError {
-    /// No samples.
-    #[error("there are no samples to run under faults, expected one or more")]
-    NoSamples,
-    /// No targets, or one twice.
-    #[error("the targets are '{targets}', expected one or more, each once")]
-    Targets {
-        /// Their names.
-        targets: String,
-    },
-    /// A target has fewer bits than flip at once.
-    #[error("{target} has {bits} bits for sample {sample}, expected {flips} or more")]
-    Bits {
-        /// The target.
-        target: &'static str,
-        /// Its bits.
-        bits: u64,
-        /// The sample, by its number.
-        sample: usize,
-        /// The flips of one trial.
-        flips: usize,
-    },
-    /// A trial without flips.
-    #[error("a trial flips 0 bits, expected 1 or more")]
-    NoFlips,
-    /// A confidence that is none.
-    #[error("the confidence is {got}, expected 1e-15 to 1 - 1e-15")]
-    Confidence {
-        /// What it is.
-        got: f64,
-    },
-    /// A sample cannot be run.
-    #[error("sample {sample}: {source}")]
-    Sample {
-        /// Its number.
-        sample: usize,
-        /// Why not.
-        source: SampleError,
-    },
 }
 
 /// What a trial will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draw {
+    /// Which stratum of the plan it is of.
+    pub stratum: usize,
     /// What is struck.
     pub target: Target,
     /// The sample, by its number.
@@ -149,6 +99,8 @@ pub struct Draw {
 pub struct Record {
     /// The number of the trial.
     pub index: u64,
+    /// Which stratum of the plan it is of.
+    pub stratum: usize,
     /// What was struck.
     pub target: Target,
     /// The sample, by its number.
@@ -165,6 +117,8 @@ struct Baseline {
     kv: KvKind,
     space: Space,
     goldens: Vec<Golden>,
+    /// By stratum and number of tokens: among what its trials draw.
+    reaches: BTreeMap<(usize, usize), Reach>,
 }
 
 /// A campaign that is ready to run: its clean runs are done.
@@ -172,7 +126,7 @@ struct Baseline {
 pub struct Campaign<'a> {
     model: &'a Model,
     kernels: &'static Kernels,
-    plan: Plan,
+    mix: Mix,
     identity: Identity,
     baselines: Vec<Baseline>,
 }
@@ -190,6 +144,32 @@ impl<'a> Campaign<'a> {
         samples: &[Sample],
     ) -> Result<Self, CampaignError> {
         plan.check(model, samples)?;
+        Self::ready(model, kernels, Mix::simple(plan), identity, samples)
+    }
+
+    /// The same for a plan with strata.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn mixed(
+        model: &'a Model,
+        kernels: &'static Kernels,
+        mix: Mix,
+        identity: Identity,
+        samples: &[Sample],
+    ) -> Result<Self, CampaignError> {
+        mix.check(model, samples)?;
+        Self::ready(model, kernels, mix, identity, samples)
+    }
+
+    fn ready(
+        model: &'a Model,
+        kernels: &'static Kernels,
+        mix: Mix,
+        identity: Identity,
+        samples: &[Sample],
+    ) -> Result<Self, CampaignError> {
+        let plan = &mix.plan;
         let mut kinds = vec![plan.kv];
         for kind in plan.targets.iter().filter_map(|target| target.kv()) {
             if !kinds.contains(&kind) {
@@ -203,20 +183,25 @@ impl<'a> Campaign<'a> {
             });
             // Collected before the first error is looked for, so that it is the first by number.
             let goldens: Vec<_> = goldens.collect();
-            Ok(Baseline {
-                kv,
-                space: Space::new(model, kv),
-                goldens: goldens.into_iter().collect::<Result<_, _>>()?,
-            })
+            let goldens = goldens.into_iter().collect::<Result<_, _>>()?;
+            let space = Space::new(model, kv);
+            let reaches = mix.reaches(&space, kv, samples);
+            Ok(Baseline { kv, space, goldens, reaches })
         };
         let baselines = kinds.into_iter().map(baseline).collect::<Result<_, _>>()?;
-        Ok(Self { model, kernels, plan, identity, baselines })
+        Ok(Self { model, kernels, mix, identity, baselines })
     }
 
     /// The plan.
     #[must_use]
     pub fn plan(&self) -> &Plan {
-        &self.plan
+        &self.mix.plan
+    }
+
+    /// The plan with its strata.
+    #[must_use]
+    pub fn mix(&self) -> &Mix {
+        &self.mix
     }
 
     /// The identity.
@@ -244,37 +229,49 @@ impl<'a> Campaign<'a> {
     }
 
     fn baseline(&self, target: Target) -> &Baseline {
-        let kind = target.kv().unwrap_or(self.plan.kv);
+        let kind = target.kv().unwrap_or(self.mix.plan.kv);
         self.baselines.iter().find(|b| b.kv == kind).expect("a clean run for each kind of store")
     }
 
     /// What trial `index` will do.
     #[must_use]
     pub fn draw(&self, index: u64) -> Draw {
-        let targets = &self.plan.targets;
-        let target = targets[(index % targets.len() as u64) as usize];
-        let Baseline { space, goldens, .. } = self.baseline(target);
+        let stratum = self.mix.turn(index);
+        let target = self.mix.strata[stratum].target;
+        let Baseline { space, goldens, reaches, .. } = self.baseline(target);
         let mut rng = TrialRng::new(&self.identity, index);
         let sample = rng.below(goldens.len() as u64) as usize;
         let tokens = goldens[sample].sample.tokens();
-        let count = space.count(target, tokens);
+        let reach = &reaches[&(stratum, tokens)];
+        let Pattern::Random { flips: wanted } = self.mix.strata[stratum].pattern;
         let (mut flips, mut bits) = (Vec::new(), BTreeSet::new());
-        while flips.len() < self.plan.flips {
-            let address = space.address(target, tokens, rng.below(count));
+        while flips.len() < wanted as usize {
+            let number = reach.number(rng.below(reach.count()));
+            let address = space.address(target, tokens, number);
             if bits.insert(address.storage()) {
                 flips.push(address);
             }
         }
-        Draw { target, sample, fault: Fault::new(flips) }
+        Draw { stratum, target, sample, fault: Fault::new(flips) }
     }
 
     /// Runs trial `index`.
     #[must_use]
     pub fn trial(&self, index: u64) -> Record {
-        let Draw { target, sample, fault } = self.draw(index);
+        let Draw { stratum, target, sample, fault } = self.draw(index);
         let golden = &self.baseline(target).goldens[sample];
-        let trial = run_trial(self.model, self.kernels, golden, &fault, self.plan.unused);
-        Record { index, target, sample, fault, trial }
+        let unused = self.mix.plan.unused;
+        let trial = run_trial(self.model, self.kernels, golden, &fault, unused);
+        Record { index, stratum, target, sample, fault, trial }
+    }
+
+    /// Runs the trials of some numbers, on this thread: the records in the order of the numbers.
+    ///
+    /// Every trial of a journalled campaign passes through here, so this is the place where many
+    /// can be simulated at once.
+    #[must_use]
+    pub fn batch(&self, indices: &[u64]) -> Vec<Record> {
+        indices.iter().map(|&index| self.trial(index)).collect()
     }
 
     /// Runs some trials in parallel; the records of a prefix of them, in order. All of them, unless
@@ -311,9 +308,10 @@ pub fn run(
 ) -> Tally {
     let count = AtomicU64::new(0);
     let done = || progress(count.fetch_add(1, Ordering::Relaxed) + 1);
-    let mut tally = Tally::new(campaign.plan.worst);
-    while tally.trials < campaign.plan.trials {
-        let left = campaign.plan.trials - tally.trials;
+    let mut tally = Tally::new(campaign.plan().worst);
+    let trials = campaign.plan().trials;
+    while tally.trials < trials {
+        let left = trials - tally.trials;
         let end = tally.trials + left.min(BLOCK);
         let records = campaign.records(tally.trials..end, &done, stop);
         tally.absorb(records);
@@ -322,43 +320,4 @@ pub fn run(
         }
     }
     tally
-}
-
-fn check(plan: &Plan, samples: &[Sample]) -> Result<(), CampaignError> {
-    if samples.is_empty() {
-        return Err(CampaignError::NoSamples);
-    }
-    if plan.flips == 0 {
-        return Err(CampaignError::NoFlips);
-    }
-    if !(plan.confidence >= 1e-15 && 1.0 - plan.confidence >= 1e-15) {
-        return Err(CampaignError::Confidence { got: plan.confidence });
-    }
-    let distinct: BTreeSet<_> = plan.targets.iter().collect();
-    if plan.targets.is_empty() || distinct.len() < plan.targets.len() {
-        let targets: Vec<_> = plan.targets.iter().map(|target| target.name()).collect();
-        return Err(CampaignError::Targets { targets: targets.join(",") });
-    }
-    Ok(())
-}
-
-fn check_bits(
-    plan: &Plan,
-    target: Target,
-    space: &Space,
-    samples: &[Sample],
-) -> Result<(), CampaignError> {
-    for (sample, given) in samples.iter().enumerate() {
-        // A sample without tokens is refused by its clean run, with a better reason.
-        let bits = space.bits(target, given.tokens());
-        if given.tokens() > 0 && bits < plan.flips as u64 {
-            return Err(CampaignError::Bits {
-                target: target.name(),
-                bits,
-                sample,
-                flips: plan.flips,
-            });
-        }
-    }
-    Ok(())
 }

@@ -9,35 +9,45 @@
 
 mod address;
 mod campaign;
+mod check;
 mod draw;
 mod ecc;
 mod fault;
 mod golden;
 mod inject;
+pub mod journal;
+mod mix;
 mod outcome;
 mod overlay;
 mod parse;
+mod pattern;
 mod print;
+mod runner;
 mod search;
 mod simulator;
 mod space;
 mod stats;
+mod stores;
 mod tally;
 mod trial;
 
 pub use address::{Address, AddressError, AnyAddress, PhysicalAddress};
-pub use campaign::{Campaign, CampaignError, Draw, Plan, Record, run};
+pub use campaign::{Campaign, Draw, Plan, Record, run};
+pub use check::CampaignError;
 pub use draw::{FORMAT_VERSION, Identity, TrialRng};
 pub use ecc::{Census, Fit, MBIT, Protection, Residual, fault_of, fit_critical, tensor_bytes};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use fault::{Fault, UnusedCode};
 pub use golden::{Golden, Input, Sample, SampleError};
 pub use inject::{Faulty, Strike, embed_with};
+pub use mix::{Mix, Stratum as MixStratum, Within};
 pub use outcome::{Cause, Outcome, Shift};
 pub use overlay::Overlay;
+pub use pattern::Pattern;
+pub use runner::{complete, retold};
 pub use search::{End, Found, Goal, Search, SearchError, Step, search};
 pub use simulator::{Counts, Shortcuts, Simulator};
-pub use space::{Space, Target};
+pub use space::{Space, Target, Tensor};
 pub use stats::{
     Decision, FiniteInterval, MOST_FAULTS, Sequential, Stratified, Stratum, finite_population,
     stratified,

@@ -8,7 +8,7 @@ use engine::packing::BitPlace;
 use crate::address::{Address, AnyAddress, PhysicalAddress};
 
 /// The name of a norm within its block.
-fn norm_name(slot: NormSlot) -> String {
+pub(crate) fn norm_name(slot: NormSlot) -> String {
     match slot {
         NormSlot::Input => "input_layernorm".into(),
         NormSlot::AttentionSub => "self_attn.attn_sub_norm".into(),

@@ -13,9 +13,13 @@
 //!
 //! Invariant: number -> address and address -> number are inverse to each other.
 
-use engine::model::{Float, KvKind, KvPlace, Model, NormSlot, Side, Slot, Weights};
+use std::ops::Range;
+
+use engine::model::{Float, KvKind, Model, NormSlot, Slot, Weights};
 
 use crate::address::Address;
+use crate::print::norm_name;
+use crate::stores::{Stores, steps};
 
 /// The kinds of bits that a campaign strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +104,18 @@ impl Target {
     }
 }
 
+/// A tensor that can be struck, or the keys or values of a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// Its block; `None` for the embedding, the final norm and the head.
+    pub layer: Option<usize>,
+    /// Its name within the block, such as `mlp.down_proj` or `input_layernorm`; else its own:
+    /// `norm`, `embed_tokens` or `lm_head`.
+    pub name: String,
+    /// The numbers of its faults.
+    pub numbers: Range<u64>,
+}
+
 /// A run of consecutive numbers that lie in one tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Region {
@@ -124,16 +140,6 @@ impl Regions {
         self.regions.push(region);
         self.end += size;
     }
-}
-
-/// The shape of the key-value stores.
-#[derive(Clone, Copy, Debug)]
-struct Stores {
-    kind: KvKind,
-    layers: u64,
-    heads: u64,
-    dims: u64,
-    bits: u64,
 }
 
 /// All bits of a model and of its key-value stores of one kind.
@@ -207,6 +213,27 @@ impl Space {
         }
     }
 
+    /// The tensors that the numbers of a target run through, in their order. Keys and values of a
+    /// layer count as one tensor each.
+    #[must_use]
+    pub fn tensors(&self, target: Target, tokens: usize) -> Vec<Tensor> {
+        if target.kv().is_some() {
+            let size = self.count(target, tokens) / (2 * self.stores.layers);
+            let tensor = |index: u64| Tensor {
+                layer: Some((index / 2) as usize),
+                name: ["key", "value"][(index % 2) as usize].into(),
+                numbers: index * size..(index + 1) * size,
+            };
+            let all = if size == 0 { 0 } else { 2 * self.stores.layers };
+            return (0..all).map(tensor).collect();
+        }
+        let table = &self.tables[target as usize];
+        let ends = table.starts.iter().skip(1).chain([&table.end]);
+        let ranges = table.starts.iter().zip(ends).map(|(&start, &end)| start..end);
+        let tensors = table.regions.iter().zip(ranges);
+        tensors.map(|(region, numbers)| region.tensor(numbers)).collect()
+    }
+
     /// The address of a number.
     ///
     /// # Panics
@@ -251,11 +278,6 @@ fn push_norm(table: &mut Regions, layer: usize, slot: NormSlot, norm: &engine::m
     table.push(Region::Norm { layer, slot, bits }, norm.gains.len() as u64 * bits);
 }
 
-/// How many (token, step) pairs there are: steps run from that of the token to the last.
-fn steps(tokens: u64) -> u64 {
-    tokens * (tokens + 1) / 2
-}
-
 /// `row * columns + column`, if the column lies in the row.
 fn flat(row: usize, column: usize, columns: usize) -> Option<u64> {
     if column >= columns {
@@ -270,6 +292,19 @@ fn entry(index: u64, bit: u8, bits: u64) -> Option<u64> {
 }
 
 impl Region {
+    fn tensor(&self, numbers: Range<u64>) -> Tensor {
+        let (layer, name) = match *self {
+            Self::Codes { layer, slot, .. } | Self::Scale { layer, slot } => {
+                (Some(layer), slot.name().into())
+            }
+            Self::Norm { slot: NormSlot::Final, .. } => (None, norm_name(NormSlot::Final)),
+            Self::Norm { layer, slot, .. } => (Some(layer), norm_name(slot)),
+            Self::Embedding { .. } => (None, "embed_tokens".into()),
+            Self::Head { .. } => (None, "lm_head".into()),
+        };
+        Tensor { layer, name, numbers }
+    }
+
     fn address(&self, offset: u64) -> Address {
         let split = |bits: u64| ((offset / bits) as usize, (offset % bits) as u8);
         match *self {
@@ -323,52 +358,5 @@ impl Region {
             }
             _ => None,
         }
-    }
-}
-
-impl Stores {
-    /// Bits of one token's keys, or values, in one layer.
-    fn entry_bits(&self) -> u64 {
-        self.heads * self.dims * self.bits
-    }
-
-    fn address(&self, tokens: u64, number: u64) -> Address {
-        let (mut rest, bit) = (number / self.bits, (number % self.bits) as u8);
-        let mut next = |size: u64| {
-            let part = rest % size;
-            rest /= size;
-            part
-        };
-        let dim = next(self.dims) as usize;
-        let head = next(self.heads) as usize;
-        let mut pair = next(steps(tokens));
-        let side = if next(2) == 0 { Side::Key } else { Side::Value };
-        let layer = rest as usize;
-        let mut token = 0;
-        while pair >= tokens - token {
-            pair -= tokens - token;
-            token += 1;
-        }
-        let step = (token + pair) as usize;
-        Address::Kv { layer, side, place: KvPlace { token: token as usize, head, dim }, bit, step }
-    }
-
-    fn number(&self, tokens: u64, address: &Address) -> Option<u64> {
-        let Address::Kv { layer, side, place, bit, step } = *address else { return None };
-        let (token, step) = (place.token as u64, step as u64);
-        let (head, dim) = (place.head as u64, place.dim as u64);
-        let inside = (layer as u64) < self.layers
-            && token <= step
-            && step < tokens
-            && head < self.heads
-            && dim < self.dims
-            && u64::from(bit) < self.bits;
-        if !inside {
-            return None;
-        }
-        let pair = steps(tokens) - steps(tokens - token) + (step - token);
-        let store = 2 * layer as u64 + u64::from(side == Side::Value);
-        let entry = ((store * steps(tokens) + pair) * self.heads + head) * self.dims + dim;
-        Some(entry * self.bits + u64::from(bit))
     }
 }

@@ -134,8 +134,10 @@ impl Rate {
 /// A trial of several flips is counted once under each layer and each bit that it struck.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tally {
-    /// The trials 0 to this, less one, are in it.
+    /// How many trials are in it.
     pub trials: u64,
+    /// By stratum of the plan.
+    pub strata: BTreeMap<usize, Summary>,
     /// By target.
     pub targets: BTreeMap<Target, Summary>,
     /// By target and layer; `None` stands for the embedding, the final norm and the head.
@@ -145,7 +147,11 @@ pub struct Tally {
     /// The worst trials: most severe first, then by the largest change of a logit (what is not
     /// finite counts as infinite), then by number. Identical ones are never here.
     pub worst: Vec<Record>,
+    /// The most bits that flipped in one trial.
+    pub most_flips: usize,
     keep: usize,
+    /// The least number that the next trial may have.
+    next: u64,
 }
 
 impl Tally {
@@ -154,22 +160,28 @@ impl Tally {
     pub fn new(keep: usize) -> Self {
         Self {
             trials: 0,
+            strata: BTreeMap::new(),
             targets: BTreeMap::new(),
             layers: BTreeMap::new(),
             bits: BTreeMap::new(),
             worst: Vec::new(),
+            most_flips: 0,
             keep,
+            next: 0,
         }
     }
 
-    /// Adds the records of the next trials.
+    /// Adds the records of further trials.
     ///
     /// # Panics
-    /// If they are not the next ones, in order.
+    /// If they do not come in the order of their numbers.
     pub fn absorb(&mut self, records: impl IntoIterator<Item = Record>) {
         for record in records {
-            assert_eq!(record.index, self.trials, "records in the order of their numbers");
+            assert!(record.index >= self.next, "records in the order of their numbers");
+            self.next = record.index + 1;
             self.trials += 1;
+            self.most_flips = self.most_flips.max(record.fault.flips().len());
+            self.strata.entry(record.stratum).or_default().add(&record);
             self.targets.entry(record.target).or_default().add(&record);
             let layers: BTreeSet<_> = record.fault.flips().map(|flip| flip.layer()).collect();
             for layer in layers {

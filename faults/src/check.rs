@@ -1,0 +1,161 @@
+//! What a plan must be before anything is drawn.
+
+use std::collections::BTreeSet;
+
+use engine::model::Model;
+
+use crate::campaign::Plan;
+use crate::golden::{Sample, SampleError};
+use crate::mix::Mix;
+use crate::space::{Space, Target};
+use crate::stores::steps;
+
+/// Why a campaign cannot be run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CampaignError {
+    /// No samples.
+    #[error("there are no samples to run under faults, expected one or more")]
+    NoSamples,
+    /// No targets, or one twice.
+    #[error("the targets are '{targets}', expected one or more, each once")]
+    Targets {
+        /// Their names.
+        targets: String,
+    },
+    /// A target has fewer bits than flip at once.
+    #[error("{target} has {bits} bits for sample {sample}, expected {flips} or more")]
+    Bits {
+        /// The target.
+        target: &'static str,
+        /// Its bits.
+        bits: u64,
+        /// The sample, by its number.
+        sample: usize,
+        /// The flips of one trial.
+        flips: usize,
+    },
+    /// No strata, or one without weight.
+    #[error("the plan has no faults, or one of weight 0; expected one or more")]
+    NoStrata,
+    /// A stratum has fewer bits than a trial of it needs.
+    #[error(
+        "fault {number} of the plan: {target} has {bits} bits there, expected {wanted} or more"
+    )]
+    Stratum {
+        /// Its number, from 0.
+        number: usize,
+        /// Its target.
+        target: &'static str,
+        /// Its bits.
+        bits: u64,
+        /// Bits that a trial needs.
+        wanted: u64,
+    },
+    /// A trial without flips.
+    #[error("a trial flips 0 bits, expected 1 or more")]
+    NoFlips,
+    /// A confidence that is none.
+    #[error("the confidence is {got}, expected 1e-15 to 1 - 1e-15")]
+    Confidence {
+        /// What it is.
+        got: f64,
+    },
+    /// A sample cannot be run.
+    #[error("sample {sample}: {source}")]
+    Sample {
+        /// Its number.
+        sample: usize,
+        /// Why not.
+        source: SampleError,
+    },
+}
+
+impl Plan {
+    /// Checks that trials can be drawn for a model and samples; runs nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the plan.
+    pub fn check(&self, model: &Model, samples: &[Sample]) -> Result<(), CampaignError> {
+        check(self, samples)?;
+        for &target in &self.targets {
+            let space = Space::new(model, target.kv().unwrap_or(self.kv));
+            check_bits(self, target, &space, samples)?;
+        }
+        Ok(())
+    }
+}
+
+impl Mix {
+    /// Checks that trials of every stratum can be drawn for a model and samples; runs nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the plan.
+    pub fn check(&self, model: &Model, samples: &[Sample]) -> Result<(), CampaignError> {
+        check_shared(&self.plan, samples)?;
+        if self.strata.is_empty() || self.strata.iter().any(|stratum| stratum.weight == 0) {
+            return Err(CampaignError::NoStrata);
+        }
+        let lengths: BTreeSet<usize> = samples.iter().map(Sample::tokens).collect();
+        for (number, stratum) in self.strata.iter().enumerate() {
+            let target = stratum.target;
+            let space = Space::new(model, target.kv().unwrap_or(self.plan.kv));
+            for &tokens in lengths.iter().filter(|&&tokens| tokens > 0) {
+                let count = stratum.within.reach(&space, target, tokens).count();
+                let bits = match target.kv() {
+                    None => count,
+                    Some(_) => count / steps(tokens as u64) * tokens as u64,
+                };
+                let wanted = stratum.pattern.needs();
+                if bits < wanted {
+                    let target = target.name();
+                    return Err(CampaignError::Stratum { number, target, bits, wanted });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check(plan: &Plan, samples: &[Sample]) -> Result<(), CampaignError> {
+    check_shared(plan, samples)?;
+    if plan.flips == 0 {
+        return Err(CampaignError::NoFlips);
+    }
+    let distinct: BTreeSet<_> = plan.targets.iter().collect();
+    if plan.targets.is_empty() || distinct.len() < plan.targets.len() {
+        let targets: Vec<_> = plan.targets.iter().map(|target| target.name()).collect();
+        return Err(CampaignError::Targets { targets: targets.join(",") });
+    }
+    Ok(())
+}
+
+fn check_shared(plan: &Plan, samples: &[Sample]) -> Result<(), CampaignError> {
+    if samples.is_empty() {
+        return Err(CampaignError::NoSamples);
+    }
+    if !(plan.confidence >= 1e-15 && 1.0 - plan.confidence >= 1e-15) {
+        return Err(CampaignError::Confidence { got: plan.confidence });
+    }
+    Ok(())
+}
+
+fn check_bits(
+    plan: &Plan,
+    target: Target,
+    space: &Space,
+    samples: &[Sample],
+) -> Result<(), CampaignError> {
+    for (sample, given) in samples.iter().enumerate() {
+        // A sample without tokens is refused by its clean run, with a better reason.
+        let bits = space.bits(target, given.tokens());
+        if given.tokens() > 0 && bits < plan.flips as u64 {
+            return Err(CampaignError::Bits {
+                target: target.name(),
+                bits,
+                sample,
+                flips: plan.flips,
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! Which bits flip together.
+
+/// A fault model: what one trial flips.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pattern {
+    /// Distinct bits anywhere.
+    Random {
+        /// How many.
+        flips: u32,
+    },
+}
+
+impl Pattern {
+    /// The fewest bits that it can be drawn among.
+    #[must_use]
+    pub fn needs(&self) -> u64 {
+        match *self {
+            Self::Random { flips } => flips.into(),
+        }
+    }
+}

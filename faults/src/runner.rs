@@ -1,0 +1,132 @@
+//! A campaign that goes on from what is there: runs the missing trials, and tells all of them.
+//!
+//! Invariant: what is told at the end follows from the set of trials alone, not from who ran which
+//! of them when. So a run that was interrupted, shared out or resumed tells what a whole one does.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use crate::campaign::{Campaign, Draw, Record};
+use crate::journal::{self, Entry, JournalError, Shard, Writer};
+use crate::tally::Tally;
+
+/// How long a batch should take at most: what it holds is lost with the process.
+const BATCH: Duration = Duration::from_millis(200);
+/// The most trials of a batch.
+const MOST: u64 = 256;
+/// Trials that are told at once.
+const BLOCK: usize = 4096;
+
+/// Runs the trials of a shard that are not there yet, in parallel, and gives all of them in the
+/// order of their numbers.
+///
+/// Every trial goes to the journal, if there is one, as soon as its batch has ended; `progress` sees
+/// it then. `stop` is asked before each batch.
+///
+/// # Errors
+/// If the journal cannot be written any more.
+pub fn complete(
+    campaign: &Campaign,
+    shard: Shard,
+    present: Vec<Entry>,
+    journal: Option<&mut Writer>,
+    progress: &(dyn Fn(&[Entry]) + Sync),
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Entry>, JournalError> {
+    let round = campaign.mix().round();
+    let mut there = present.iter().map(|entry| entry.index).peekable();
+    let mut missing = (0..campaign.plan().trials)
+        .filter(|index| shard.has_round(index / round))
+        .filter(|index| {
+            while there.next_if(|present| present < index).is_some() {}
+            there.peek() != Some(index)
+        });
+    let size = AtomicU64::new(1);
+    let next = || {
+        let batch: Vec<u64> =
+            missing.by_ref().take(size.load(Ordering::Relaxed) as usize).collect();
+        (!batch.is_empty()).then_some(batch)
+    };
+    let shared = Mutex::new((journal, Vec::new(), None));
+    let failed = || shared.lock().expect("no holder panics").2.is_some();
+    std::iter::from_fn(next).par_bridge().for_each(|batch| {
+        if stop() || failed() {
+            return;
+        }
+        let begun = Instant::now();
+        let entries: Vec<Entry> = campaign.batch(&batch).iter().map(Record::entry).collect();
+        let spent = begun.elapsed();
+        let fit = fitting(batch.len() as u64, spent);
+        size.store(fit, Ordering::Relaxed);
+        let mut shared = shared.lock().expect("no holder panics");
+        let (journal, fresh, error) = &mut *shared;
+        let appended = journal.as_mut().map_or(Ok(()), |journal| journal.append(&entries));
+        match appended {
+            Ok(()) => {
+                progress(&entries);
+                fresh.extend(entries);
+            }
+            Err(problem) => *error = Some(problem),
+        }
+    });
+    let (journal, fresh, error) = shared.into_inner().expect("no holder panics");
+    if let Some(error) = error {
+        return Err(error);
+    }
+    journal.map_or(Ok(()), Writer::finish)?;
+    journal::sorted("memory", [present, fresh].concat())
+}
+
+/// How many trials fit a batch, from what one took; at most twice as many as it had.
+fn fitting(trials: u64, spent: Duration) -> u64 {
+    let each = spent.as_nanos() / u128::from(trials.max(1));
+    let fit = BATCH.as_nanos() / each.max(1);
+    (fit.min(u128::from(2 * trials)) as u64).clamp(1, MOST)
+}
+
+/// Tells trials, in the order of their numbers: the bits they flipped are drawn once more.
+///
+/// # Errors
+/// If an entry is not what the campaign draws under its number.
+pub fn retold(campaign: &Campaign, entries: &[Entry]) -> Result<Tally, JournalError> {
+    let mut tally = Tally::new(campaign.plan().worst);
+    for block in entries.chunks(BLOCK) {
+        let records: Result<Vec<Record>, JournalError> =
+            block.par_iter().map(|entry| record(campaign, entry)).collect();
+        tally.absorb(records?);
+    }
+    Ok(tally)
+}
+
+fn record(campaign: &Campaign, entry: &Entry) -> Result<Record, JournalError> {
+    let index = entry.index;
+    let contradicts = |why| JournalError::Contradicts { path: "a journal".into(), index, why };
+    if index >= campaign.plan().trials {
+        return Err(contradicts("the plan has fewer trials"));
+    }
+    let Draw { stratum, target, sample, fault } = campaign.draw(index);
+    let drawn = (stratum, sample, fault.flips().len());
+    let written = (entry.stratum.into(), entry.sample as usize, entry.flips as usize);
+    if drawn != written {
+        return Err(contradicts("it is not what the plan draws under this number"));
+    }
+    Ok(Record { index, stratum, target, sample, fault, trial: entry.trial })
+}
+
+impl Record {
+    /// What a journal keeps of it.
+    #[must_use]
+    pub fn entry(&self) -> Entry {
+        let small = |number: usize| u32::try_from(number).expect("fewer than 2^32");
+        Entry {
+            index: self.index,
+            stratum: u16::try_from(self.stratum).expect("fewer than 2^16 strata"),
+            sample: small(self.sample),
+            flips: small(self.fault.flips().len()),
+            trial: self.trial,
+        }
+    }
+}
