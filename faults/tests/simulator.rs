@@ -24,6 +24,7 @@ fn combinations() -> Vec<(String, Shortcuts)> {
         ("batch", Shortcuts { batch: false, ..full }),
         ("rows", Shortcuts { rows: false, ..full }),
         ("drop", Shortcuts { drop: false, ..full }),
+        ("margins", Shortcuts { margins: false, ..full }),
         ("collapse", Shortcuts { collapse: false, ..full }),
     ] {
         all.push((format!("all but {name}"), shortcuts));

@@ -10,6 +10,7 @@
 //! | `batch` | the rows of many trials go through one product over the clean weights |
 //! | `rows` | only tokens that the change can reach are carried |
 //! | `drop` | a row that is clean again is dropped; a trial without rows is over |
+//! | `margins` | tokens that the change of a row cannot make the best are not computed |
 //! | `collapse` | faults with the same effect are run once |
 //!
 //! Why batching is exact: every step of the engine but attention works on each row alone, and
@@ -59,6 +60,8 @@ pub struct Shortcuts {
     pub rows: bool,
     /// What is clean again is dropped.
     pub drop: bool,
+    /// Logits of tokens that cannot become the best are not computed.
+    pub margins: bool,
     /// Faults with the same effect are run once.
     pub collapse: bool,
 }
@@ -71,6 +74,7 @@ impl Shortcuts {
         batch: true,
         rows: true,
         drop: true,
+        margins: true,
         collapse: true,
     };
 
@@ -81,12 +85,13 @@ impl Shortcuts {
         batch: false,
         rows: false,
         drop: false,
+        margins: false,
         collapse: false,
     };
 
     /// Each one alone, with its name.
     #[must_use]
-    pub fn each() -> [(&'static str, Self); 6] {
+    pub fn each() -> [(&'static str, Self); 7] {
         let none = Self::NONE;
         [
             ("late_start", Self { late_start: true, ..none }),
@@ -94,6 +99,7 @@ impl Shortcuts {
             ("batch", Self { batch: true, ..none }),
             ("rows", Self { rows: true, ..none }),
             ("drop", Self { drop: true, ..none }),
+            ("margins", Self { margins: true, ..none }),
             ("collapse", Self { collapse: true, ..none }),
         ]
     }

@@ -13,6 +13,7 @@ use engine::packing::TernaryRows;
 use engine::walk::{self, Codes, Domain, Exact, ExactPrepared, Read, Site, Step};
 use ndarray::Array2;
 
+use super::read_out::CleanReads;
 use crate::golden::Golden;
 
 /// The clean steps of one layer; rows are tokens.
@@ -74,6 +75,7 @@ impl LayerTrace {
 #[derive(Debug)]
 pub(super) struct Trace {
     pub(super) layers: Vec<LayerTrace>,
+    pub(super) reads: CleanReads,
 }
 
 impl Trace {
@@ -96,12 +98,12 @@ impl Trace {
                 recorder.take(index, model.config.kv_heads, x.nrows())
             })
             .collect();
-        Some(Self { layers })
+        Some(Self { layers, reads: CleanReads::new(model, kernels, golden) })
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.layers.iter().map(LayerTrace::bytes).sum()
+        self.layers.iter().map(LayerTrace::bytes).sum::<usize>() + self.reads.bytes()
     }
 }
 
