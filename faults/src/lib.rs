@@ -10,6 +10,7 @@
 mod address;
 mod campaign;
 mod draw;
+mod exhaustive;
 mod fault;
 mod golden;
 mod inject;
@@ -26,6 +27,7 @@ pub use address::{Address, AddressError, AnyAddress, PhysicalAddress};
 pub use campaign::{Campaign, CampaignError, Draw, Plan, Record, run};
 pub use draw::{FORMAT_VERSION, Identity, TrialRng};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
+pub use exhaustive::{Cell, FaultMap, TensorMap, exhaust};
 pub use fault::{Fault, UnusedCode};
 pub use golden::{Golden, Input, Sample, SampleError};
 pub use inject::{Faulty, Strike, embed_with};

@@ -127,6 +127,30 @@ pub struct Counts {
     pub executed: u64,
 }
 
+impl Counts {
+    fn by(&self, other: &Self, f: fn(u64, u64) -> u64) -> Self {
+        Self {
+            faults: f(self.faults, other.faults),
+            proven: f(self.proven, other.proven),
+            still: f(self.still, other.still),
+            collapsed: f(self.collapsed, other.collapsed),
+            alone: f(self.alone, other.alone),
+            executed: f(self.executed, other.executed),
+        }
+    }
+
+    /// What came since an earlier count.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        self.by(before, |now, then| now - then)
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        *self = self.by(other, |a, b| a + b);
+    }
+}
+
 /// Runs trials on one sample. It works on the calling thread: one for each thread, see
 /// [`Self::twin`].
 #[derive(Debug)]
