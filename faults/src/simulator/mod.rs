@@ -8,6 +8,7 @@
 //! | `late_start` | a trial begins at the output that its fault changes, from the clean steps |
 //! | `rank_one` | that output is the clean sum plus `dw q`: no product of a row |
 //! | `batch` | the rows of many trials go through one product over the clean weights |
+//! | `columns` | a row's sums are the clean ones plus the columns whose codes moved |
 //! | `rows` | only tokens that the change can reach are carried |
 //! | `drop` | a row that is clean again is dropped; a trial without rows is over |
 //! | `margins` | tokens that the change of a row cannot make the best are not computed |
@@ -22,6 +23,7 @@
 mod attention;
 mod ffn;
 mod job;
+mod prepared;
 mod product;
 mod read_out;
 mod rows;
@@ -56,6 +58,8 @@ pub struct Shortcuts {
     pub rank_one: bool,
     /// Trials share products.
     pub batch: bool,
+    /// Clean sums are changed by the columns whose codes moved, where those are few.
+    pub columns: bool,
     /// Only rows that the change reaches are carried.
     pub rows: bool,
     /// What is clean again is dropped.
@@ -72,6 +76,7 @@ impl Shortcuts {
         late_start: true,
         rank_one: true,
         batch: true,
+        columns: true,
         rows: true,
         drop: true,
         margins: true,
@@ -83,6 +88,7 @@ impl Shortcuts {
         late_start: false,
         rank_one: false,
         batch: false,
+        columns: false,
         rows: false,
         drop: false,
         margins: false,
@@ -91,12 +97,13 @@ impl Shortcuts {
 
     /// Each one alone, with its name.
     #[must_use]
-    pub fn each() -> [(&'static str, Self); 7] {
+    pub fn each() -> [(&'static str, Self); 8] {
         let none = Self::NONE;
         [
             ("late_start", Self { late_start: true, ..none }),
             ("rank_one", Self { rank_one: true, ..none }),
             ("batch", Self { batch: true, ..none }),
+            ("columns", Self { columns: true, ..none }),
             ("rows", Self { rows: true, ..none }),
             ("drop", Self { drop: true, ..none }),
             ("margins", Self { margins: true, ..none }),
