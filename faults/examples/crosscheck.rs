@@ -135,7 +135,7 @@ fn main() -> ExitCode {
     };
     match check(trials, ROUND, told) {
         Ok(agreed) => {
-            println!("{agreed} faults: each of 6 shortcuts alone, and all together, agree");
+            println!("{agreed} faults: each of 8 shortcuts alone, and all together, agree");
             ExitCode::SUCCESS
         }
         Err(what) => {

@@ -22,8 +22,10 @@ fn combinations() -> Vec<(String, Shortcuts)> {
         ("late_start", Shortcuts { late_start: false, ..full }),
         ("rank_one", Shortcuts { rank_one: false, ..full }),
         ("batch", Shortcuts { batch: false, ..full }),
+        ("columns", Shortcuts { columns: false, ..full }),
         ("rows", Shortcuts { rows: false, ..full }),
         ("drop", Shortcuts { drop: false, ..full }),
+        ("margins", Shortcuts { margins: false, ..full }),
         ("collapse", Shortcuts { collapse: false, ..full }),
     ] {
         all.push((format!("all but {name}"), shortcuts));

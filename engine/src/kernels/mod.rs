@@ -28,6 +28,8 @@ mod suite;
 pub const GROUP_ROWS: usize = 16;
 /// Columns of a packed block: a block is 16 rows by 16 columns in 64 bytes.
 pub const BLOCK_COLUMNS: usize = 16;
+/// Sums that [`Kernels::columns`] adds to at once.
+pub const LANES: usize = 64;
 /// Bytes of a packed block.
 pub const BLOCK_BYTES: usize = 64;
 
@@ -53,6 +55,13 @@ pub type FormCombination = fn(&mut [f64], &[f64], &[f64], &[f64]);
 /// or as many as `out` has left for the last row.
 pub type Rescale = fn(&[i32], &[f32], f32, &mut [f32], usize);
 
+/// `fn(a, b, masks)`: for each run of 64 codes, bit `k` of its mask tells whether the `k`-th differs.
+pub type Differ = fn(&[i8], &[i8], &mut [u64]);
+
+/// `fn(weights, plus, minus, sums)`: adds columns of 64 weights to the 64 sums and subtracts others.
+/// A column is named by its number; weights lie column behind column, in -2..=2.
+pub type Columns = fn(&[i8], &[u32], &[u32], &mut [i32]);
+
 /// One instruction set's kernels.
 #[derive(Debug)]
 pub struct Kernels {
@@ -62,6 +71,10 @@ pub struct Kernels {
     pub ternary: TernaryProduct,
     /// Packed ternary group, split by sign, times the widths of integer boxes.
     pub spread: TernarySpread,
+    /// Which int8 codes of two rows differ.
+    pub differ: Differ,
+    /// Columns of weights added to sums.
+    pub columns: Columns,
     /// Sums to values where the stored scale multiplies.
     pub multiply: Rescale,
     /// Sums to values where the stored scale divides.

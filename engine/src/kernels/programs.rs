@@ -3,7 +3,7 @@
 //! The bodies are `inline(always)`: inlined into a function that enables an instruction set, they
 //! are compiled for it. Rust neither contracts nor reassociates float operations, so the bits stay.
 
-use super::GROUP_ROWS;
+use super::{GROUP_ROWS, LANES};
 use crate::numerics;
 
 /// `dot16` of `x` with each row of `rows`; each result has its own lanes, so four rows may run side
@@ -96,6 +96,41 @@ pub(super) fn rescale(
     }
 }
 
+/// Columns added to sums and subtracted from them; see [`super::Columns`].
+#[inline(always)]
+pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i32]) {
+    // Sums of so many weights of magnitude 2 fit an i8.
+    const PATIENCE: usize = 63;
+    let (columns, _) = weights.as_chunks::<LANES>();
+    let sums: &mut [i32; LANES] = sums.try_into().expect("64 sums");
+    for (list, sign) in [(plus, 1), (minus, -1)] {
+        for list in list.chunks(PATIENCE) {
+            let mut bytes = [0i8; LANES];
+            for &column in list {
+                let column = &columns[column as usize];
+                for j in 0..LANES {
+                    bytes[j] = bytes[j].wrapping_add(column[j]);
+                }
+            }
+            for j in 0..LANES {
+                sums[j] += sign * i32::from(bytes[j]);
+            }
+        }
+    }
+}
+
+/// Which codes differ; see [`super::Differ`].
+#[inline(always)]
+pub(super) fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
+    assert!(a.len() == b.len() && masks.len() == a.len().div_ceil(64), "a bit for each code");
+    for ((a, b), mask) in a.chunks(64).zip(b.chunks(64)).zip(masks) {
+        *mask = 0;
+        for (k, (a, b)) in a.iter().zip(b).enumerate() {
+            *mask |= u64::from(a != b) << k;
+        }
+    }
+}
+
 /// bf16 to f32: the bits are the upper half.
 #[inline(always)]
 pub(super) fn widen_bf16(bits: &[u16], out: &mut [f32]) {
@@ -116,6 +151,12 @@ macro_rules! stamp_floats {
             use crate::kernels::programs;
             use crate::numerics;
             crate::kernels::programs::stamp_floats!(@fn $features,
+                columns(w: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i32]) -> () {
+                    programs::columns(w, plus, minus, sums)
+                }
+                differ(a: &[i8], b: &[i8], masks: &mut [u64]) -> () {
+                    programs::differ(a, b, masks)
+                }
                 multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
                     programs::rescale(s, t, out, stride, |s, t| numerics::multiplied(s, t, ws))
                 }
@@ -190,6 +231,8 @@ macro_rules! table {
             name: $name,
             ternary: $ternary,
             spread: $spread,
+            differ: floats::differ,
+            columns: floats::columns,
             multiply: floats::multiply,
             divide: floats::divide,
             dot: floats::dot,

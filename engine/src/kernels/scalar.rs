@@ -13,6 +13,12 @@ pub(super) mod floats {
     pub(crate) use numerics::forms::{combine, dots, gram, magnitudes, product};
     pub(crate) use numerics::{rms_norm_row as rms_norm, softmax_row as softmax};
 
+    pub(crate) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i32]) {
+        programs::columns(weights, plus, minus, sums);
+    }
+    pub(crate) fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
+        programs::differ(a, b, masks);
+    }
     pub(crate) fn multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
         programs::rescale(s, t, out, stride, |s, t| numerics::multiplied(s, t, ws));
     }

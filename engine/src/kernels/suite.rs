@@ -4,7 +4,7 @@
 //! sides of every boundary; extreme codes (the unused one, -128, widths of 255) are among them.
 //! `BITNET_REQUIRE_KERNELS=scalar,avx2` makes a missing table a failure instead of a silent pass.
 
-use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, available, scalar};
+use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, available, scalar};
 
 fn paint(index: usize, salt: usize) -> u8 {
     (((index + salt) % 251) * 37 % 256) as u8
@@ -70,6 +70,40 @@ fn extreme_codes_do_not_wrap(table: &Kernels) {
         assert!(sums[..16].iter().all(|&sum| sum == expected[0]), "{} {byte:#x}", table.name);
         assert!(sums[16..].iter().all(|&sum| sum == expected[1]), "{} {byte:#x}", table.name);
     }
+}
+
+/// Columns of weights and masks of codes, as the words of their definitions.
+fn sparse_kernels_agree(table: &Kernels) {
+    let weights: Vec<i8> = (0..200 * LANES).map(|i| (paint(i, 3) % 5) as i8 - 2).collect();
+    for count in [0, 1, 2, 62, 63, 64, 127, 500] {
+        let list = |salt| -> Vec<u32> {
+            (0..count).map(|i| u32::from(paint(7 * i, salt)) % 200).collect()
+        };
+        let (plus, minus) = (list(1), list(2));
+        let mut sums: Vec<i32> = (0..LANES as i32).map(|j| 1000 * j).collect();
+        let expected: Vec<i32> = (0..LANES)
+            .map(|j| {
+                let sum = |list: &[u32]| -> i32 {
+                    list.iter().map(|&c| i32::from(weights[c as usize * LANES + j])).sum()
+                };
+                1000 * j as i32 + sum(&plus) - sum(&minus)
+            })
+            .collect();
+        (table.columns)(&weights, &plus, &minus, &mut sums);
+        assert_eq!(sums, expected, "{} {count}", table.name);
+        let (a, b): (Vec<i8>, Vec<i8>) =
+            (0..count).map(|i| ((paint(i, 5) % 3) as i8, (paint(i, 9) % 3) as i8)).unzip();
+        let mut masks = vec![u64::MAX; count.div_ceil(64)];
+        (table.differ)(&a, &b, &mut masks);
+        for k in 0..64 * masks.len() {
+            let differs = k < count && a[k] != b[k];
+            assert_eq!(masks[k / 64] >> (k % 64) & 1 == 1, differs, "{} {k}", table.name);
+        }
+    }
+    let twos = vec![2i8; LANES];
+    let mut sums = vec![0; LANES];
+    (table.columns)(&twos, &[0; 1000], &[], &mut sums);
+    assert_eq!(sums, [2000; LANES], "{}", table.name);
 }
 
 fn floats(n: usize, salt: usize) -> Vec<f32> {
@@ -159,6 +193,7 @@ fn every_table_gives_the_bits_of_the_portable_one() {
     for table in available() {
         integer_kernels_agree(table);
         extreme_codes_do_not_wrap(table);
+        sparse_kernels_agree(table);
         float_kernels_agree(table);
         form_kernels_agree(table);
     }

@@ -4,9 +4,10 @@
 //! its own row; each head is looked at alone. Whatever is not reached keeps its clean bits.
 
 use engine::model::{KvKind, KvStore, Slot};
-use engine::walk::{Codes, score_scale};
+use engine::walk::score_scale;
 
 use super::job::Job;
+use super::prepared::Prepared;
 use super::product::{Clean, Scratch};
 use super::rows::{Rows, same, span};
 
@@ -36,7 +37,7 @@ impl Projected {
 /// Buffers of the attention half.
 #[derive(Debug)]
 pub(super) struct Attention {
-    codes: Codes,
+    codes: Prepared,
     q: Projected,
     k: Projected,
     v: Projected,
@@ -59,7 +60,7 @@ impl Attention {
         let (config, kind) = (&clean.model.config, clean.golden.kv);
         let store = KvStore::new(kind, config.kv_heads, config.head_dim);
         Self {
-            codes: Codes { q: Vec::new(), scales: Vec::new() },
+            codes: Prepared::new(),
             q: Projected::default(),
             k: Projected::default(),
             v: Projected::default(),
@@ -105,9 +106,10 @@ impl Attention {
             });
         }
         let place = (layer, Slot::O);
-        let rows = (0..self.mixed.len()).map(|index| self.mixed.row(index));
+        let rows =
+            (0..self.mixed.len()).map(|index| (self.mixed.place(index).1, self.mixed.row(index)));
         clean.prepare(place, rows, scratch, &mut self.codes);
-        let adjusts = clean.adjusts(place, jobs, &self.mixed.owners, &self.codes);
+        let adjusts = clean.adjusts(place, jobs, &self.mixed.owners, &self.codes.codes);
         clean.product(place, &self.codes, &adjusts, scratch, &mut self.update);
         self.add(clean, layer, jobs, stream, out);
     }
@@ -138,10 +140,12 @@ impl Attention {
         // Keys come first, for all rows: the others may read the same codes.
         let ready = slot != Slot::K && trace.shares(Slot::K, slot) && rows.len() == stream.len();
         if !ready {
-            let rows = (0..stream.len()).filter(counts).map(|index| stream.row(index));
+            let rows = (0..stream.len())
+                .filter(counts)
+                .map(|index| (stream.place(index).1, stream.row(index)));
             clean.prepare((layer, slot), rows, scratch, &mut self.codes);
         }
-        let adjusts = clean.adjusts((layer, slot), jobs, &rows.owners, &self.codes);
+        let adjusts = clean.adjusts((layer, slot), jobs, &rows.owners, &self.codes.codes);
         clean.product((layer, slot), &self.codes, &adjusts, scratch, &mut rows.data);
         for (owner, job) in jobs.iter().enumerate() {
             let here = &stream.tokens[stream.of(owner)];

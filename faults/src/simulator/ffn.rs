@@ -2,11 +2,11 @@
 //!
 //! Rows go through in small lots, so that what lies between gate and down stays in the cache.
 
-use engine::kernels::GROUP_ROWS;
+use engine::kernels::{GROUP_ROWS, LANES};
 use engine::model::{Gate, Slot};
-use engine::walk::Codes;
 
 use super::job::Job;
+use super::prepared::Prepared;
 use super::product::{Adjust, Clean, Joins, Scratch};
 use super::rows::{Rows, same};
 
@@ -39,8 +39,7 @@ pub(super) struct FeedForward {
     /// Gated rows that join here, and updates that do.
     gated: Rows,
     updated: Rows,
-    codes: [Codes; 2],
-    sums: Vec<i32>,
+    codes: [Prepared; 2],
     factors: [Vec<f32>; 3],
     lot: Vec<f32>,
     update: Vec<f32>,
@@ -48,13 +47,11 @@ pub(super) struct FeedForward {
 
 impl FeedForward {
     pub(super) fn new() -> Self {
-        let codes = || Codes { q: Vec::new(), scales: Vec::new() };
         Self {
             items: Vec::new(),
             gated: Rows::default(),
             updated: Rows::default(),
-            codes: [codes(), codes()],
-            sums: Vec::new(),
+            codes: [Prepared::new(), Prepared::new()],
             factors: Default::default(),
             lot: Vec::new(),
             update: Vec::new(),
@@ -171,7 +168,8 @@ impl FeedForward {
             Entry::Carried(index) => Some(index),
             _ => None,
         };
-        let rows = || items.iter().filter_map(carried).map(|index| middle.row(index));
+        let row = |index: usize| (middle.place(index).1, middle.row(index));
+        let rows = || items.iter().filter_map(carried).map(row);
         clean.prepare((layer, Slot::Gate), rows(), scratch, &mut self.codes[0]);
         let shared = clean.layer(layer).shares(Slot::Gate, Slot::Up);
         if !shared {
@@ -182,21 +180,21 @@ impl FeedForward {
         let [gate, up] = &self.codes;
         let codes = [gate, if shared { gate } else { up }];
         let adjusts = [(Slot::Gate, codes[0]), (Slot::Up, codes[1])]
-            .map(|(slot, codes)| clean.adjusts((layer, slot), jobs, &owners, codes));
+            .map(|(slot, codes)| clean.adjusts((layer, slot), jobs, &owners, &codes.codes));
         let mut factors = std::mem::take(&mut self.factors);
         let lot = &mut self.lot;
-        gate_and_up(clean, layer, codes, &adjusts, (&mut self.sums, &mut factors), lot);
+        gate_and_up(clean, layer, codes, &adjusts, (&mut *scratch, &mut factors), lot);
         self.factors = factors;
         let width = clean.model.config.ffn;
         let mut next = 0;
-        let down: Vec<&[f32]> = items
+        let down: Vec<(usize, &[f32])> = items
             .iter()
             .filter_map(|item| match item.entry {
                 Entry::Carried(_) => {
                     next += 1;
-                    Some(&self.lot[(next - 1) * width..next * width])
+                    Some((item.token, &self.lot[(next - 1) * width..next * width]))
                 }
-                Entry::Gated(index) => Some(self.gated.row(index)),
+                Entry::Gated(index) => Some((item.token, self.gated.row(index))),
                 Entry::Updated(_) => None,
             })
             .collect();
@@ -206,7 +204,7 @@ impl FeedForward {
             .filter(|item| !matches!(item.entry, Entry::Updated(_)))
             .map(|item| item.owner as u32)
             .collect();
-        let adjusts = clean.adjusts(place, jobs, &owners, &self.codes[1]);
+        let adjusts = clean.adjusts(place, jobs, &owners, &self.codes[1].codes);
         clean.product(place, &self.codes[1], &adjusts, scratch, &mut self.update);
         self.add(clean, layer, middle, items, out);
     }
@@ -272,36 +270,42 @@ fn gated(clean: &Clean, gate: &[f32], up: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Gate and up, group by group, and their gated product.
+/// Gate and up, block by block, and their gated product.
 fn gate_and_up(
     clean: &Clean,
     layer: usize,
-    codes: [&Codes; 2],
+    prepared: [&Prepared; 2],
     adjusts: &[Vec<Adjust>; 2],
-    (sums, factors): (&mut Vec<i32>, &mut [Vec<f32>; 3]),
+    (scratch, factors): (&mut Scratch, &mut [Vec<f32>; 3]),
     out: &mut Vec<f32>,
 ) {
-    let (count, width) = (codes[0].scales.len(), clean.model.config.ffn);
+    let (count, width) = (prepared[0].len(), clean.model.config.ffn);
     out.resize(count * width, 0.0);
     if count == 0 {
         return;
     }
-    let linears = [Slot::Gate, Slot::Up].map(|slot| clean.ternary(layer, slot));
-    let groups = linears[0].0.groups().zip(linears[1].0.groups()).enumerate();
-    for (index, (gate, up)) in groups {
-        for (k, group) in [gate, up].into_iter().enumerate() {
-            clean.group(group, index, codes[k], &adjusts[k], sums);
-            factors[k].resize(count * GROUP_ROWS, 0.0);
-            let scale = linears[k].1;
-            clean.values(scale, sums, &codes[k].scales, &mut factors[k], GROUP_ROWS);
+    let [gate, up, product] = factors;
+    for block in 0..width.div_ceil(LANES) {
+        for (k, (slot, values)) in
+            [(Slot::Gate, &mut *gate), (Slot::Up, &mut *up)].into_iter().enumerate()
+        {
+            clean.block((layer, slot), block, prepared[k], &adjusts[k], scratch);
+            values.resize(scratch.sums.len(), 0.0);
+            let (scale, scales) = (clean.ternary(layer, slot).1, &prepared[k].codes.scales);
+            let groups = scratch.sums.chunks_exact(count * GROUP_ROWS);
+            for (sums, values) in groups.zip(values.chunks_exact_mut(count * GROUP_ROWS)) {
+                clean.values(scale, sums, scales, values, GROUP_ROWS);
+            }
         }
-        let [gate, up, product] = factors;
-        product.resize(count * GROUP_ROWS, 0.0);
+        product.resize(gate.len(), 0.0);
         gated(clean, gate, up, product);
-        let columns = GROUP_ROWS.min(width - index * GROUP_ROWS);
-        for (row, product) in product.chunks_exact(GROUP_ROWS).enumerate() {
-            let to = row * width + index * GROUP_ROWS;
-            out[to..to + columns].copy_from_slice(&product[..columns]);
+        for (index, product) in product.chunks_exact(count * GROUP_ROWS).enumerate() {
+            let first = block * LANES + index * GROUP_ROWS;
+            let columns = GROUP_ROWS.min(width - first);
+            for (row, product) in product.chunks_exact(GROUP_ROWS).enumerate() {
+                let to = row * width + first;
+                out[to..to + columns].copy_from_slice(&product[..columns]);
+            }
         }
     }
 }

@@ -8,8 +8,10 @@
 //! | `late_start` | a trial begins at the output that its fault changes, from the clean steps |
 //! | `rank_one` | that output is the clean sum plus `dw q`: no product of a row |
 //! | `batch` | the rows of many trials go through one product over the clean weights |
+//! | `columns` | a row's sums are the clean ones plus the columns whose codes moved |
 //! | `rows` | only tokens that the change can reach are carried |
 //! | `drop` | a row that is clean again is dropped; a trial without rows is over |
+//! | `margins` | tokens that the change of a row cannot make the best are not computed |
 //! | `collapse` | faults with the same effect are run once |
 //!
 //! Why batching is exact: every step of the engine but attention works on each row alone, and
@@ -21,6 +23,7 @@
 mod attention;
 mod ffn;
 mod job;
+mod prepared;
 mod product;
 mod read_out;
 mod rows;
@@ -55,10 +58,14 @@ pub struct Shortcuts {
     pub rank_one: bool,
     /// Trials share products.
     pub batch: bool,
+    /// Clean sums are changed by the columns whose codes moved, where those are few.
+    pub columns: bool,
     /// Only rows that the change reaches are carried.
     pub rows: bool,
     /// What is clean again is dropped.
     pub drop: bool,
+    /// Logits of tokens that cannot become the best are not computed.
+    pub margins: bool,
     /// Faults with the same effect are run once.
     pub collapse: bool,
 }
@@ -69,8 +76,10 @@ impl Shortcuts {
         late_start: true,
         rank_one: true,
         batch: true,
+        columns: true,
         rows: true,
         drop: true,
+        margins: true,
         collapse: true,
     };
 
@@ -79,21 +88,25 @@ impl Shortcuts {
         late_start: false,
         rank_one: false,
         batch: false,
+        columns: false,
         rows: false,
         drop: false,
+        margins: false,
         collapse: false,
     };
 
     /// Each one alone, with its name.
     #[must_use]
-    pub fn each() -> [(&'static str, Self); 6] {
+    pub fn each() -> [(&'static str, Self); 8] {
         let none = Self::NONE;
         [
             ("late_start", Self { late_start: true, ..none }),
             ("rank_one", Self { rank_one: true, ..none }),
             ("batch", Self { batch: true, ..none }),
+            ("columns", Self { columns: true, ..none }),
             ("rows", Self { rows: true, ..none }),
             ("drop", Self { drop: true, ..none }),
+            ("margins", Self { margins: true, ..none }),
             ("collapse", Self { collapse: true, ..none }),
         ]
     }
@@ -119,6 +132,30 @@ pub struct Counts {
     pub alone: u64,
     /// Those that were run here.
     pub executed: u64,
+}
+
+impl Counts {
+    fn by(&self, other: &Self, f: fn(u64, u64) -> u64) -> Self {
+        Self {
+            faults: f(self.faults, other.faults),
+            proven: f(self.proven, other.proven),
+            still: f(self.still, other.still),
+            collapsed: f(self.collapsed, other.collapsed),
+            alone: f(self.alone, other.alone),
+            executed: f(self.executed, other.executed),
+        }
+    }
+
+    /// What came since an earlier count.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        self.by(before, |now, then| now - then)
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        *self = self.by(other, |a, b| a + b);
+    }
 }
 
 /// Runs trials on one sample. It works on the calling thread: one for each thread, see

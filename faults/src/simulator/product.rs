@@ -1,4 +1,4 @@
-//! The steps that every row takes alone: norm, codes, integer product, and the value of a sum.
+//! What trials share, and what a fault changes in the sums of a linear layer.
 //!
 //! Invariant: they are the engine's own kernels in the order of the walk, on whichever rows are
 //! carried; a row's bits do not depend on which other rows stand beside it.
@@ -7,7 +7,6 @@ use std::ops::Range;
 
 use engine::kernels::{GROUP_ROWS, Kernels};
 use engine::model::{Model, Norm, Scale, Slot, Weights};
-use engine::numerics::quantize_scale;
 use engine::packing::TernaryRows;
 use engine::walk::{Codes, Read, scaled};
 
@@ -32,9 +31,20 @@ pub(super) struct Clean<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Adjust {
     /// The row among those of the product.
-    row: usize,
-    output: usize,
+    pub(super) row: usize,
+    pub(super) output: usize,
     sum: Sum,
+}
+
+impl Adjust {
+    /// Changes the sum among the 16 of its row and group.
+    pub(super) fn to(&self, sums: &mut [i32]) {
+        let sum = &mut sums[self.output % GROUP_ROWS];
+        *sum = match self.sum {
+            Sum::Add(delta) => *sum + delta,
+            Sum::Set(value) => value,
+        };
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +73,9 @@ pub(super) struct Joins {
 /// Buffers of the steps of this file.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    normed: [Vec<f32>; 2],
+    pub(super) normed: [Vec<f32>; 2],
     pub(super) sums: Vec<i32>,
+    pub(super) some: Vec<i32>,
 }
 
 impl<'a> Clean<'a> {
@@ -109,7 +120,7 @@ impl<'a> Clean<'a> {
     }
 
     /// The norms before a linear layer: that of the block, and its own.
-    fn norms(&self, layer: usize, slot: Slot) -> [Option<&'a Norm>; 2] {
+    pub(super) fn norms(&self, layer: usize, slot: Slot) -> [Option<&'a Norm>; 2] {
         let block = &self.model.layers[layer];
         let outer = match slot {
             Slot::Q | Slot::K | Slot::V => Some(&block.input_norm),
@@ -118,81 +129,6 @@ impl<'a> Clean<'a> {
             Slot::Down => block.ffn_sub_norm.as_ref(),
         };
         [outer, block.linear(slot).norm.as_ref()]
-    }
-
-    /// Rows as a linear layer reads them.
-    pub(super) fn prepare<'r>(
-        &self,
-        (layer, slot): (usize, Slot),
-        rows: impl Iterator<Item = &'r [f32]>,
-        scratch: &mut Scratch,
-        codes: &mut Codes,
-    ) {
-        let padded = self.ternary(layer, slot).0.padded_columns();
-        let norms = self.norms(layer, slot);
-        codes.q.clear();
-        codes.scales.clear();
-        let [one, two] = &mut scratch.normed;
-        for row in rows {
-            let mut x = row;
-            for (norm, y) in norms.iter().zip([&mut *one, &mut *two]) {
-                let Some(norm) = norm else { continue };
-                y.resize(x.len(), 0.0);
-                (self.kernels.rms_norm)(x, &norm.gains, norm.eps, y);
-                x = y;
-            }
-            let t = quantize_scale((self.kernels.absmax)(x));
-            let start = codes.q.len();
-            codes.q.resize(start + padded, 0);
-            (self.kernels.codes)(x, t, &mut codes.q[start..start + x.len()]);
-            codes.scales.push(t);
-        }
-    }
-
-    /// The outputs of a linear layer for prepared rows, `[rows, outputs]`.
-    pub(super) fn product(
-        &self,
-        (layer, slot): (usize, Slot),
-        codes: &Codes,
-        adjusts: &[Adjust],
-        scratch: &mut Scratch,
-        out: &mut Vec<f32>,
-    ) {
-        let (rows, scale) = self.ternary(layer, slot);
-        let (count, width) = (codes.scales.len(), rows.rows());
-        out.resize(count * width, 0.0);
-        if count == 0 {
-            return;
-        }
-        for (index, group) in rows.groups().enumerate() {
-            self.group(group, index, codes, adjusts, &mut scratch.sums);
-            let out = &mut out[index * GROUP_ROWS..];
-            self.values(scale, &scratch.sums, &codes.scales, out, width);
-        }
-    }
-
-    /// The sums of one group of outputs, `[rows][16]`.
-    pub(super) fn group(
-        &self,
-        group: &[u8],
-        index: usize,
-        codes: &Codes,
-        adjusts: &[Adjust],
-        sums: &mut Vec<i32>,
-    ) {
-        sums.resize(codes.scales.len() * GROUP_ROWS, 0);
-        (self.kernels.ternary)(group, &codes.q, sums);
-        let from = adjusts.partition_point(|a| a.output / GROUP_ROWS < index);
-        for adjust in &adjusts[from..] {
-            if adjust.output / GROUP_ROWS > index {
-                break;
-            }
-            let sum = &mut sums[adjust.row * GROUP_ROWS + adjust.output % GROUP_ROWS];
-            *sum = match adjust.sum {
-                Sum::Add(delta) => *sum + delta,
-                Sum::Set(value) => value,
-            };
-        }
     }
 
     /// The values of the sums of a group; see [`engine::kernels::Rescale`].

@@ -13,6 +13,8 @@ use engine::packing::TernaryRows;
 use engine::walk::{self, Codes, Domain, Exact, ExactPrepared, Read, Site, Step};
 use ndarray::Array2;
 
+use super::prepared::Columns;
+use super::read_out::CleanReads;
 use crate::golden::Golden;
 
 /// The clean steps of one layer; rows are tokens.
@@ -74,6 +76,8 @@ impl LayerTrace {
 #[derive(Debug)]
 pub(super) struct Trace {
     pub(super) layers: Vec<LayerTrace>,
+    pub(super) reads: CleanReads,
+    pub(super) columns: Columns,
 }
 
 impl Trace {
@@ -96,12 +100,14 @@ impl Trace {
                 recorder.take(index, model.config.kv_heads, x.nrows())
             })
             .collect();
-        Some(Self { layers })
+        let reads = CleanReads::new(model, kernels, golden);
+        Some(Self { layers, reads, columns: Columns::new(model) })
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.layers.iter().map(LayerTrace::bytes).sum()
+        let layers: usize = self.layers.iter().map(LayerTrace::bytes).sum();
+        layers + self.reads.bytes() + self.columns.bytes()
     }
 }
 

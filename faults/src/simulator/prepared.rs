@@ -1,0 +1,292 @@
+//! Rows as linear layers read them, and their products with the clean weights.
+//!
+//! Where few codes of a row differ from the clean ones of its token, its sums are the clean sums
+//! plus the columns of weights whose codes moved, once for each step of a code (shortcut
+//! `columns`). Integers, so exact in any order. Other rows are multiplied whole, many at once.
+
+use engine::kernels::{GROUP_ROWS, LANES};
+use engine::model::{Model, Slot, Weights};
+use engine::numerics::quantize_scale;
+use engine::packing::{TernaryRows, weight_of};
+use engine::walk::Codes;
+
+use super::product::{Adjust, Clean, Scratch};
+
+/// Groups of packed rows in a block of columns.
+const GROUPS: usize = LANES / GROUP_ROWS;
+/// A code that moved further makes its row be multiplied whole.
+const FARTHEST: i32 = 8;
+/// Weights that are also held column by column, a byte each.
+const MOST: usize = 1 << 28;
+
+/// The weights of all linear layers, column by column, in blocks of 64 outputs.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    /// By layer and slot; empty where the model is too large.
+    blocks: Vec<[Vec<i8>; 7]>,
+}
+
+impl Columns {
+    /// Lays out the weights of a ternary model.
+    pub(super) fn new(model: &Model) -> Self {
+        let linears = || model.layers.iter().flat_map(|layer| &layer.linears);
+        let size: usize = linears().map(|linear| linear.outputs() * linear.inputs()).sum();
+        if size > MOST {
+            return Self::default();
+        }
+        let one = |weights: &Weights| match weights {
+            Weights::Ternary { rows, .. } => blocks(rows),
+            Weights::Dense(_) => Vec::new(),
+        };
+        let layer = |layer: &engine::model::Layer| {
+            std::array::from_fn(|slot| one(&layer.linears[slot].weights))
+        };
+        Self { blocks: model.layers.iter().map(layer).collect() }
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.blocks.iter().flatten().map(Vec::len).sum()
+    }
+}
+
+fn blocks(rows: &TernaryRows) -> Vec<i8> {
+    let columns = rows.columns();
+    let mut out = vec![0; rows.rows().div_ceil(LANES) * columns * LANES];
+    let mut codes = vec![0; columns];
+    for row in 0..rows.rows() {
+        rows.read_row(row, &mut codes);
+        let block = &mut out[row / LANES * columns * LANES..];
+        for (column, &code) in codes.iter().enumerate() {
+            block[column * LANES + row % LANES] = weight_of(code) as i8;
+        }
+    }
+    out
+}
+
+/// Rows of codes, with what differs from the clean ones.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) codes: Codes,
+    /// Rows that are multiplied whole.
+    whole: Vec<u32>,
+    /// Their codes, where they are not all rows.
+    gathered: Vec<i8>,
+    /// The other rows: their numbers and tokens, and where their columns end.
+    partial: Vec<Partial>,
+    plus: Vec<u32>,
+    minus: Vec<u32>,
+    masks: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Partial {
+    row: u32,
+    token: u32,
+    plus: u32,
+    minus: u32,
+}
+
+impl Prepared {
+    pub(super) fn new() -> Self {
+        Self {
+            codes: Codes { q: Vec::new(), scales: Vec::new() },
+            whole: Vec::new(),
+            gathered: Vec::new(),
+            partial: Vec::new(),
+            plus: Vec::new(),
+            minus: Vec::new(),
+            masks: Vec::new(),
+        }
+    }
+
+    /// How many rows there are.
+    pub(super) fn len(&self) -> usize {
+        self.codes.scales.len()
+    }
+
+    /// Holds the last row against the clean one of its token.
+    fn compare(&mut self, clean: &Clean, (layer, slot): (usize, Slot), token: usize) {
+        let row = self.len() - 1;
+        let padded = self.codes.q.len() / (row + 1);
+        let q = &self.codes.q[row * padded..];
+        let golden = &clean.layer(layer).codes(slot).q[token * padded..(token + 1) * padded];
+        let known = !clean.trace.columns.blocks.is_empty() && clean.shortcuts.columns;
+        let (plus, minus) = (self.plus.len(), self.minus.len());
+        let mut near = known;
+        if known {
+            self.masks.resize(padded.div_ceil(64), 0);
+            (clean.kernels.differ)(q, golden, &mut self.masks);
+            let differ: u32 = self.masks.iter().map(|mask| mask.count_ones()).sum();
+            near = 3 * differ as usize <= padded;
+        }
+        if near {
+            'row: for (word, &mask) in self.masks.iter().enumerate() {
+                let mut mask = mask;
+                while mask != 0 {
+                    let column = 64 * word + mask.trailing_zeros() as usize;
+                    mask &= mask - 1;
+                    let steps = i32::from(q[column]) - i32::from(golden[column]);
+                    let list = if steps > 0 { &mut self.plus } else { &mut self.minus };
+                    if steps.abs() > FARTHEST {
+                        near = false;
+                        break 'row;
+                    }
+                    list.extend((0..steps.abs()).map(|_| column as u32));
+                }
+            }
+            near &= 3 * (self.plus.len() - plus + self.minus.len() - minus) <= padded;
+        }
+        if near {
+            let (plus, minus) = (self.plus.len() as u32, self.minus.len() as u32);
+            self.partial.push(Partial { row: row as u32, token: token as u32, plus, minus });
+        } else {
+            self.plus.truncate(plus);
+            self.minus.truncate(minus);
+            self.whole.push(row as u32);
+        }
+    }
+
+    /// Gathers the codes of the rows that are multiplied whole, where others are not.
+    fn gather(&mut self) {
+        self.gathered.clear();
+        if self.partial.is_empty() || self.whole.is_empty() {
+            return;
+        }
+        let padded = self.codes.q.len() / self.len();
+        for &row in &self.whole {
+            let row = row as usize;
+            self.gathered.extend_from_slice(&self.codes.q[row * padded..(row + 1) * padded]);
+        }
+    }
+}
+
+impl Clean<'_> {
+    /// Rows, with their tokens, as a linear layer reads them.
+    pub(super) fn prepare<'r>(
+        &self,
+        (layer, slot): (usize, Slot),
+        rows: impl Iterator<Item = (usize, &'r [f32])>,
+        scratch: &mut Scratch,
+        prepared: &mut Prepared,
+    ) {
+        let padded = self.ternary(layer, slot).0.padded_columns();
+        let norms = self.norms(layer, slot);
+        for list in [&mut prepared.whole, &mut prepared.plus, &mut prepared.minus] {
+            list.clear();
+        }
+        prepared.partial.clear();
+        prepared.codes.q.clear();
+        prepared.codes.scales.clear();
+        for (token, row) in rows {
+            let [one, two] = &mut scratch.normed;
+            let mut x = row;
+            for (norm, y) in norms.iter().zip([one, two]) {
+                let Some(norm) = norm else { continue };
+                y.resize(x.len(), 0.0);
+                (self.kernels.rms_norm)(x, &norm.gains, norm.eps, y);
+                x = y;
+            }
+            let t = quantize_scale((self.kernels.absmax)(x));
+            let start = prepared.codes.q.len();
+            prepared.codes.q.resize(start + padded, 0);
+            (self.kernels.codes)(x, t, &mut prepared.codes.q[start..start + x.len()]);
+            prepared.codes.scales.push(t);
+            prepared.compare(self, (layer, slot), token);
+        }
+        prepared.gather();
+    }
+
+    /// The outputs of a linear layer for prepared rows, `[rows, outputs]`.
+    pub(super) fn product(
+        &self,
+        (layer, slot): (usize, Slot),
+        prepared: &Prepared,
+        adjusts: &[Adjust],
+        scratch: &mut Scratch,
+        out: &mut Vec<f32>,
+    ) {
+        let (rows, scale) = self.ternary(layer, slot);
+        let (count, width) = (prepared.len(), rows.rows());
+        out.resize(count * width, 0.0);
+        if count == 0 {
+            return;
+        }
+        for block in 0..width.div_ceil(LANES) {
+            self.block((layer, slot), block, prepared, adjusts, scratch);
+            for (index, sums) in scratch.sums.chunks_exact(count * GROUP_ROWS).enumerate() {
+                let out = &mut out[block * LANES + index * GROUP_ROWS..];
+                self.values(scale, sums, &prepared.codes.scales, out, width);
+            }
+        }
+    }
+
+    /// The sums of a block of outputs in the scratch buffer, `[group][rows][16]`.
+    pub(super) fn block(
+        &self,
+        (layer, slot): (usize, Slot),
+        block: usize,
+        prepared: &Prepared,
+        adjusts: &[Adjust],
+        scratch: &mut Scratch,
+    ) {
+        let (rows, count) = (self.ternary(layer, slot).0, prepared.len());
+        let groups = (rows.rows().div_ceil(GROUP_ROWS) - block * GROUPS).min(GROUPS);
+        let Scratch { sums, some, .. } = scratch;
+        sums.resize(groups * count * GROUP_ROWS, 0);
+        let packed = rows.groups().skip(block * GROUPS).take(groups);
+        for (group, sums) in packed.zip(sums.chunks_exact_mut(count * GROUP_ROWS)) {
+            if prepared.partial.is_empty() {
+                (self.kernels.ternary)(group, &prepared.codes.q, sums);
+            } else if !prepared.whole.is_empty() {
+                some.resize(prepared.whole.len() * GROUP_ROWS, 0);
+                (self.kernels.ternary)(group, &prepared.gathered, some);
+                for (&row, some) in prepared.whole.iter().zip(some.chunks_exact(GROUP_ROWS)) {
+                    let at = row as usize * GROUP_ROWS;
+                    sums[at..at + GROUP_ROWS].copy_from_slice(some);
+                }
+            }
+        }
+        if !prepared.partial.is_empty() {
+            self.partial((layer, slot), block, prepared, sums);
+        }
+        let from = adjusts.partition_point(|adjust| adjust.output / LANES < block);
+        for adjust in adjusts[from..].iter().take_while(|a| a.output / LANES == block) {
+            let group = adjust.output % LANES / GROUP_ROWS;
+            adjust.to(&mut sums[(group * count + adjust.row) * GROUP_ROWS..]);
+        }
+    }
+
+    /// The sums of rows that differ little from the clean ones.
+    fn partial(
+        &self,
+        (layer, slot): (usize, Slot),
+        block: usize,
+        prepared: &Prepared,
+        sums: &mut [i32],
+    ) {
+        let (columns, count) = (self.ternary(layer, slot).0.columns(), prepared.len());
+        let weights = &self.trace.columns.blocks[layer][slot as usize];
+        let weights = &weights[block * columns * LANES..(block + 1) * columns * LANES];
+        let golden = self.layer(layer).sums(slot);
+        let tokens = self.tokens();
+        let (mut plus, mut minus) = (0, 0);
+        let mut lanes = [0; LANES];
+        for row in &prepared.partial {
+            let groups = sums.len() / (count * GROUP_ROWS);
+            for (index, lanes) in lanes.chunks_exact_mut(GROUP_ROWS).take(groups).enumerate() {
+                let output = block * LANES + index * GROUP_ROWS;
+                let at = TernaryRows::at(tokens, row.token as usize, output);
+                lanes.copy_from_slice(&golden[at..at + GROUP_ROWS]);
+            }
+            let ends = (row.plus as usize, row.minus as usize);
+            let lists = (&prepared.plus[plus..ends.0], &prepared.minus[minus..ends.1]);
+            (self.kernels.columns)(weights, lists.0, lists.1, &mut lanes);
+            (plus, minus) = ends;
+            for (index, lanes) in lanes.chunks_exact(GROUP_ROWS).take(groups).enumerate() {
+                let at = (index * count + row.row as usize) * GROUP_ROWS;
+                sums[at..at + GROUP_ROWS].copy_from_slice(lanes);
+            }
+        }
+    }
+}
