@@ -76,8 +76,8 @@ Examples:
       --fail-over weight_code.sdc_rate_high=1e-3 -o report.json -o junit.xml
 
 A model is a Hugging Face checkpoint folder, or one that comes with the program:
-  @digits, @digits-normal, @digits-shallow, @digits-deep, @digits-six, @pixels, @language,
-  @language-robust
+  @digits, @digits-normal, @digits-calm, @digits-shallow, @digits-deep, @digits-six, @pixels,
+  @language, @language-robust
 
 Exit codes: 0 done, 1 a gate failed, 2 usage, 3 model or data refused, 4 incomplete,
 5 cannot write, 70 a bug";
