@@ -2,8 +2,8 @@
 //!
 //! Trial `i` is of the stratum whose turn it is (see [`Mix`]; in a simple plan it strikes target
 //! `i mod targets`, so every target gets its even share), then draws from its own stream, in this
-//! order: the sample; then what the pattern asks for, such as for each flip a number of the target's
-//! space, drawn again while its bit was drawn before.
+//! order: the sample; then what the pattern asks for, such as for each flip a number of the
+//! target's space, drawn again while its bit was drawn before.
 //!
 //! Invariant: neither threads, nor blocks, nor where a run was stopped change any trial; what a
 //! stopped run returns is a prefix.

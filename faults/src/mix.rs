@@ -1,8 +1,8 @@
 //! What a campaign strikes, and how: strata that take turns.
 //!
 //! A round has as many trials as the weights add up to: the first stratum its weight of them, then
-//! the second, and so on. So every prefix of a campaign holds nearly the shares that were asked for,
-//! and whole rounds can be dealt to shards without any of them missing a stratum.
+//! the second, and so on. So every prefix of a campaign holds nearly the shares that were asked
+//! for, and whole rounds can be dealt to shards without any of them missing a stratum.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,7 +10,9 @@ use std::ops::Range;
 use engine::model::KvKind;
 
 use crate::campaign::Plan;
+use crate::draw::Identity;
 use crate::golden::Sample;
+use crate::journal::Shard;
 use crate::pattern::Pattern;
 use crate::space::{Space, Target};
 
@@ -135,6 +137,21 @@ impl Mix {
             }
         }
         reaches
+    }
+
+    /// The identity of the campaign on a model and its inputs; see [`Plan::identity`].
+    #[must_use]
+    pub fn identity(&self, model_digest: &str, inputs_digest: &str) -> Identity {
+        Identity::of(&[model_digest, inputs_digest, &self.text()])
+    }
+
+    /// How many trials a shard has.
+    #[must_use]
+    pub fn trials_of(&self, shard: Shard) -> u64 {
+        let (round, trials) = (self.round(), self.plan.trials);
+        let (whole, rest) = (trials / round, trials % round);
+        let rounds = whole / shard.of + u64::from(shard.index < whole % shard.of);
+        rounds * round + if shard.has_round(whole) { rest } else { 0 }
     }
 
     /// Trials in a round.

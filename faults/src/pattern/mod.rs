@@ -1,5 +1,10 @@
 //! Which bits flip together.
 
+mod keys;
+
+pub use keys::FaultFile;
+pub(crate) use keys::MODELS;
+
 /// A fault model: what one trial flips.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pattern {
