@@ -203,6 +203,85 @@ fn counts_are_those_of_analyze_where_the_plan_is_the_same() {
     assert_eq!(desk.json("g.json")["faults"], faults["faults"], "a report holds its plan");
 }
 
+/// A fault of every model.
+const PLAN: &str = "\
+seed = 4
+trials = 480
+kv = \"int8\"
+
+[[fault]]
+target = \"weight_code\"
+model = \"adjacent\"
+bits = 3
+weight = 2
+[[fault]]
+target = \"weight_code\"
+model = \"byte\"
+layers = [1]
+tensors = [\"mlp.down_proj\"]
+[[fault]]
+target = \"kv_int8\"
+model = \"word\"
+bits = 32
+flips = 2
+[[fault]]
+target = \"weight_code\"
+model = \"row\"
+row_bits = 128
+[[fault]]
+target = \"weight_code\"
+model = \"column\"
+row_bits = 128
+rows = 16
+[[fault]]
+target = \"norm\"
+model = \"stuck-at-1\"
+[[fault]]
+target = \"lm_head\"
+model = \"one-way\"
+flips = 4
+[[fault]]
+target = \"weight_code\"
+model = \"row-hammer\"
+page_bytes = 256
+[[fault]]
+target = \"weight_code\"
+model = \"poisson\"
+ber = 1e-4
+";
+
+#[test]
+fn a_plan_of_every_model_is_run_and_told() {
+    let desk = Desk::new();
+    desk.put("plan.toml", PLAN);
+    let run = "faults run @digits --plan plan.toml";
+    let expected = report(&desk, run);
+    let told = desk.json("told.json");
+    let strata = told["faults"]["strata"].as_array().expect("strata");
+    let trials: Vec<u64> = strata.iter().map(|row| row["trials"].as_u64().unwrap()).collect();
+    assert_eq!(trials, [96, 48, 48, 48, 48, 48, 48, 48, 48], "two turns of the first of ten");
+    assert_eq!(strata[0]["fault"], "weight_code adjacent bits=3 weight=2");
+    assert_eq!(number(&told, "faults.flips"), 0.0);
+    for shard in 0..2 {
+        desk.run(&format!("{run} --shard {shard}/2 --journal s{shard} --quiet")).ends(0);
+    }
+    assert_eq!(report(&desk, "faults merge s0 s1"), expected);
+    assert_eq!(desk.run("faults status s0").ends(0).out.matches("24 trials").count(), 8);
+    desk.run(&format!("{run} --trials 20 --seed 9 -o r.html -o r.md -o r.txt -o r.xml")).ends(0);
+    for face in ["r.html", "r.md"] {
+        assert!(desk.text(face).contains("adjacent bits"), "{face}");
+    }
+    desk.run(&format!("{run} --flips 2")).ends(2).says(&["--targets and --flips", "[[fault]]"]);
+    desk.put("plan.toml", PLAN.replace("bits = 3", "bit = 3"));
+    desk.run(run).ends(2).says(&["plan.toml", "line 8", "unknown field `bit`"]);
+    desk.put("plan.toml", PLAN.replace("bits = 3", "bits = 9"));
+    desk.run(run).ends(2).says(&["plan.toml", "fault 0: bits = 9: expected 2 to 8"]);
+    desk.put("plan.toml", PLAN.replace("layers = [1]", "layers = [2]"));
+    desk.run(run).ends(2).says(&["fault 1", "0 bits"]);
+    desk.put("plan.toml", "kv = \"int4\"");
+    desk.run(run).ends(2).says(&["kv = \"int4\"", "f32, f16, int8 or 1bit"]);
+}
+
 #[test]
 fn words_that_make_no_sense_are_refused() {
     let desk = Desk::new();

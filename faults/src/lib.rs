@@ -39,7 +39,7 @@ pub use inject::{Faulty, Strike, embed_with};
 pub use mix::{Mix, Stratum, Within};
 pub use outcome::{Cause, Outcome, Shift};
 pub use overlay::Overlay;
-pub use pattern::{FaultFile, Pattern};
+pub use pattern::{Direction, FaultFile, Image, PartName, Pattern, Rate as UpsetRate};
 pub use plan_file::{MOST, PlanError, PlanFile};
 pub use runner::{complete, retold};
 pub use space::{Space, Target, Tensor};

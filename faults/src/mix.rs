@@ -13,8 +13,9 @@ use crate::campaign::Plan;
 use crate::draw::Identity;
 use crate::golden::Sample;
 use crate::journal::Shard;
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, Poisson};
 use crate::space::{Space, Target};
+use crate::stores::steps;
 
 /// Trials of one kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +73,23 @@ pub(crate) struct Reach {
     ranges: Vec<Range<u64>>,
 }
 
+/// What the trials of a stratum draw with, on samples of one length.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Prepared {
+    pub(crate) reach: Reach,
+    /// How many flips fall, where that is drawn.
+    pub(crate) poisson: Option<Poisson>,
+}
+
 impl Reach {
+    /// How many stored bits there are: of a store, each is struck at any step from its token's on.
+    pub(crate) fn bits(&self, target: Target, tokens: usize) -> u64 {
+        match target.kv() {
+            None => self.count(),
+            Some(_) => self.count() / steps(tokens as u64) * tokens as u64,
+        }
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> u64 {
         self.ranges.iter().map(|range| range.end - range.start).sum()
@@ -118,25 +135,35 @@ impl Mix {
         Self { strata: plan.targets.iter().map(stratum).collect(), plan }
     }
 
-    /// Among what the trials of each stratum draw, by number of tokens, in the space of one kind of
+    /// What the trials of each stratum draw with, by number of tokens, in the space of one kind of
     /// store: that of the targets in it, and the plan's own for all others.
-    pub(crate) fn reaches(
+    pub(crate) fn prepared(
         &self,
         space: &Space,
         kv: KvKind,
         samples: &[Sample],
-    ) -> BTreeMap<(usize, usize), Reach> {
-        let mut reaches = BTreeMap::new();
+    ) -> BTreeMap<(usize, usize), Prepared> {
+        let mut all = BTreeMap::new();
         for (number, stratum) in self.strata.iter().enumerate() {
             if stratum.target.kv().unwrap_or(self.plan.kv) != kv {
                 continue;
             }
             for tokens in samples.iter().map(Sample::tokens) {
-                let reach = || stratum.within.reach(space, stratum.target, tokens);
-                reaches.entry((number, tokens)).or_insert_with(reach);
+                let prepared = || {
+                    let reach = stratum.within.reach(space, stratum.target, tokens);
+                    let poisson = match stratum.pattern {
+                        Pattern::Poisson { rate } => {
+                            let bits = reach.bits(stratum.target, tokens);
+                            Some(Poisson::new(rate.mean(bits)))
+                        }
+                        _ => None,
+                    };
+                    Prepared { reach, poisson }
+                };
+                all.entry((number, tokens)).or_insert_with(prepared);
             }
         }
-        reaches
+        all
     }
 
     /// The identity of the campaign on a model and its inputs; see [`Plan::identity`].
