@@ -185,7 +185,7 @@ impl<'a> Campaign<'a> {
             let goldens: Vec<_> = goldens.collect();
             let goldens = goldens.into_iter().collect::<Result<_, _>>()?;
             let space = Space::new(model, kv);
-            let prepared = mix.prepared(&space, kv, samples);
+            let prepared = mix.prepared(model, &space, kv, samples);
             Ok(Baseline { kv, space, goldens, prepared })
         };
         let baselines = kinds.into_iter().map(baseline).collect::<Result<_, _>>()?;
@@ -249,6 +249,7 @@ impl<'a> Campaign<'a> {
             space,
             reach,
             poisson: poisson.as_ref(),
+            part: self.mix.strata[stratum].within.part,
             target,
             kv: *kv,
             tokens,

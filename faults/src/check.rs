@@ -126,12 +126,13 @@ impl Mix {
         let lengths: BTreeSet<usize> = samples.iter().map(Sample::tokens).collect();
         for (number, stratum) in self.strata.iter().enumerate() {
             let target = stratum.target;
-            let space = Space::new(model, target.kv().unwrap_or(self.plan.kv));
+            let kv = target.kv().unwrap_or(self.plan.kv);
+            let space = Space::new(model, kv);
             if target == Target::WeightCode && stratum.pattern.is_physical() {
                 check_layouts(model, number)?;
             }
             for &tokens in lengths.iter().filter(|&&tokens| tokens > 0) {
-                let bits = stratum.within.reach(&space, target, tokens).bits(target, tokens);
+                let bits = stratum.within.reach((model, &space, kv), target, tokens).bits;
                 let (wanted, name) = (stratum.pattern.needs(), target.name());
                 if bits < wanted {
                     return Err(CampaignError::Stratum { number, target: name, bits, wanted });

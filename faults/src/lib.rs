@@ -36,7 +36,7 @@ pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use fault::{Fault, UnusedCode};
 pub use golden::{Golden, Input, Sample, SampleError};
 pub use inject::{Faulty, Strike, embed_with};
-pub use mix::{Mix, Stratum, Within};
+pub use mix::{FloatPart, Mix, Stratum, Within};
 pub use outcome::{Cause, Outcome, Shift};
 pub use overlay::Overlay;
 pub use pattern::{Direction, FaultFile, Image, PartName, Pattern, Rate as UpsetRate};

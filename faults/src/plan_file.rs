@@ -17,7 +17,8 @@
 //! tensors = ["mlp.down_proj"]
 //! ```
 //!
-//! Every key may be left out but the `target` of a fault. Unknown keys are refused, and so are
+//! Every key may be left out but the `target` of a fault; floats may be struck in one `part`
+//! alone (`sign`, `exponent` or `mantissa`). Unknown keys are refused, and so are
 //! those that the model of a fault has no use for. Invariant: the text of a [`Mix`] reads back as
 //! the same mix, and one mix has one text.
 
@@ -29,7 +30,7 @@ use serde::Deserialize;
 
 use crate::campaign::Plan;
 use crate::fault::UnusedCode;
-use crate::mix::{Mix, Stratum, Within};
+use crate::mix::{FloatPart, Mix, Stratum, Within};
 use crate::pattern::{FaultFile, MODELS, Pattern};
 use crate::space::Target;
 
@@ -205,7 +206,8 @@ impl FaultFile {
         if !(1..=1_000_000).contains(&weight) {
             return Err(value(&place, "weight", weight.to_string(), "1 to 1000000"));
         }
-        let within = Within { layers: self.layers.clone(), tensors: self.tensors.clone() };
+        let part = self.part(&place, &pattern, target)?;
+        let within = Within { layers: self.layers.clone(), tensors: self.tensors.clone(), part };
         for (key, empty) in [
             ("layers", within.layers.as_ref().is_some_and(Vec::is_empty)),
             ("tensors", within.tensors.as_ref().is_some_and(Vec::is_empty)),
@@ -215,6 +217,28 @@ impl FaultFile {
             }
         }
         Ok(Stratum { target, pattern, weight, within })
+    }
+}
+
+impl FaultFile {
+    /// The part of floats that is struck, where one is.
+    fn part(
+        &self,
+        place: &str,
+        pattern: &Pattern,
+        target: Target,
+    ) -> Result<Option<FloatPart>, PlanError> {
+        let Some(name) = &self.part else { return Ok(None) };
+        let wrong = |expected: &str| value(place, "part", format!("{name:?}"), expected);
+        let named = FloatPart::ALL.iter().find(|(other, _)| other == name);
+        let (_, part) = *named.ok_or_else(|| wrong("sign, exponent or mantissa"))?;
+        if matches!(target, Target::WeightCode | Target::KvInt8 | Target::KvOneBit) {
+            return Err(wrong("none: what is struck is stored as no float"));
+        }
+        if !pattern.is_scattered() {
+            return Err(wrong("none: the model flips bits by their place"));
+        }
+        Ok(Some(part))
     }
 }
 
@@ -282,6 +306,9 @@ impl Mix {
             if let Some(tensors) = &within.tensors {
                 writeln!(text, "tensors = {tensors:?}").expect("text takes all");
             }
+            if let Some(part) = within.part {
+                writeln!(text, "part = {:?}", part.name()).expect("text takes all");
+            }
         }
         text
     }
@@ -301,6 +328,9 @@ impl std::fmt::Display for Stratum {
         }
         if let Some(tensors) = &self.within.tensors {
             write!(f, " tensors={tensors:?}")?;
+        }
+        if let Some(part) = self.within.part {
+            write!(f, " part={}", part.name())?;
         }
         Ok(())
     }

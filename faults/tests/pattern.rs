@@ -266,6 +266,32 @@ fn a_rate_lets_as_many_bits_fall_as_it_says() {
 }
 
 #[test]
+fn parts_of_floats_are_strata_of_their_own() {
+    let (_, f32s) = small();
+    let halves = (0..).find(|&i| shape(i).stored == FloatType::Bf16).expect("such a shape");
+    let halves = model(&shape(halves), 11);
+    let check = |model: &Model, target: &str, part: &str, bits: std::ops::Range<u8>| {
+        let text = format!("[[fault]]\ntarget = {target:?}\npart = {part:?}\nflips = 2\n");
+        let flips = drawn(&campaign(model, &text), 300).concat();
+        let seen: BTreeSet<u8> = flips.iter().map(Address::bit).collect();
+        assert_eq!(seen, bits.collect(), "{target} {part}");
+    };
+    for target in ["weight_scale", "norm", "embedding", "kv_f32"] {
+        check(&f32s, target, "sign", 31..32);
+        check(&f32s, target, "exponent", 23..31);
+        check(&f32s, target, "mantissa", 0..23);
+    }
+    check(&halves, "norm", "exponent", 7..15);
+    check(&f32s, "kv_f16", "exponent", 10..15);
+    // All the exponent bits of one scale, and no ninth.
+    let text = "[[fault]]\ntarget = \"weight_scale\"\npart = \"exponent\"\nlayers = [0]\n\
+                tensors = [\"mlp.up_proj\"]\nflips = ";
+    assert!(drawn(&campaign(&f32s, &format!("{text}8")), 9).iter().all(|f| f.len() == 8));
+    let error = mix(&format!("{text}9")).check(&f32s, &samples(&f32s)).expect_err("no ninth");
+    assert!(matches!(error, CampaignError::Stratum { bits: 8, wanted: 9, .. }), "{error}");
+}
+
+#[test]
 fn draws_depend_on_identity_and_number_alone() {
     let (_, model) = small();
     let text = "[[fault]]\ntarget = \"weight_code\"\nmodel = \"adjacent\"\nbits = 3\nweight = 2\n\
@@ -301,6 +327,7 @@ fn a_plan_reads_back_from_its_own_text() {
                 [[fault]]\ntarget = \"norm\"\nmodel = \"poisson\"\nfit_per_mbit = 700.0\n\
                 hours = 8.0\n\
                 [[fault]]\ntarget = \"norm\"\nmodel = \"one-way\"\ntensors = [\"norm\"]\n\
+                part = \"mantissa\"\n\
                 [[fault]]\ntarget = \"embedding\"\nmodel = \"stuck-at-1\"\n\
                 [[fault]]\ntarget = \"embedding\"\nmodel = \"single\"\n\
                 [[fault]]\ntarget = \"embedding\"\nmodel = \"byte\"\nflips = 3\n";
@@ -327,6 +354,9 @@ fn plans_that_make_no_sense_are_refused_with_place_and_reason() {
     refused("target = \"norm\"\nmodel = \"byte\"\nflips = 9", &["flips = 9", "8"]);
     refused("target = \"norm\"\nmodel = \"word\"\nbits = 24", &["bits = 24", "16, 32"]);
     refused("target = \"norm\"\nflips = 0", &["flips = 0"]);
+    refused("target = \"norm\"\npart = \"whole\"", &["part", "whole", "exponent"]);
+    refused("target = \"weight_code\"\npart = \"sign\"", &["part", "no float"]);
+    refused("target = \"norm\"\nmodel = \"byte\"\npart = \"sign\"", &["part", "place"]);
     refused("target = \"norm\"\nweight = 0", &["weight = 0"]);
     refused("target = \"norm\"\nlayers = []", &["layers"]);
     refused("target = \"norm\"\nflip = 1", &["flip", "unknown field", "line 5"]);

@@ -44,6 +44,8 @@ pub struct FaultFile {
     pub layers: Option<Vec<usize>>,
     /// Only in tensors of these names.
     pub tensors: Option<Vec<String>>,
+    /// Only this part of stored floats: `sign`, `exponent` or `mantissa`.
+    pub part: Option<String>,
     /// How many bits flip.
     pub flips: Option<u32>,
     /// Bits of a run (`adjacent`) or of a word.

@@ -31,7 +31,7 @@ use engine::model::{KvKind, Model};
 
 use crate::address::Address;
 use crate::draw::{Identity, TrialRng};
-use crate::mix::Reach;
+use crate::mix::{FloatPart, Reach};
 use crate::space::{Space, Target};
 
 pub use image::Image;
@@ -157,6 +157,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) reach: &'a Reach,
     /// How many flips fall, where the pattern is of that kind.
     pub(crate) poisson: Option<&'a Poisson>,
+    pub(crate) part: Option<FloatPart>,
     pub(crate) target: Target,
     pub(crate) kv: KvKind,
     pub(crate) tokens: usize,
@@ -175,6 +176,15 @@ impl Pattern {
         }
     }
 
+    /// Whether every bit that it flips is drawn by itself.
+    #[must_use]
+    pub fn is_scattered(&self) -> bool {
+        matches!(
+            self,
+            Self::Random { .. } | Self::StuckAt { .. } | Self::OneWay { .. } | Self::Poisson { .. }
+        )
+    }
+
     /// Whether it asks where in memory bits lie.
     #[must_use]
     pub fn is_physical(&self) -> bool {
@@ -187,8 +197,7 @@ impl Pattern {
             Self::Random { flips } => scene.distinct(flips.into(), rng),
             Self::Poisson { .. } => {
                 let poisson = scene.poisson.expect("a table for every rate");
-                let bits = scene.reach.bits(scene.target, scene.tokens);
-                scene.distinct(poisson.draw(rng.word()).min(bits), rng)
+                scene.distinct(poisson.draw(rng.word()).min(scene.reach.bits), rng)
             }
             Self::Adjacent { bits } => scene.run(bits.into(), rng),
             Self::Part { bits, flips, .. } => {
@@ -236,8 +245,13 @@ impl Pattern {
 impl Scene<'_> {
     /// One bit.
     fn bit(&self, rng: &mut TrialRng) -> Address {
-        let number = self.reach.number(rng.below(self.reach.count()));
-        self.space.address(self.target, self.tokens, number)
+        loop {
+            let number = self.reach.number(rng.below(self.reach.count()));
+            let address = self.space.address(self.target, self.tokens, number);
+            if self.part.is_none_or(|part| part.has(self.model, self.kv, &address)) {
+                return address;
+            }
+        }
     }
 
     /// Distinct bits, of which there must be as many.
