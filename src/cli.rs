@@ -8,6 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::campaign::words::FaultsCommand;
+pub use crate::flip::FlipArgs;
+
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (arithmetic bca-1)");
 
 /// Robustness certification and fault injection for 1-bit and ternary language models.
@@ -43,6 +46,9 @@ pub enum Command {
     /// The effect of one flipped bit, and a patched checkpoint.
     #[command(after_help = FLIP_EXAMPLES)]
     Flip(FlipArgs),
+    /// Fault campaigns that can be interrupted, resumed and shared out.
+    #[command(subcommand)]
+    Faults(FaultsCommand),
     /// Measure how fast fault trials run.
     #[command(subcommand)]
     Bench(crate::commands::bench::Bench),
@@ -254,34 +260,6 @@ pub struct RenderArgs {
     /// Files to write, by extension [default: a summary on the terminal]
     #[arg(short, long, value_name = "FILE")]
     pub output: Vec<PathBuf>,
-}
-
-/// Options of `flip`.
-#[derive(Args, Debug)]
-pub struct FlipArgs {
-    /// Checkpoint folder, or @name of an embedded model
-    pub model: String,
-    /// Logical or physical address of a bit
-    #[arg(long, value_name = "ADDRESS")]
-    pub bit: String,
-    /// Samples to show the effect on [default: those of the embedded model]
-    #[arg(long, value_name = "FILE")]
-    pub inputs: Option<PathBuf>,
-    /// How many samples to show
-    #[arg(long, default_value_t = 3)]
-    pub limit: usize,
-    /// Write the checkpoint with this bit flipped to a new folder
-    #[arg(long, value_name = "FOLDER")]
-    pub write: Option<PathBuf>,
-    /// What the unused code of 2-bit weights means
-    #[arg(long, value_enum)]
-    pub unused_code: Option<UnusedArg>,
-    /// How keys and values are stored
-    #[arg(long, value_enum, default_value = "f32")]
-    pub kv: KvArg,
-    /// As JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Options of `random-checkpoint`.

@@ -17,6 +17,10 @@ pub enum Exit {
     Output = 5,
     /// A bug of this program.
     Bug = 70,
+    /// SIGINT; what was done is kept.
+    Interrupted = 130,
+    /// SIGTERM; likewise.
+    Terminated = 143,
 }
 
 /// Why a run ended early.

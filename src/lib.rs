@@ -5,6 +5,7 @@
 
 pub mod analyze;
 mod assemble;
+pub mod campaign;
 pub mod cli;
 pub mod commands;
 pub mod epsilon;

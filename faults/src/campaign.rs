@@ -2,13 +2,13 @@
 //!
 //! Trial `i` is of the stratum whose turn it is (see [`Mix`]; in a simple plan it strikes target
 //! `i mod targets`, so every target gets its even share), then draws from its own stream, in this
-//! order: the sample; then what the pattern asks for, such as for each flip a number of the target's
-//! space, drawn again while its bit was drawn before.
+//! order: the sample; then what the pattern asks for, such as for each flip a number of the
+//! target's space, drawn again while its bit was drawn before.
 //!
 //! Invariant: neither threads, nor blocks, nor where a run was stopped change any trial; what a
 //! stopped run returns is a prefix.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,8 +21,8 @@ use crate::check::CampaignError;
 use crate::draw::{Identity, TrialRng};
 use crate::fault::{Fault, UnusedCode};
 use crate::golden::{Golden, Sample};
-use crate::mix::{Mix, Reach};
-use crate::pattern::Pattern;
+use crate::mix::{Mix, Prepared};
+use crate::pattern::Scene;
 use crate::space::{Space, Target};
 use crate::tally::Tally;
 use crate::trial::{Trial, run_trial};
@@ -117,8 +117,8 @@ struct Baseline {
     kv: KvKind,
     space: Space,
     goldens: Vec<Golden>,
-    /// By stratum and number of tokens: among what its trials draw.
-    reaches: BTreeMap<(usize, usize), Reach>,
+    /// By stratum and number of tokens: what its trials draw with.
+    prepared: BTreeMap<(usize, usize), Prepared>,
 }
 
 /// A campaign that is ready to run: its clean runs are done.
@@ -185,8 +185,8 @@ impl<'a> Campaign<'a> {
             let goldens: Vec<_> = goldens.collect();
             let goldens = goldens.into_iter().collect::<Result<_, _>>()?;
             let space = Space::new(model, kv);
-            let reaches = mix.reaches(&space, kv, samples);
-            Ok(Baseline { kv, space, goldens, reaches })
+            let prepared = mix.prepared(model, &space, kv, samples);
+            Ok(Baseline { kv, space, goldens, prepared })
         };
         let baselines = kinds.into_iter().map(baseline).collect::<Result<_, _>>()?;
         Ok(Self { model, kernels, mix, identity, baselines })
@@ -238,20 +238,23 @@ impl<'a> Campaign<'a> {
     pub fn draw(&self, index: u64) -> Draw {
         let stratum = self.mix.turn(index);
         let target = self.mix.strata[stratum].target;
-        let Baseline { space, goldens, reaches, .. } = self.baseline(target);
+        let Baseline { kv, space, goldens, prepared } = self.baseline(target);
         let mut rng = TrialRng::new(&self.identity, index);
         let sample = rng.below(goldens.len() as u64) as usize;
         let tokens = goldens[sample].sample.tokens();
-        let reach = &reaches[&(stratum, tokens)];
-        let Pattern::Random { flips: wanted } = self.mix.strata[stratum].pattern;
-        let (mut flips, mut bits) = (Vec::new(), BTreeSet::new());
-        while flips.len() < wanted as usize {
-            let number = reach.number(rng.below(reach.count()));
-            let address = space.address(target, tokens, number);
-            if bits.insert(address.storage()) {
-                flips.push(address);
-            }
-        }
+        let Prepared { reach, poisson } = &prepared[&(stratum, tokens)];
+        let scene = Scene {
+            model: self.model,
+            identity: &self.identity,
+            space,
+            reach,
+            poisson: poisson.as_ref(),
+            part: self.mix.strata[stratum].within.part,
+            target,
+            kv: *kv,
+            tokens,
+        };
+        let flips = self.mix.strata[stratum].pattern.draw(&scene, &mut rng);
         Draw { stratum, target, sample, fault: Fault::new(flips) }
     }
 

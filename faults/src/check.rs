@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use engine::model::Model;
+use engine::model::{Model, Weights};
+use engine::numerics::special::smaller;
+use engine::packing::HfRows;
 
 use crate::campaign::Plan;
 use crate::golden::{Sample, SampleError};
 use crate::mix::Mix;
+use crate::pattern::{Pattern, Poisson};
 use crate::space::{Space, Target};
-use crate::stores::steps;
 
 /// Why a campaign cannot be run.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -50,6 +52,32 @@ pub enum CampaignError {
         bits: u64,
         /// Bits that a trial needs.
         wanted: u64,
+    },
+    /// A rate that lets nothing fall, or too much to be drawn bit by bit.
+    #[error(
+        "fault {number} of the plan: {target} would have {mean:e} flips in a trial, expected more \
+         than 0 and at most {most}"
+    )]
+    Rate {
+        /// Its number, from 0.
+        number: usize,
+        /// Its target.
+        target: &'static str,
+        /// The expected flips.
+        mean: f64,
+        /// The most that there may be: an eighth of the bits, or 100,000.
+        most: f64,
+    },
+    /// Codes that have no place in a file.
+    #[error(
+        "fault {number} of the plan asks where codes lie: a tensor has {rows} rows, expected a \
+         multiple of 4"
+    )]
+    Layout {
+        /// Its number, from 0.
+        number: usize,
+        /// The rows of the tensor.
+        rows: usize,
     },
     /// A trial without flips.
     #[error("a trial flips 0 bits, expected 1 or more")]
@@ -98,22 +126,40 @@ impl Mix {
         let lengths: BTreeSet<usize> = samples.iter().map(Sample::tokens).collect();
         for (number, stratum) in self.strata.iter().enumerate() {
             let target = stratum.target;
-            let space = Space::new(model, target.kv().unwrap_or(self.plan.kv));
+            let kv = target.kv().unwrap_or(self.plan.kv);
+            let space = Space::new(model, kv);
+            if target == Target::WeightCode && stratum.pattern.is_physical() {
+                check_layouts(model, number)?;
+            }
             for &tokens in lengths.iter().filter(|&&tokens| tokens > 0) {
-                let count = stratum.within.reach(&space, target, tokens).count();
-                let bits = match target.kv() {
-                    None => count,
-                    Some(_) => count / steps(tokens as u64) * tokens as u64,
-                };
-                let wanted = stratum.pattern.needs();
+                let bits = stratum.within.reach((model, &space, kv), target, tokens).bits;
+                let (wanted, name) = (stratum.pattern.needs(), target.name());
                 if bits < wanted {
-                    let target = target.name();
-                    return Err(CampaignError::Stratum { number, target, bits, wanted });
+                    return Err(CampaignError::Stratum { number, target: name, bits, wanted });
+                }
+                let Pattern::Poisson { rate } = stratum.pattern else { continue };
+                let (mean, most) = (rate.mean(bits), smaller(Poisson::MOST, bits as f64 / 8.0));
+                if !(mean > 0.0 && mean <= most) {
+                    return Err(CampaignError::Rate { number, target: name, mean, most });
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Checks that codes have a place in the bytes of a file.
+fn check_layouts(model: &Model, number: usize) -> Result<(), CampaignError> {
+    for layer in &model.layers {
+        for linear in &layer.linears {
+            let (outputs, inputs) = (linear.outputs(), linear.inputs());
+            let packed = matches!(linear.weights, Weights::Ternary { .. });
+            if packed && HfRows::new(outputs, inputs).is_none() {
+                return Err(CampaignError::Layout { number, rows: outputs });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check(plan: &Plan, samples: &[Sample]) -> Result<(), CampaignError> {

@@ -1,18 +1,22 @@
 //! What a campaign strikes, and how: strata that take turns.
 //!
 //! A round has as many trials as the weights add up to: the first stratum its weight of them, then
-//! the second, and so on. So every prefix of a campaign holds nearly the shares that were asked for,
-//! and whole rounds can be dealt to shards without any of them missing a stratum.
+//! the second, and so on. So every prefix of a campaign holds nearly the shares that were asked
+//! for, and whole rounds can be dealt to shards without any of them missing a stratum.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use engine::model::KvKind;
+use engine::model::{FloatType, KvKind, Model, Weights};
 
+use crate::address::Address;
 use crate::campaign::Plan;
+use crate::draw::Identity;
 use crate::golden::Sample;
-use crate::pattern::Pattern;
+use crate::journal::Shard;
+use crate::pattern::{Pattern, Poisson};
 use crate::space::{Space, Target};
+use crate::stores::steps;
 
 /// Trials of one kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,33 +38,117 @@ pub struct Within {
     pub layers: Option<Vec<usize>>,
     /// Only tensors of these names within their layer, such as `mlp.down_proj`.
     pub tensors: Option<Vec<String>>,
+    /// Only this part of each value, which must be stored as a float.
+    pub part: Option<FloatPart>,
+}
+
+/// A part of a stored float.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloatPart {
+    /// The highest bit.
+    Sign,
+    /// The bits below it that make a value large or small.
+    Exponent,
+    /// The others.
+    Mantissa,
+}
+
+impl FloatPart {
+    /// All of them, with their names in plans.
+    pub const ALL: [(&str, Self); 3] =
+        [("sign", Self::Sign), ("exponent", Self::Exponent), ("mantissa", Self::Mantissa)];
+
+    /// Its name in plans.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let named = Self::ALL.iter().find(|(_, part)| *part == self);
+        named.expect("all parts have names").0
+    }
+
+    /// Its bits in a type.
+    #[must_use]
+    pub fn bits(self, stored: FloatType) -> Range<u8> {
+        let mantissa = match stored {
+            FloatType::F32 => 23,
+            FloatType::F16 => 10,
+            FloatType::Bf16 => 7,
+        };
+        let sign = stored.bits() - 1;
+        match self {
+            Self::Sign => sign..sign + 1,
+            Self::Exponent => mantissa..sign,
+            Self::Mantissa => 0..mantissa,
+        }
+    }
+
+    /// Whether a bit is of it; bits of what is no float never are.
+    pub(crate) fn has(self, model: &Model, kv: KvKind, address: &Address) -> bool {
+        let stored = float_type(model, kv, address);
+        stored.is_some_and(|stored| self.bits(stored).contains(&address.bit()))
+    }
+}
+
+/// The type of the float that a bit lies in, if it lies in one.
+fn float_type(model: &Model, kv: KvKind, address: &Address) -> Option<FloatType> {
+    match *address {
+        Address::Code { .. } => None,
+        Address::Scale { layer, slot, .. } => match &model.layers[layer].linear(slot).weights {
+            Weights::Ternary { stored, .. } => Some(*stored),
+            Weights::Dense(_) => None,
+        },
+        Address::Norm { layer, slot, .. } => Some(model.layers[layer].norm(slot)?.stored),
+        Address::FinalNorm { .. } => Some(model.final_norm.stored),
+        Address::Embedding { .. } => Some(model.embedding.stored()),
+        Address::Head { .. } => Some(model.head.stored()),
+        Address::Kv { .. } => match kv {
+            KvKind::F32 => Some(FloatType::F32),
+            KvKind::F16 => Some(FloatType::F16),
+            KvKind::Int8 | KvKind::OneBit => None,
+        },
+    }
 }
 
 impl Within {
     /// Whether it leaves nothing out.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        self.layers.is_none() && self.tensors.is_none()
+        *self == Self::default()
     }
 
     /// The numbers of a target's space that lie in it, in order and joined where they touch.
-    pub(crate) fn reach(&self, space: &Space, target: Target, tokens: usize) -> Reach {
-        let mut ranges: Vec<Range<u64>> = Vec::new();
+    pub(crate) fn reach(
+        &self,
+        (model, space, kv): (&Model, &Space, KvKind),
+        target: Target,
+        tokens: usize,
+    ) -> Reach {
+        let mut reach = Reach { ranges: Vec::new(), bits: 0 };
         for tensor in space.tensors(target, tokens) {
             let layer = self
                 .layers
                 .as_ref()
                 .is_none_or(|layers| tensor.layer.is_some_and(|layer| layers.contains(&layer)));
             let named = self.tensors.as_ref().is_none_or(|names| names.contains(&tensor.name));
-            if !(layer && named) {
+            let Range { start, end } = tensor.numbers;
+            let mut stored = match target.kv() {
+                None => end - start,
+                Some(_) => (end - start) / steps(tokens as u64) * tokens as u64,
+            };
+            if let Some(part) = self.part {
+                let float = float_type(model, kv, &space.address(target, tokens, start));
+                let share = float.map(|float| (part.bits(float).len() as u64, float.bits()));
+                stored = share.map_or(0, |(bits, of)| stored / u64::from(of) * bits);
+            }
+            if !(layer && named && stored > 0) {
                 continue;
             }
-            match ranges.last_mut() {
-                Some(last) if last.end == tensor.numbers.start => last.end = tensor.numbers.end,
-                _ => ranges.push(tensor.numbers),
+            reach.bits += stored;
+            match reach.ranges.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => reach.ranges.push(start..end),
             }
         }
-        Reach { ranges }
+        reach
     }
 }
 
@@ -68,6 +156,16 @@ impl Within {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reach {
     ranges: Vec<Range<u64>>,
+    /// How many stored bits there are; of a store each is struck at any step from its token's on.
+    pub(crate) bits: u64,
+}
+
+/// What the trials of a stratum draw with, on samples of one length.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Prepared {
+    pub(crate) reach: Reach,
+    /// How many flips fall, where that is drawn.
+    pub(crate) poisson: Option<Poisson>,
 }
 
 impl Reach {
@@ -116,25 +214,48 @@ impl Mix {
         Self { strata: plan.targets.iter().map(stratum).collect(), plan }
     }
 
-    /// Among what the trials of each stratum draw, by number of tokens, in the space of one kind of
+    /// What the trials of each stratum draw with, by number of tokens, in the space of one kind of
     /// store: that of the targets in it, and the plan's own for all others.
-    pub(crate) fn reaches(
+    pub(crate) fn prepared(
         &self,
+        model: &Model,
         space: &Space,
         kv: KvKind,
         samples: &[Sample],
-    ) -> BTreeMap<(usize, usize), Reach> {
-        let mut reaches = BTreeMap::new();
+    ) -> BTreeMap<(usize, usize), Prepared> {
+        let mut all = BTreeMap::new();
         for (number, stratum) in self.strata.iter().enumerate() {
             if stratum.target.kv().unwrap_or(self.plan.kv) != kv {
                 continue;
             }
             for tokens in samples.iter().map(Sample::tokens) {
-                let reach = || stratum.within.reach(space, stratum.target, tokens);
-                reaches.entry((number, tokens)).or_insert_with(reach);
+                let prepared = || {
+                    let reach = stratum.within.reach((model, space, kv), stratum.target, tokens);
+                    let poisson = match stratum.pattern {
+                        Pattern::Poisson { rate } => Some(Poisson::new(rate.mean(reach.bits))),
+                        _ => None,
+                    };
+                    Prepared { reach, poisson }
+                };
+                all.entry((number, tokens)).or_insert_with(prepared);
             }
         }
-        reaches
+        all
+    }
+
+    /// The identity of the campaign on a model and its inputs; see [`Plan::identity`].
+    #[must_use]
+    pub fn identity(&self, model_digest: &str, inputs_digest: &str) -> Identity {
+        Identity::of(&[model_digest, inputs_digest, &self.text()])
+    }
+
+    /// How many trials a shard has.
+    #[must_use]
+    pub fn trials_of(&self, shard: Shard) -> u64 {
+        let (round, trials) = (self.round(), self.plan.trials);
+        let (whole, rest) = (trials / round, trials % round);
+        let rounds = whole / shard.of + u64::from(shard.index < whole % shard.of);
+        rounds * round + if shard.has_round(whole) { rest } else { 0 }
     }
 
     /// Trials in a round.

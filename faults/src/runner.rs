@@ -23,8 +23,8 @@ const BLOCK: usize = 4096;
 /// Runs the trials of a shard that are not there yet, in parallel, and gives all of them in the
 /// order of their numbers.
 ///
-/// Every trial goes to the journal, if there is one, as soon as its batch has ended; `progress` sees
-/// it then. `stop` is asked before each batch.
+/// Every trial goes to the journal, if there is one, as soon as its batch has ended; `progress`
+/// sees it then. `stop` is asked before each batch.
 ///
 /// # Errors
 /// If the journal cannot be written any more.

@@ -155,6 +155,7 @@ fn strata_take_turns_by_weight_and_stay_within_their_part() {
             layers,
             tensors: (!tensors.is_empty())
                 .then(|| tensors.iter().map(|&name| name.to_owned()).collect()),
+            part: None,
         },
     };
     let strata = vec![

@@ -196,13 +196,39 @@ fn substitutions(page: &mut String, found: &Substitutions) {
     more(page, found.subst_samples.len());
 }
 
+fn strata(page: &mut String, faults: &Faults) {
+    if faults.strata.is_empty() {
+        return;
+    }
+    heading(page, &["Fault of the plan", "Trials", "Masked", "SDC", "DUE", "SDC rate, interval"]);
+    for stratum in faults.strata.iter().take(MOST_ROWS) {
+        let interval = format!(
+            "{} to {}",
+            percent(stratum.sdc_rate_low, Side::Down),
+            percent(stratum.sdc_rate_high, Side::Up)
+        );
+        row(
+            page,
+            &[
+                safe(&stratum.fault),
+                count(stratum.trials),
+                count(stratum.masked),
+                count(stratum.sdc),
+                count(stratum.due),
+                interval,
+            ],
+        );
+    }
+    more(page, faults.strata.len());
+}
+
 fn fault_rates(page: &mut String, faults: &Faults) {
     line(
         page,
         format_args!(
-            "### What does happen\n\n{}, {} each, {} intervals\n",
+            "### What does happen\n\n{}, {}, {} intervals\n",
             plural(faults.trials, "fault trial"),
-            plural(u64::from(faults.flips), "bit flip"),
+            story::flipped(faults),
             percent(faults.confidence, Side::Down),
         ),
     );
@@ -227,6 +253,7 @@ fn fault_rates(page: &mut String, faults: &Faults) {
         );
     }
     more(page, faults.targets.len());
+    strata(page, faults);
     if let Some(share) = proven_masked_share(faults) {
         let share = percent(share, Side::Down);
         line(page, format_args!("Proven masked: {share} of all pairs of a bit and a sample.\n"));

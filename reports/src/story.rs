@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::escape::shown;
 use crate::model::{
-    ActivationPolicy, Certification, EpsilonRow, FirstLost, GateFunction, GateKind, KvStorage,
-    MarginSource, Method, MethodSummary, Norm, Outcome, Positions, Report, SourceKind,
+    ActivationPolicy, Certification, EpsilonRow, Faults, FirstLost, GateFunction, GateKind,
+    KvStorage, MarginSource, Method, MethodSummary, Norm, Outcome, Positions, Report, SourceKind,
     Substitutions, Verdict, WitnessKind,
 };
 use crate::number::{Side, count, number, percent, plural};
@@ -273,5 +273,13 @@ pub(crate) fn gate_function(gate: GateFunction) -> &'static str {
     match gate {
         GateFunction::Relu2 => "relu2",
         GateFunction::Silu => "silu",
+    }
+}
+
+/// What one trial flips, in words.
+pub(crate) fn flipped(faults: &Faults) -> String {
+    match faults.flips {
+        0 => "bit flips by plan".to_owned(),
+        flips => format!("{} each", plural(u64::from(flips), "bit flip")),
     }
 }

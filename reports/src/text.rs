@@ -141,9 +141,9 @@ fn attack(found: &Certification) -> String {
 
 fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
     let mut lines = vec![format!(
-        "What does happen ({}, {} each, {} intervals)",
+        "What does happen ({}, {}, {} intervals)",
         plural(faults.trials, "fault trial"),
-        plural(u64::from(faults.flips), "bit flip"),
+        story::flipped(faults),
         percent(faults.confidence, Side::Down),
     )];
     let fits = faults.targets.len() <= room + 1;

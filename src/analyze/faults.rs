@@ -4,7 +4,7 @@ use engine::formats::Loaded;
 use engine::model::KvKind;
 use engine::walk::Read;
 use faults::{
-    Campaign, CampaignError, Input, Plan as CampaignPlan, Sample as FaultSample, SampleError,
+    Campaign, CampaignError, Input, Mix, Plan as CampaignPlan, Sample as FaultSample, SampleError,
     Tally, Target, UnusedCode, run,
 };
 
@@ -23,6 +23,8 @@ const WORST: usize = 20;
 pub struct Campaigned {
     /// The plan.
     pub plan: CampaignPlan,
+    /// The same with its strata, where they were asked for.
+    pub mix: Option<Mix>,
     /// What came of the trials.
     pub tally: Tally,
     /// The clean decisions of the worst trials, in their order.
@@ -35,7 +37,7 @@ pub(crate) fn trials(context: &Context) -> u64 {
 }
 
 /// Every target that the samples read; of the storage types all for small models.
-fn targets(context: &Context) -> Vec<Target> {
+pub(crate) fn targets(context: &Context) -> Vec<Target> {
     let model = context.deployed.model;
     let ids = context.samples.iter().any(|sample| matches!(sample.content, Content::Ids(_)));
     let mut targets = vec![Target::WeightCode, Target::WeightScale, Target::Norm];
@@ -140,10 +142,11 @@ pub(super) fn campaign(
     }
     let before = tally.worst.iter().map(|record| campaign.golden(record.target, record.sample));
     let worst_before = before.map(|golden| golden.decision()).collect();
-    Ok(Some(Campaigned { plan, tally, worst_before }))
+    Ok(Some(Campaigned { plan, mix: None, tally, worst_before }))
 }
 
-fn refusal(error: CampaignError) -> Failure {
+/// A campaign that cannot be run.
+pub(crate) fn refusal(error: CampaignError) -> Failure {
     match error {
         CampaignError::Sample { source: SampleError::NotFinite, .. } => {
             Failure::refused(error).help("another --kv storage type, or --no-faults")

@@ -32,7 +32,7 @@ pub use change::{Change, LayerPairs, Pairs};
 pub use climb::{AtEpsilon, Radii, Tried};
 pub use context::{Clock, Context};
 pub use faults::Campaigned;
-pub(crate) use faults::{fault_sample, trials, unused_code};
+pub(crate) use faults::{fault_sample, refusal, targets, trials, unused_code};
 pub use layers::SampleLayers;
 pub use rows::{LayerFlips, LayerRows, Level, Proven};
 pub use substitutions::Substituted;
@@ -59,7 +59,7 @@ pub struct Certified {
 }
 
 /// All that was found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Found {
     /// Clean runs, one a sample.
     pub clean: Vec<Clean>,
@@ -128,7 +128,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
         let (found, mut run) = work(&context, &loaded, &samples)?;
         run.started = rfc3339(started);
         run.seconds_total = begun.elapsed().as_secs_f64();
-        finish(&context, &loaded, &samples, &found, run)
+        judge(&tell(&context, &loaded, &samples, &found, run)?)
     })
 }
 
@@ -189,7 +189,8 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
     Ok((Found { clean, certified, chances, substitutions, faults, bounds, rows }, run))
 }
 
-fn empty_run(kernels: &Kernels) -> Run {
+/// What a report says of its run, before it is known.
+pub(crate) fn empty_run(kernels: &Kernels) -> Run {
     Run {
         started: String::new(),
         seconds_total: 0.0,
@@ -203,14 +204,14 @@ fn empty_run(kernels: &Kernels) -> Run {
     }
 }
 
-/// Assembles, checks, writes and tells the report, and evaluates the gates.
-fn finish(
+/// Assembles, checks, writes and tells the report.
+pub(crate) fn tell(
     context: &Context,
     loaded: &Loaded,
     samples: &Samples,
     found: &Found,
     mut run: Run,
-) -> Result<(), Failure> {
+) -> Result<Report, Failure> {
     let plan = context.plan;
     run.peak_memory_bytes = predict::peak_memory();
     let mut report = assemble::report(context, loaded, samples, found);
@@ -228,7 +229,7 @@ fn finish(
             eprintln!("wrote {}", path.display());
         }
     }
-    judge(&report)
+    Ok(report)
 }
 
 fn write(plan: &Plan, report: &Report) -> Result<(), Failure> {
@@ -264,7 +265,7 @@ fn judge(report: &Report) -> Result<(), Failure> {
 }
 
 /// A time as RFC 3339 text in UTC, from the civil calendar of Howard Hinnant's `days_from_civil`.
-fn rfc3339(time: SystemTime) -> String {
+pub(crate) fn rfc3339(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let z = days + 719_468;

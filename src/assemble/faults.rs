@@ -2,7 +2,7 @@
 
 use certify::ladder::Rung;
 use engine::model::Slot;
-use faults::{Outcome, Rate, Summary, Target};
+use faults::{Mix, MixStratum, Outcome, Rate, Summary, Target};
 use reports::model as out;
 use reports::model::finite;
 
@@ -33,7 +33,35 @@ pub(super) fn faults(
         rows_proven: proven.map_or_else(Vec::new, |of| of.rows.iter().map(proven_rows).collect()),
         flips_proven: proven
             .map_or_else(Vec::new, |of| of.flips.iter().map(proven_flips).collect()),
+        plan: campaigned.mix.as_ref().map(Mix::to_toml),
+        strata: campaigned.mix.as_ref().map_or_else(Vec::new, |mix| strata(mix, campaigned)),
     }
+}
+
+/// Every fault of the plan, in its order.
+fn strata(mix: &Mix, campaigned: &Campaigned) -> Vec<out::Stratum> {
+    let row = |(number, stratum): (usize, &MixStratum)| {
+        let summary = campaigned.tally.strata.get(&number).copied().unwrap_or_default();
+        let confidence = mix.plan.confidence;
+        let of = target(stratum.target, &summary, confidence);
+        out::Stratum {
+            fault: stratum.to_string(),
+            target: of.target,
+            model: stratum.pattern.model().into(),
+            trials: of.trials,
+            masked: of.masked,
+            identical: of.identical,
+            sdc: of.sdc,
+            due: of.due,
+            sdc_rate: of.sdc_rate,
+            sdc_rate_low: of.sdc_rate_low,
+            sdc_rate_high: of.sdc_rate_high,
+            due_rate: of.due_rate,
+            due_rate_low: of.due_rate_low,
+            due_rate_high: of.due_rate_high,
+        }
+    };
+    mix.strata.iter().enumerate().map(row).collect()
 }
 
 /// Every target that was asked for, in the order of reports: one without trials has no rate, and

@@ -57,7 +57,7 @@ pub(crate) fn report(
         model: model(loaded, samples),
         data: data(samples),
         request: request(context),
-        assumptions: assumptions(context),
+        assumptions: assumptions(context, found),
         limits_hit: context.clock.hits(),
         certification,
         substitutions,
@@ -209,7 +209,7 @@ fn request(context: &Context) -> out::Request {
     }
 }
 
-fn assumptions(context: &Context) -> Vec<String> {
+fn assumptions(context: &Context, found: &Found) -> Vec<String> {
     let plan = context.plan;
     let mut all = vec![
         format!(
@@ -230,7 +230,14 @@ fn assumptions(context: &Context) -> Vec<String> {
                 .into(),
         );
     }
-    if plan.inject {
+    if found.faults.as_ref().is_some_and(|faults| faults.mix.is_some()) {
+        all.push(
+            "Fault rates are of faults drawn as the plan says, on the given samples; the rate of a \
+             target is that of the plan's mix of faults of it, and the intervals are exact \
+             (Clopper-Pearson) and hold one at a time."
+                .into(),
+        );
+    } else if plan.inject {
         all.push(
             "Fault rates are of bits drawn uniformly within each target, on the given samples; \
              the intervals are exact (Clopper-Pearson) and hold one at a time."

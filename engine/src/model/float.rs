@@ -48,6 +48,16 @@ impl FloatType {
         self.flip_mask(value, 1 << bit)
     }
 
+    /// The stored bits of a value, lowest first.
+    #[must_use]
+    pub fn stored_bits(self, value: f32) -> u32 {
+        match self {
+            Self::F32 => value.to_bits(),
+            Self::F16 => f16::from_f32(value).to_bits().into(),
+            Self::Bf16 => value.to_bits() >> 16,
+        }
+    }
+
     /// The value that results when all the stored bits of a mask are flipped at once.
     ///
     /// This is not always a sequence of single flips: a signalling f16 NaN between two of them

@@ -127,6 +127,51 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_value_decodes_as_transformers_decodes_it_and_so_does_each_of_its_flips() {
+        // W[i R + r, k] = ((P[r, k] >> 2 i) & 3) - 1, with no check of the fourth code.
+        let layout = HfRows::new(8, 256).expect("whole quarters");
+        let decode = |bytes: &[u8]| {
+            let mut weights = vec![0; 8 * 256];
+            for (row, out) in weights.chunks_mut(256).enumerate() {
+                let mut codes = [0u8; 256];
+                layout.read_row(bytes, row, &mut codes);
+                out.iter_mut().zip(codes).for_each(|(weight, code)| *weight = weight_of(code));
+            }
+            weights
+        };
+        let bytes: Vec<u8> = (0..=255).chain((0..=255).rev()).collect();
+        let clean = decode(&bytes);
+        for (at, &byte) in bytes.iter().enumerate() {
+            let (r, k) = (at / 256, at % 256);
+            for i in 0..4 {
+                let weight = i32::from(byte >> (2 * i) & 3) - 1;
+                assert_eq!(clean[(2 * i + r) * 256 + k], weight, "byte {byte:#x}, pair {i}");
+            }
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                let after = decode(&flipped);
+                let changed: Vec<usize> =
+                    (0..clean.len()).filter(|&w| after[w] != clean[w]).collect();
+                let (row, column, low) = layout.invert(BitPlace { byte: at, bit });
+                assert_eq!(changed, [row * 256 + column], "one weight a bit");
+                let (before, after) = (clean[changed[0]], after[changed[0]]);
+                let expected = match (before, low) {
+                    (-1, 0) => 0,
+                    (-1, _) => 1,
+                    (0, 0) => -1,
+                    (0, _) => 2,
+                    (1, 0) => 2,
+                    (1, _) => -1,
+                    (_, 0) => 1,
+                    (_, _) => 0,
+                };
+                assert_eq!(after, expected, "{before}, bit {low}");
+            }
+        }
+    }
+
+    #[test]
     fn writing_is_the_inverse_of_reading() {
         let layout = HfRows::new(8, 5).expect("whole quarters");
         let bytes = layout.write(|row, column| ((row * 7 + column * 3) % 4) as u8);

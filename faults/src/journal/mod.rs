@@ -1,8 +1,8 @@
 //! Journals: what a campaign has found so far, on disk, so that nothing has to be found twice.
 //!
 //! A journal is a folder with two files: `lock`, which the operating system locks for the one that
-//! writes, until that process ends in whatever way; and `journal`, a [`Header`] and then a record of
-//! 64 bytes a trial, in the order in which trials ended.
+//! writes, until that process ends in whatever way; and `journal`, a [`Header`] and then a record
+//! of 64 bytes a trial, in the order in which trials ended.
 //!
 //! Invariants: a trial is in it whole or not at all; what was written before a crash or a full disk
 //! stays good; the header never changes. A record goes to the file as soon as its trial has ended,
@@ -193,6 +193,14 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(got)
+}
+
+/// The entries of several journals in the order of their trials, each once.
+///
+/// # Errors
+/// If two of them differ about a trial.
+pub fn merged(entries: Vec<Entry>) -> Result<Vec<Entry>, JournalError> {
+    sorted("the journals", entries)
 }
 
 /// Entries in the order of their trials, each once.

@@ -1,9 +1,10 @@
-//! The tables of rows, tensors and layers that are proven harmless under several flips at once.
+//! The tables of rows, tensors and layers that are proven harmless under several flips at once, and
+//! of the faults of a plan.
 
 use maud::html;
 
-use super::tables::{Table, text};
-use crate::model::{FlipsProven, RowsLevel, RowsProven};
+use super::tables::{Table, interval, share, text};
+use crate::model::{FlipsProven, RowsLevel, RowsProven, Stratum};
 use crate::number::{Side, count, percent};
 use crate::story;
 
@@ -55,6 +56,36 @@ pub(super) fn flips_anywhere(targets: &[FlipsProven]) -> Table {
             html! { (share.map_or_else(|| "–".to_owned(), |share| percent(share, Side::Down))) },
             html! { (count(target.pairs)) },
             text(&level.map_or_else(|| target.reason.clone().unwrap_or_default(), methods)),
+        ]
+    })
+}
+
+/// Outcomes by fault of the plan.
+pub(super) fn strata(strata: &[Stratum]) -> Table {
+    let columns = [
+        "fault",
+        "#trials",
+        "#masked",
+        "#identical",
+        "#sdc",
+        "#due",
+        "#sdc rate",
+        "#interval",
+        "#due rate",
+        "#interval",
+    ];
+    Table::of("Outcomes by fault of the plan", &columns, strata, |row| {
+        vec![
+            html! { code { (row.fault) } },
+            html! { (count(row.trials)) },
+            html! { (count(row.masked)) },
+            html! { (count(row.identical)) },
+            html! { (count(row.sdc)) },
+            html! { (count(row.due)) },
+            share(row.sdc_rate),
+            interval(row.sdc_rate_low, row.sdc_rate_high),
+            share(row.due_rate),
+            interval(row.due_rate_low, row.due_rate_high),
         ]
     })
 }

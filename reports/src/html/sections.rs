@@ -268,11 +268,18 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
             h2 #faults { "What does happen" }
             p.lead {
                 (count(sdc)) " of " (plural(faults.trials, "fault trial"))
-                " changed a decision without a sign. Each trial flips "
-                (plural(u64::from(faults.flips), "bit")) "; intervals are exact at "
+                " changed a decision without a sign. "
+                @match faults.flips {
+                    0 => "Trials flip bits by the plan",
+                    flips => { "Each trial flips " (plural(u64::from(flips), "bit")) }
+                }
+                "; intervals are exact at "
                 (percent(faults.confidence, Side::Down)) " confidence."
             }
             (tables::targets(&faults.targets).render())
+            @if !faults.strata.is_empty() {
+                (rows::strata(&faults.strata).render())
+            }
             div.stack {
                 (charts::sdc_by_layer(faults)?)
                 (charts::sdc_by_bit(faults)?)

@@ -282,6 +282,7 @@ fn check_faults(check: &mut Check, faults: &Faults) {
         check.finite(&key("mean_nll_change"), row.mean_nll_change);
         check.finite(&key("mean_margin_loss"), row.mean_margin_loss);
     }
+    check_strata(check, faults);
     for (i, row) in faults.layers.iter().enumerate() {
         let key = |key: &str| format!("faults.layers[{i}].{key}");
         check.sum(&key("trials"), &[row.masked, row.sdc, row.due], row.trials);
@@ -316,6 +317,26 @@ fn check_faults(check: &mut Check, faults: &Faults) {
     for (i, flips) in faults.flips_proven.iter().enumerate() {
         let key = |key: &str| format!("faults.flips_proven[{i}].{key}");
         check_proven(check, &key, flips.pairs, flips.reason.as_ref(), &flips.levels);
+    }
+}
+
+/// A plan and its strata come together, and every trial is of one of them.
+fn check_strata(check: &mut Check, faults: &Faults) {
+    if faults.plan.is_some() == faults.strata.is_empty() {
+        check.add("faults.strata", "are there without a plan, or are missing beside one");
+    }
+    if faults.plan.is_some() {
+        let trials: Vec<u64> = faults.strata.iter().map(|row| row.trials).collect();
+        check.sum("faults.trials", &trials, faults.trials);
+    }
+    for (i, row) in faults.strata.iter().enumerate() {
+        let key = |key: &str| format!("faults.strata[{i}].{key}");
+        check.sum(&key("trials"), &[row.masked, row.sdc, row.due], row.trials);
+        if row.identical > row.masked {
+            check.add(key("identical"), "is above masked");
+        }
+        check.interval(&key("sdc_rate"), row.sdc_rate, row.sdc_rate_low, row.sdc_rate_high);
+        check.interval(&key("due_rate"), row.due_rate, row.due_rate_low, row.due_rate_high);
     }
 }
 

@@ -28,7 +28,7 @@ pub use change::{
 pub use check::{Violation, finite};
 pub use faults::{
     BitRate, Bound, FaultTarget, Faults, FlipsProven, LayerRate, Outcome, ParseTargetError,
-    RowsLevel, RowsMethod, RowsProven, Target, Worst,
+    RowsLevel, RowsMethod, RowsProven, Stratum, Target, Worst,
 };
 pub use ladder::{
     EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,

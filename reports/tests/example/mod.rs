@@ -301,6 +301,8 @@ fn faults(layers: u32) -> Faults {
         bounds: (0..layers).map(|layer| bound(layer, layers)).collect(),
         rows_proven: (0..layers).map(rows_proven).collect(),
         flips_proven: flips_proven(layers),
+        plan: None,
+        strata: Vec::new(),
     }
 }
 

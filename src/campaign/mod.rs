@@ -1,0 +1,300 @@
+//! `faults`: campaigns that may be longer than a process lives.
+//!
+//! Invariant: what is reported follows from model, samples, plan and the set of trials alone. A
+//! journal is read and held to the request before any model is loaded; everything that is told of
+//! trials is told from their entries, whether they were run now, before, or elsewhere.
+
+mod ask;
+mod progress;
+mod signals;
+mod status;
+pub mod words;
+
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use certify::affine::Matrices;
+use certify::claim::Deployed;
+use engine::formats::Loaded;
+use engine::kernels::Kernels;
+use faults::journal::{self, Entry, Found as Journalled, Header, JournalError, Shard, Writer};
+use faults::{Campaign, Mix, PlanFile, complete, retold};
+
+use ask::Place;
+use progress::Progress;
+use signals::Signals;
+use words::{FaultsCommand, MergeArgs, MovedArgs, ResumeArgs, RunArgs, TellingArgs};
+
+use crate::analyze::{self, Campaigned, Clock, Context, Found};
+use crate::failure::{Exit, Failure};
+use crate::input::{self, Samples};
+use crate::plan::Plan;
+use crate::{assemble, machine, output, source};
+
+/// Runs a verb behind `faults`.
+///
+/// # Errors
+/// Whatever ended it early.
+pub fn run(command: &FaultsCommand) -> Result<(), Failure> {
+    match command {
+        FaultsCommand::Run(args) => begin(args),
+        FaultsCommand::Resume(args) => resume(args),
+        FaultsCommand::Merge(args) => merge(args),
+        FaultsCommand::Status(args) => status::status(args),
+    }
+}
+
+/// What every verb that loads a model holds on to.
+struct Subject<'a> {
+    telling: &'a TellingArgs,
+    place: Place,
+    kernels: &'static Kernels,
+    loaded: Loaded,
+    samples: Samples,
+    begun: (Instant, SystemTime),
+}
+
+impl<'a> Subject<'a> {
+    fn load(telling: &'a TellingArgs, place: Place) -> Result<Self, Failure> {
+        let begun = (Instant::now(), SystemTime::now());
+        let kernels = machine::kernels(telling.kernels.as_deref())?;
+        let origin = source::resolve(&place.model)?;
+        let loaded = source::load(&origin, place.unused(), telling.mmap)?;
+        source::refuse_faults_on_zeroed(&loaded, place.unused())?;
+        let (classes, inputs) = (place.classes.as_deref(), place.inputs.as_deref());
+        let samples = input::read(&origin, &loaded, inputs, classes, place.limit)?;
+        Ok(Self { telling, place, kernels, loaded, samples, begun })
+    }
+
+    fn context<'c>(&'c self, plan: &'c Plan) -> Context<'c> {
+        let model = &self.loaded.model;
+        Context {
+            plan,
+            choices: None,
+            deployed: Deployed { model, kernels: self.kernels, kv: plan.kv },
+            matrices: Matrices::new(model),
+            samples: &self.samples.samples,
+            weights: assemble::weight_counts(model).ternary,
+            clock: Clock::start(self.begun.0, None, false),
+        }
+    }
+
+    fn header(&self, mix: &Mix, shard: Shard) -> Result<Header, Failure> {
+        let digests = (&self.loaded.manifest.digest, &self.samples.digest);
+        let header = Header::new(digests.0, digests.1, &mix.to_toml(), mix.plan.trials, shard);
+        let request = serde_json::to_string(&self.place).map_err(Failure::bug)?;
+        Ok(Header { request, ..header })
+    }
+
+    /// The campaign, its clean runs done.
+    fn campaign(&self, mix: &Mix) -> Result<Campaign<'_>, Failure> {
+        let inputs: Vec<_> = self.samples.samples.iter().map(analyze::fault_sample).collect();
+        let identity = mix.identity(&self.loaded.manifest.digest, &self.samples.digest);
+        let model = &self.loaded.model;
+        Campaign::mixed(model, self.kernels, mix.clone(), identity, &inputs)
+            .map_err(analyze::refusal)
+    }
+
+    /// Writes and shows the report of some trials.
+    fn tell(&self, campaign: &Campaign, entries: &[Entry], missing: &str) -> Result<(), Failure> {
+        let tally = retold(campaign, entries).map_err(refused)?;
+        let mix = campaign.mix();
+        let before = tally.worst.iter().map(|record| campaign.golden(record.target, record.sample));
+        let worst_before = before.map(|golden| golden.decision()).collect();
+        let plan = ask::request(mix, &self.place, self.telling)?;
+        let context = self.context(&plan);
+        let left = mix.plan.trials - tally.trials;
+        if left > 0 {
+            context.clock.hit(missing, format!("fault trials: {left} of {}", mix.plan.trials));
+        }
+        let faults =
+            Campaigned { plan: mix.plan.clone(), mix: Some(mix.clone()), tally, worst_before };
+        let found = Found { faults: Some(faults), ..Found::default() };
+        let mut run = analyze::empty_run(self.kernels);
+        run.started = analyze::rfc3339(self.begun.1);
+        run.seconds_total = self.begun.0.elapsed().as_secs_f64();
+        analyze::tell(&context, &self.loaded, &self.samples, &found, run).map(|_| ())
+    }
+}
+
+/// `faults run`.
+fn begin(args: &RunArgs) -> Result<(), Failure> {
+    let telling = &args.telling;
+    let file = ask::plan_file(args)?;
+    let (shard, targets) = (ask::shard(args.shard.as_deref())?, ask::targets(args)?);
+    let place = Place::of(args, &file)?;
+    ready(telling)?;
+    if let Some(folder) = args.journal.as_deref().filter(|folder| journal::exists(folder)) {
+        // Refused before a model is loaded, where it can be.
+        journal::read(folder).map_err(refused)?.header.same_program().map_err(another(folder))?;
+    }
+    machine::pool(telling.threads)?.install(|| {
+        let subject = Subject::load(telling, place)?;
+        let (targets, trials) = subject.defaults(&file, targets)?;
+        let mix = ask::mix(args, &file, targets, trials).map_err(Failure::usage)?;
+        let header = subject.header(&mix, shard)?;
+        let journal = match args.journal.as_deref() {
+            None => None,
+            Some(folder) => Some((Writer::begin(folder, &header).map_err(refused)?, folder)),
+        };
+        work(&subject, &mix, shard, journal)
+    })
+}
+
+impl Subject<'_> {
+    /// The targets and the trials of `analyze`, for what was not asked.
+    fn defaults(
+        &self,
+        file: &PlanFile,
+        targets: Option<Vec<faults::Target>>,
+    ) -> Result<(Vec<faults::Target>, u64), Failure> {
+        let bare = ask::bare(file)?;
+        let mut plan = ask::request(&bare, &self.place, self.telling)?;
+        plan.faults = None;
+        let context = self.context(&plan);
+        let targets = targets.unwrap_or_else(|| analyze::targets(&context));
+        Ok((targets, analyze::trials(&context)))
+    }
+}
+
+/// `faults resume`.
+fn resume(args: &ResumeArgs) -> Result<(), Failure> {
+    let folder = &args.journal;
+    ready(&args.telling)?;
+    let (writer, found) = Writer::resume(folder).map_err(refused)?;
+    let (mix, place) = kept(folder, &found.header, &args.moved)?;
+    machine::pool(args.telling.threads)?.install(|| {
+        let subject = Subject::load(&args.telling, place)?;
+        let shard = found.header.shard;
+        let header = subject.header(&mix, shard)?;
+        found.header.same_campaign(&header).map_err(another(folder))?;
+        work(&subject, &mix, shard, Some(((writer, found), folder)))
+    })
+}
+
+/// `faults merge`.
+fn merge(args: &MergeArgs) -> Result<(), Failure> {
+    ready(&args.telling)?;
+    let mut all: Vec<Journalled> = Vec::new();
+    for folder in &args.journals {
+        let found = journal::read(folder).map_err(refused)?;
+        if let Some(first) = all.first() {
+            found.header.same_campaign(&first.header).map_err(another(folder))?;
+        }
+        warn_of_torn(&found, folder);
+        all.push(found);
+    }
+    let first = all[0].header.clone();
+    let (mix, place) = kept(&args.journals[0], &first, &args.moved)?;
+    let entries = all.into_iter().flat_map(|found| found.entries).collect();
+    let entries = journal::merged(entries).map_err(refused)?;
+    machine::pool(args.telling.threads)?.install(|| {
+        let subject = Subject::load(&args.telling, place)?;
+        let header = subject.header(&mix, first.shard)?;
+        first.same_campaign(&header).map_err(another(&args.journals[0]))?;
+        subject.tell(&subject.campaign(&mix)?, &entries, "merge")?;
+        let (there, wanted) = (entries.len() as u64, mix.plan.trials);
+        if there < wanted {
+            let what = format!("the journals have {there} of {wanted} trials");
+            return Err(Failure::incomplete(what).help("the other shards, or faults resume"));
+        }
+        Ok(())
+    })
+}
+
+/// The plan and the place that a journal keeps.
+fn kept(folder: &Path, header: &Header, moved: &MovedArgs) -> Result<(Mix, Place), Failure> {
+    header.same_program().map_err(another(folder))?;
+    let mix = PlanFile::parse(&header.plan).and_then(|file| file.mix(ask::WORST));
+    let mix = mix.map_err(|error| {
+        Failure::refused(format!("{}: the plan of the journal: {error}", folder.display()))
+    })?;
+    let mut place = Place::read(header)?;
+    if let Some(model) = &moved.model {
+        place.model = ask::standing(model)?;
+    }
+    if let Some(inputs) = &moved.inputs {
+        place.inputs = Some(inputs.clone());
+    }
+    Ok((mix, place))
+}
+
+/// Runs what is missing, and tells all of it.
+fn work(
+    subject: &Subject,
+    mix: &Mix,
+    shard: Shard,
+    journal: Option<((Writer, Journalled), &Path)>,
+) -> Result<(), Failure> {
+    let campaign = subject.campaign(mix)?;
+    let signals = Signals::listen()?;
+    let (mut journal, folder) = match journal {
+        Some((journal, folder)) => (Some(journal), Some(folder)),
+        None => (None, None),
+    };
+    let present = journal.as_mut().map_or(Vec::new(), |(_, found)| {
+        warn_of_torn(found, folder.unwrap_or(Path::new("")));
+        std::mem::take(&mut found.entries)
+    });
+    let wanted = mix.trials_of(shard);
+    let show = !subject.telling.quiet;
+    let progress = Progress::new(wanted, &present, mix.plan.confidence, show);
+    let writer = journal.as_mut().map(|(writer, _)| writer);
+    let done =
+        complete(&campaign, shard, present, writer, &|entries| progress.add(entries), &|| {
+            signals.stop()
+        });
+    drop(progress);
+    let entries = done.map_err(refused)?;
+    if let Some(exit) = signals.exit().filter(|_| (entries.len() as u64) < wanted) {
+        return Err(interrupted(exit, entries.len() as u64, wanted, folder));
+    }
+    subject.tell(&campaign, &entries, "shard")
+}
+
+fn interrupted(exit: Exit, there: u64, wanted: u64, folder: Option<&Path>) -> Failure {
+    let what = format!("interrupted after {there} of {wanted} trials");
+    let help = match folder {
+        Some(folder) => format!("bitnet-certify faults resume {}", folder.display()),
+        None => "--journal FOLDER the next time: without one nothing is kept".into(),
+    };
+    Failure { exit, what, help: Some(help) }
+}
+
+fn warn_of_torn(found: &Journalled, folder: &Path) {
+    if found.torn > 0 {
+        let (torn, folder) = (found.torn, folder.display());
+        eprintln!("{folder}: the last {torn} bytes of the journal are torn and do not count");
+    }
+}
+
+/// Checks that the reports can be written, before any work.
+fn ready(telling: &TellingArgs) -> Result<(), Failure> {
+    for path in &telling.output {
+        reports::Format::from_path(path)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        output::check(path)?;
+    }
+    Ok(())
+}
+
+/// A journal that cannot be used, with the exit code of the reason.
+fn refused(error: JournalError) -> Failure {
+    match error {
+        JournalError::Write { .. } => Failure::output(error)
+            .help("room on the disk, then bitnet-certify faults resume; what was written is good"),
+        JournalError::Locked { .. } => Failure::output(error).help("to wait for it, or stop it"),
+        JournalError::Another { .. } => Failure::refused(error).help("another --journal FOLDER"),
+        JournalError::Damaged { at, .. } => Failure::refused(&error)
+            .help(format!("the first {at} bytes of a copy of the file: they are good")),
+        _ => Failure::refused(error),
+    }
+}
+
+/// A journal of another campaign.
+fn another(folder: &Path) -> impl FnOnce(journal::Difference) -> Failure {
+    let path: PathBuf = folder.join("journal");
+    move |difference| {
+        refused(JournalError::Another { path: path.display().to_string(), difference })
+    }
+}

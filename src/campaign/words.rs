@@ -1,0 +1,168 @@
+//! The words typed behind `faults`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::{KvArg, PositionsArg, UnusedArg};
+
+/// What to do about faults.
+#[derive(Debug, Subcommand)]
+pub enum FaultsCommand {
+    /// Run a campaign: draw faults, run each, count what becomes of them
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Go on with a campaign that was interrupted; of a finished one, only write the reports
+    #[command(after_help = "Example:\n  bitnet-certify faults resume night -o report.html")]
+    Resume(ResumeArgs),
+    /// One report from the journals of all shards
+    #[command(after_help = "Example:\n  bitnet-certify faults merge shard0 shard1 shard2 -o \
+        report.json")]
+    Merge(MergeArgs),
+    /// How far a campaign is, and what it has found; loads no model
+    Status(StatusArgs),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  bitnet-certify faults run @digits --trials 2000
+  bitnet-certify faults run path/to/checkpoint --inputs x.jsonl --journal night --trials 1000000
+  bitnet-certify faults run @language --targets weight_code,kv_int8 --flips 2 -o report.html
+  bitnet-certify faults run path/to/checkpoint --inputs x.jsonl --plan plan.toml --journal night
+  bitnet-certify faults run @digits --shard 0/3 --journal shard0    # and 1/3, 2/3; then merge
+
+Trial i depends on model, samples, plan and i alone: what was interrupted and resumed, dealt to
+shards and merged, or run on other threads gives the same report, byte for byte
+(--reproducible). A shard gets whole rounds of the plan, in turn.
+
+Exit codes: 0 done, 2 usage, 3 model, data or journal refused, 4 trials are missing, 5 cannot write,
+130 interrupted (143 terminated): the journal can be resumed";
+
+/// Options of `faults run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Checkpoint folder, or @name of an embedded model
+    pub model: String,
+    /// Samples: .jsonl with input_ids, text or inputs_embeds a line, or .safetensors
+    #[arg(long, value_name = "FILE")]
+    pub inputs: Option<PathBuf>,
+    /// The plan, as TOML; what is typed here overrides it
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+    /// Trials over all faults of the plan, in turn [default: 8000; 100 for models above 100 million
+    /// weights]
+    #[arg(long, value_name = "N")]
+    pub trials: Option<u64>,
+    /// Seed of everything that is drawn [default: 0]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Only a share of the trials, such as 0/3, 1/3 and 2/3 on three machines
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
+    /// What is struck, in turn: weight_code, weight_scale, norm, embedding, lm_head, kv_f32,
+    /// kv_f16, kv_int8, kv_1bit [default: all that the samples read]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+    pub targets: Option<Vec<String>>,
+    /// Bits flipped together in one trial [default: 1]
+    #[arg(long, value_name = "K")]
+    pub flips: Option<u32>,
+    /// Confidence of the intervals [default: 0.99]
+    #[arg(long)]
+    pub confidence: Option<f64>,
+    /// What the unused code of 2-bit weights means [default: deployed, and a file that holds one
+    /// is refused]
+    #[arg(long, value_enum)]
+    pub unused_code: Option<UnusedArg>,
+    /// How keys and values are stored in trials that do not strike them [default: f32]
+    #[arg(long, value_enum)]
+    pub kv: Option<KvArg>,
+    /// Where tokens are compared: at every position, or only where the decision is read
+    /// [default: all]
+    #[arg(long, value_enum)]
+    pub positions: Option<PositionsArg>,
+    /// Token ids among which the decision is taken, for samples without classes of their own
+    #[arg(long, value_delimiter = ',', value_name = "ID,ID,...")]
+    pub classes: Option<Vec<u32>>,
+    /// At most this many samples
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Folder that keeps what was found, so that the campaign can be resumed; one that has a
+    /// journal of the same campaign is gone on with [default: none, and nothing survives an
+    /// interruption]
+    #[arg(long, value_name = "FOLDER")]
+    pub journal: Option<PathBuf>,
+    /// How to report.
+    #[command(flatten)]
+    pub telling: TellingArgs,
+}
+
+/// Options of `faults resume`.
+#[derive(Args, Debug)]
+pub struct ResumeArgs {
+    /// Folder of the journal
+    pub journal: PathBuf,
+    /// Where the files are.
+    #[command(flatten)]
+    pub moved: MovedArgs,
+    /// How to report.
+    #[command(flatten)]
+    pub telling: TellingArgs,
+}
+
+/// Options of `faults merge`.
+#[derive(Args, Debug)]
+pub struct MergeArgs {
+    /// Folders of the journals
+    #[arg(required = true)]
+    pub journals: Vec<PathBuf>,
+    /// Where the files are.
+    #[command(flatten)]
+    pub moved: MovedArgs,
+    /// How to report.
+    #[command(flatten)]
+    pub telling: TellingArgs,
+}
+
+/// Options of `faults status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Folder of the journal
+    pub journal: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Files that are elsewhere now.
+#[derive(Args, Debug)]
+pub struct MovedArgs {
+    /// The model, if it has moved; it must be the same
+    #[arg(long, value_name = "FOLDER|@NAME")]
+    pub model: Option<String>,
+    /// The samples, if they have moved; they must be the same
+    #[arg(long, value_name = "FILE")]
+    pub inputs: Option<PathBuf>,
+}
+
+/// Options that change no result.
+#[derive(Args, Debug)]
+pub struct TellingArgs {
+    /// Worker threads [default: one a processor]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Kernel table: scalar, avx2, avx512 or neon [default: the fastest; no bit depends on it]
+    #[arg(long)]
+    pub kernels: Option<String>,
+    /// Reports to write, by extension: .json, .html, .xml (JUnit), .md, .txt; repeatable
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Vec<PathBuf>,
+    /// Leave out of the report whatever may differ between two runs
+    #[arg(long)]
+    pub reproducible: bool,
+    /// No progress and no summary
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Map weight files instead of reading them
+    #[arg(long)]
+    pub mmap: bool,
+}
