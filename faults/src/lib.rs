@@ -27,7 +27,10 @@ mod trial;
 pub use address::{Address, AddressError, AnyAddress, PhysicalAddress};
 pub use campaign::{Campaign, CampaignError, Draw, Plan, Record, run};
 pub use draw::{FORMAT_VERSION, Identity, TrialRng};
-pub use ecc::{Census, Fit, MBIT, Protection, Residual, fault_of, fit_critical, tensor_bytes};
+pub use ecc::{
+    Census, Fit, MBIT, Protection, RawFault, Residual, Shield, ShieldTally, Shielded, fault_of,
+    fit_critical, tensor_bytes,
+};
 pub use encoding::{Criterion, Direction, Encoding, EncodingRow, Exposure, Histogram, encodings};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use fault::{Fault, UnusedCode};
