@@ -6,8 +6,8 @@ use engine::kernels;
 use engine::model::{KvKind, Model};
 use engine::walk::Read;
 use faults::{
-    Address, Fit, Golden, Identity, Protection, RawFault, Sample, Shield, ShieldTally, Shielded,
-    UnusedCode, run_trial,
+    Address, Fit, Golden, Identity, Protection, RateInterval, RawFault, Sample, Shield,
+    ShieldTally, Shielded, UnusedCode, run_trial,
 };
 use support::{Lcg, model, prompt, shape};
 
@@ -97,13 +97,56 @@ fn critical_rates_hold_both_shares() {
         due: 5,
     };
     let raw = Fit { low: 700.0, high: 1200.0 };
-    let fit = tally.critical(raw, 1 << 23, 0.95);
+    let fit = tally.critical(raw, 1 << 23, None, 0.95);
     // The estimate lies within: 0.2 of the raw faults pass, 0.075 of those change a decision.
     assert!(fit.low < 5600.0 * 0.2 * 0.075 && 9600.0 * 0.2 * 0.075 < fit.high);
     assert!(fit.low > 0.0 && fit.high < 9600.0 * 0.25 * 0.14);
     let clean = ShieldTally { trials: 1000, harmless: 1000, ..ShieldTally::default() };
-    let fit = clean.critical(raw, 1 << 23, 0.95);
+    let fit = clean.critical(raw, 1 << 23, None, 0.95);
     assert!(fit.low == 0.0 && fit.high < 9600.0 * 0.006);
+    // What is known to pass nothing has no critical rate, whatever was sampled.
+    let nothing = Some(RateInterval { low: 0.0, high: 0.0 });
+    assert_eq!(clean.critical(raw, 1 << 23, nothing, 0.95), Fit { low: 0.0, high: 0.0 });
+}
+
+#[test]
+fn residual_shares_are_exact_where_every_set_was_enumerated() {
+    // Shapes with and without full words.
+    for index in [0, 4, 9] {
+        let model = model(&shape(index), 8);
+        let goldens = goldens(&model, KvKind::F32);
+        for (protection, flips) in [
+            (Protection::None, 2),
+            (Protection::Parity { bits: 40 }, 2),
+            (Protection::Secded, 1),
+            (Protection::Secded, 2),
+            (Protection::Secded, 3),
+            (Protection::OnDie, 2),
+            (Protection::Chipkill, 2),
+            (Protection::Crc { weights: 28 }, 3),
+        ] {
+            let shield = shield(&model, protection, RawFault::InWord { flips });
+            let exact = shield.exact_residual().expect("few sets").interval;
+            let tally = shield.run(&Identity::of(&["exact"]), &goldens, 2000);
+            let sampled = tally.residual_rate(1.0 - 1e-6).interval;
+            let case = format!("{protection:?} {flips}: {exact:?} {sampled:?}");
+            assert!(sampled.low <= exact.high && exact.low <= sampled.high, "{case}");
+            assert!(exact.high - exact.low < 1e-13, "{case}");
+            let clean = matches!(
+                (protection, flips),
+                (Protection::Secded, 1 | 2) | (Protection::Chipkill | Protection::Crc { .. }, _)
+            );
+            assert_eq!(exact.high == 0.0, clean, "{case}");
+        }
+        let unknown = [
+            (Protection::Chipkill, RawFault::InWord { flips: 3 }),
+            (Protection::Checksum { weights: 8 }, RawFault::InWord { flips: 1 }),
+            (Protection::Secded, RawFault::Adjacent { flips: 2 }),
+        ];
+        for (protection, raw) in unknown {
+            assert!(shield(&model, protection, raw).exact_residual().is_none());
+        }
+    }
 }
 
 #[test]

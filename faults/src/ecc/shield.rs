@@ -7,10 +7,12 @@
 //! Trial `i` draws from its own stream, in this order: the sample, the stored bit, then the other
 //! places in its word, drawn again while drawn before. So it is a pure function of (identity, i).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::kernels::Kernels;
 use engine::model::{Model, Slot, Weights};
+use engine::numerics::RateInterval;
+use engine::numerics::special::smaller;
 use rayon::prelude::*;
 
 use super::{Fit, Protection, Residual, fault_of, fit_critical, tensor_bytes};
@@ -21,6 +23,14 @@ use crate::golden::Golden;
 use crate::outcome::Outcome;
 use crate::tally::Rate;
 use crate::trial::run_trial;
+
+/// The most sets of bits that are enumerated in a word.
+const MOST_PATTERNS: u64 = 100_000;
+
+/// How many sets of a few bits there are.
+fn sets(bits: u64, few: u64) -> u64 {
+    (0..few).fold(1, |sets, taken| sets * (bits - taken) / (taken + 1))
+}
 
 /// Which bits a raw fault strikes beside the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,16 +146,22 @@ impl ShieldTally {
         Rate::of(self.sdc, self.residual, confidence)
     }
 
-    /// The rate of wrong answers of so many stored bits: the product of both shares, each at half
-    /// of what the confidence leaves open.
+    /// The rate of wrong answers of so many stored bits: the product of both shares. If that of
+    /// residual faults is not known exactly, each has half of what the confidence leaves open.
     ///
     /// # Panics
     /// As [`fit_critical`].
     #[must_use]
-    pub fn critical(&self, per_mbit: Fit, bits: u64, confidence: f64) -> Fit {
-        let each = 0.5 + 0.5 * confidence;
-        let (residual, pvf) = (self.residual_rate(each), self.vulnerability(each));
-        fit_critical(per_mbit, bits, residual.interval, pvf.interval)
+    pub fn critical(
+        &self,
+        per_mbit: Fit,
+        bits: u64,
+        exact: Option<RateInterval>,
+        confidence: f64,
+    ) -> Fit {
+        let each = if exact.is_some() { confidence } else { 0.5 + 0.5 * confidence };
+        let residual = exact.unwrap_or_else(|| self.residual_rate(each).interval);
+        fit_critical(per_mbit, bits, residual, self.vulnerability(each).interval)
     }
 }
 
@@ -176,6 +192,9 @@ impl<'a> Shield<'a> {
     ///
     /// # Errors
     /// If the layout does not hold the shape of one.
+    ///
+    /// # Panics
+    /// If a raw fault strikes nothing.
     pub fn new(
         model: &'a Model,
         kernels: &'static Kernels,
@@ -183,6 +202,7 @@ impl<'a> Shield<'a> {
         raw: RawFault,
         unused: UnusedCode,
     ) -> Result<Self, AddressError> {
+        assert!(raw.flips() > 0, "a raw fault strikes 0 bits");
         let (mut tensors, mut bits) = (Vec::new(), 0);
         for (layer, block) in model.layers.iter().enumerate() {
             for slot in Slot::ALL {
@@ -201,6 +221,46 @@ impl<'a> Shield<'a> {
     #[must_use]
     pub fn bits(&self) -> u64 {
         self.bits
+    }
+
+    /// The share of raw faults that reach the model, by enumeration: of every set of bits in a
+    /// word, in each tensor's full words and in its last one. `None` where that is more than
+    /// 100,000 sets, where neighbours are struck, where words are no whole bytes, and for the
+    /// checksum, to which the data matter. Its ends differ by rounding alone, and are 0 where
+    /// nothing can pass.
+    #[must_use]
+    pub fn exact_residual(&self) -> Option<Rate> {
+        let RawFault::InWord { flips } = self.raw else { return None };
+        let whole = self.protection.data_bits().is_multiple_of(8);
+        let linear = !matches!(self.protection, Protection::Checksum { .. });
+        if flips > 3 || self.bits == 0 || !whole || !linear {
+            return None;
+        }
+        let (mut share, mut all) = (0.0, true);
+        // By the bits of a word: most words are alike.
+        let mut words: BTreeMap<u64, u64> = BTreeMap::new();
+        for tensor in &self.tensors {
+            let (data, word) = (8 * tensor.bytes.len() as u64, self.protection.data_bits());
+            *words.entry(word).or_default() += data / word;
+            *words.entry(data % word).or_default() += u64::from(data % word > 0);
+        }
+        for (data, number) in words.into_iter().filter(|(_, number)| *number > 0) {
+            let stored = data + self.protection.check_bits();
+            let struck = stored.min(flips.into());
+            if sets(stored, struck) > MOST_PATTERNS {
+                return None;
+            }
+            let census = self.protection.census(&vec![0; (data / 8) as usize], struck as usize);
+            all &= census.silent() == census.patterns;
+            let silent = census.silent() as f64 / census.patterns as f64;
+            share += silent * ((number * stored) as f64 / self.bits as f64);
+        }
+        if all {
+            return Some(Rate { share: 1.0, interval: RateInterval { low: 1.0, high: 1.0 } });
+        }
+        let slack = 16.0 * f64::EPSILON;
+        let (low, high) = (share * (1.0 - slack), smaller(share * (1.0 + slack), 1.0));
+        Some(Rate { share, interval: RateInterval { low, high } })
     }
 
     /// Runs raw fault `index` on one of some clean runs.

@@ -92,7 +92,7 @@ pub(super) fn share(value: Option<f64>) -> Markup {
     html! { @match value { Some(value) => (percent(value, Side::Nearest)), None => "–" } }
 }
 
-fn interval(low: f64, high: f64) -> Markup {
+pub(super) fn interval(low: f64, high: f64) -> Markup {
     html! { (percent(low, Side::Down)) " to " (percent(high, Side::Up)) }
 }
 
