@@ -12,6 +12,7 @@ mod campaign;
 mod check;
 mod draw;
 mod ecc;
+mod encoding;
 mod exhaustive;
 mod fault;
 mod golden;
@@ -37,7 +38,11 @@ pub use address::{Address, AddressError, AnyAddress, PhysicalAddress};
 pub use campaign::{Campaign, Draw, Plan, Record, run};
 pub use check::CampaignError;
 pub use draw::{FORMAT_VERSION, Identity, TrialRng};
-pub use ecc::{Census, Fit, MBIT, Protection, Residual, fault_of, fit_critical, tensor_bytes};
+pub use ecc::{
+    Census, Fit, MBIT, Protection, RawFault, Residual, Shield, ShieldTally, Shielded, fault_of,
+    fit_critical, tensor_bytes,
+};
+pub use encoding::{Criterion, Direction, Encoding, EncodingRow, Exposure, Histogram, encodings};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use exhaustive::{Cell, FaultMap, TensorMap, exhaust};
 pub use fault::{Fault, UnusedCode};
@@ -46,7 +51,9 @@ pub use inject::{Faulty, Strike, embed_with};
 pub use mix::{FloatPart, Mix, Stratum as MixStratum, Within};
 pub use outcome::{Cause, Outcome, Shift};
 pub use overlay::Overlay;
-pub use pattern::{Direction, FaultFile, Image, PartName, Pattern, Rate as UpsetRate};
+pub use pattern::{
+    Direction as CellDirection, FaultFile, Image, PartName, Pattern, Rate as UpsetRate,
+};
 pub use plan_file::{MOST, PlanError, PlanFile};
 pub use runner::{complete, retold};
 pub use search::{End, Found, Goal, Search, SearchError, Step, search};

@@ -132,6 +132,8 @@ mod reader {
         pub(crate) targets: Vec<BTreeMap<String, Value>>,
         pub(crate) layers: Vec<BTreeMap<String, Value>>,
         pub(crate) bits: Vec<BTreeMap<String, Value>>,
+        pub(crate) encodings: Vec<BTreeMap<String, Value>>,
+        pub(crate) protection: Vec<BTreeMap<String, Value>>,
         pub(crate) worst: Vec<BTreeMap<String, Value>>,
         pub(crate) bounds: Vec<BTreeMap<String, Value>>,
         pub(crate) rows_proven: Vec<BTreeMap<String, Value>>,
@@ -164,6 +166,12 @@ fn a_reader_with_its_own_types_reads_every_key_under_its_name() {
     }
     for key in ["layer", "flips", "logit_change_bound", "proven_masked_share"] {
         assert!(seen.faults.bounds[0].contains_key(key), "bounds[].{key}");
+    }
+    for key in ["code", "raw_flips", "residual_rate", "pvf", "fit_critical_high"] {
+        assert!(seen.faults.protection[0].contains_key(key), "protection[].{key}");
+    }
+    for key in ["minus_one", "zero", "plus_one", "unused", "deployed", "directions"] {
+        assert!(seen.faults.encodings[0].contains_key(key), "encodings[].{key}");
     }
     for key in ["layer", "tensor", "rows_total", "rows_tried", "pairs", "levels", "reason"] {
         assert!(seen.faults.rows_proven[0].contains_key(key), "rows_proven[].{key}");

@@ -166,3 +166,26 @@ fn methods_epsilons_and_substitutions_that_contradict_themselves_are_named() {
     ];
     each_is_named(&breaks);
 }
+
+#[test]
+fn memory_codes_and_assignments_that_contradict_themselves_are_named() {
+    each_is_named(&[
+        ("faults.protection[2].trials", |report| faults(report).protection[2].harmless += 1),
+        ("faults.protection[2].residual", |report| faults(report).protection[2].sdc += 1),
+        ("faults.protection[2].pvf", |report| faults(report).protection[2].pvf = None),
+        ("faults.protection[0].pvf", |report| faults(report).protection[0].pvf = Some(0.5)),
+        ("faults.protection[2].residual_rate", |report| {
+            faults(report).protection[2].residual_rate = Some(0.01);
+        }),
+        ("faults.protection[2].fit_critical_low", |report| {
+            faults(report).protection[2].fit_critical_low = 1e9;
+        }),
+        ("faults.encodings[0].unused", |report| {
+            faults(report).encodings[0].zero = "01".to_owned();
+        }),
+        ("faults.encodings[1].directions[0].unused_share", |report| {
+            faults(report).encodings[1].directions[0].unused_share = 1.5;
+        }),
+        ("faults.encodings", |report| faults(report).encodings[0].deployed = true),
+    ]);
+}

@@ -4,11 +4,12 @@ use engine::formats::Loaded;
 use engine::model::KvKind;
 use engine::walk::Read;
 use faults::{
-    Campaign, CampaignError, Input, Mix, Plan as CampaignPlan, Sample as FaultSample, SampleError,
-    Tally, Target, UnusedCode, run,
+    Campaign, CampaignError, EncodingRow, Input, Mix, Plan as CampaignPlan, Sample as FaultSample,
+    SampleError, Tally, Target, UnusedCode, run,
 };
 
 use super::context::Context;
+use super::protection::{Protected, assignments, protected};
 use crate::cli::UnusedArg;
 use crate::failure::Failure;
 use crate::input::{Content, Sample, Samples};
@@ -27,6 +28,10 @@ pub struct Campaigned {
     pub mix: Option<Mix>,
     /// What came of the trials.
     pub tally: Tally,
+    /// Raw faults behind memory codes.
+    pub protected: Vec<Protected>,
+    /// What other codes of the weights would do.
+    pub assignments: Vec<EncodingRow>,
     /// The clean decisions of the worst trials, in their order.
     pub worst_before: Vec<u32>,
 }
@@ -142,7 +147,9 @@ pub(super) fn campaign(
     }
     let before = tally.worst.iter().map(|record| campaign.golden(record.target, record.sample));
     let worst_before = before.map(|golden| golden.decision()).collect();
-    Ok(Some(Campaigned { plan, mix: None, tally, worst_before }))
+    let protected = protected(context, &campaign, &tally);
+    let assignments = assignments(context, &campaign);
+    Ok(Some(Campaigned { plan, mix: None, tally, protected, assignments, worst_before }))
 }
 
 /// A campaign that cannot be run.

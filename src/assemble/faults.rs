@@ -6,7 +6,7 @@ use faults::{Mix, MixStratum, Outcome, Rate, Summary, Target};
 use reports::model as out;
 use reports::model::finite;
 
-use super::{number, unused};
+use super::{memory, number, unused};
 use crate::analyze::{Campaigned, LayerBound, LayerFlips, LayerRows, Level, Proven};
 use crate::plan::Plan;
 
@@ -28,6 +28,10 @@ pub(super) fn faults(
         targets: targets(campaigned, confidence),
         layers: tally.layers.iter().map(|(&key, s)| layer(key, s, confidence)).collect(),
         bits: tally.bits.iter().map(|(&key, s)| bit(key, s, confidence)).collect(),
+        encodings: campaigned.assignments.iter().map(memory::encoding).collect(),
+        protection: (campaigned.protected.iter())
+            .map(|row| memory::protected(row, confidence))
+            .collect(),
         worst: worst(campaigned),
         bounds: bounds.unwrap_or_default().iter().enumerate().map(bound).collect(),
         rows_proven: proven.map_or_else(Vec::new, |of| of.rows.iter().map(proven_rows).collect()),

@@ -9,6 +9,7 @@ mod faults;
 mod forms;
 mod growth;
 mod ladder;
+mod memory;
 mod substitutions;
 
 use engine::formats::Loaded;

@@ -107,8 +107,14 @@ impl<'a> Subject<'a> {
         if left > 0 {
             context.clock.hit(missing, format!("fault trials: {left} of {}", mix.plan.trials));
         }
-        let faults =
-            Campaigned { plan: mix.plan.clone(), mix: Some(mix.clone()), tally, worst_before };
+        let faults = Campaigned {
+            plan: mix.plan.clone(),
+            mix: Some(mix.clone()),
+            tally,
+            protected: Vec::new(),
+            assignments: analyze::assignments(&context, campaign),
+            worst_before,
+        };
         let found = Found { faults: Some(faults), ..Found::default() };
         let mut run = analyze::empty_run(self.kernels);
         run.started = analyze::rfc3339(self.begun.1);

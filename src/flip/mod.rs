@@ -3,17 +3,47 @@
 mod patch;
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
+use clap::Args;
 use engine::formats::Loaded;
 use engine::walk::Read;
 use faults::{AddressError, AnyAddress, Effect, Fault, Outcome, effect};
 use serde_json::{Value, json};
 
 use crate::analyze::{fault_sample, unused_code};
-use crate::cli::FlipArgs;
+use crate::cli::{KvArg, UnusedArg};
 use crate::failure::Failure;
 use crate::input::Sample;
 use crate::{commands, input, machine, source};
+
+/// Options of `flip`.
+#[derive(Args, Debug)]
+pub struct FlipArgs {
+    /// Checkpoint folder, or @name of an embedded model
+    pub model: String,
+    /// Logical or physical address of a bit
+    #[arg(long, value_name = "ADDRESS")]
+    pub bit: String,
+    /// Samples to show the effect on [default: those of the embedded model]
+    #[arg(long, value_name = "FILE")]
+    pub inputs: Option<PathBuf>,
+    /// How many samples to show
+    #[arg(long, default_value_t = 3)]
+    pub limit: usize,
+    /// Write the checkpoint with this bit flipped to a new folder
+    #[arg(long, value_name = "FOLDER")]
+    pub write: Option<PathBuf>,
+    /// What the unused code of 2-bit weights means
+    #[arg(long, value_enum)]
+    pub unused_code: Option<UnusedArg>,
+    /// How keys and values are stored
+    #[arg(long, value_enum, default_value = "f32")]
+    pub kv: KvArg,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// How many of the largest logits the text shows.
 const SHOWN: usize = 5;

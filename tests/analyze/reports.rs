@@ -78,6 +78,9 @@ const KEYS: &[(&str, &[&str])] = &[
     ("integer", &["faults.bits[].bit", "faults.bounds[].layer"]),
     ("number or null", &["faults.bounds[].logit_change_bound"]),
     ("number", &["faults.bounds[].proven_masked_share"]),
+    ("text", &["faults.protection[].code", "faults.encodings[].unused"]),
+    ("number", &["faults.protection[].fit_critical_high", "faults.protection[].residual_rate"]),
+    ("number or null", &["faults.protection[].pvf"]),
 ];
 
 fn is(value: &Value, kind: &str) -> bool {

@@ -31,6 +31,7 @@ mod census;
 mod chips;
 mod columns;
 mod fit;
+mod shield;
 mod tensor;
 mod word;
 
@@ -38,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use census::Census;
 pub use fit::{Fit, MBIT, fit_critical};
+pub use shield::{RawFault, Shield, ShieldTally, Shielded};
 pub use tensor::{fault_of, tensor_bytes};
 
 use word::{MOST_DATA, Verdict, Word};

@@ -10,6 +10,7 @@ mod chance;
 mod change;
 mod charts;
 mod ladder;
+mod memory;
 mod plot;
 mod rows;
 mod sections;

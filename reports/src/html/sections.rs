@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::plot::PlotError;
-use super::{change, charts, ladder, rows, tables};
+use super::{change, charts, ladder, memory, rows, tables};
 use crate::chance::draws;
 use crate::escape::shown;
 use crate::metrics::{evaluate_all, metric, proven_masked_share};
@@ -288,6 +288,7 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
                 h3 { "The worst faults seen" }
                 (tables::worst(&faults.worst).render())
             }
+            (memory::tables(faults))
             @if !faults.bounds.is_empty() {
                 h3 { "What is proven about weight faults" }
                 (tables::bounds(&faults.bounds).render())

@@ -8,10 +8,12 @@
 mod chance;
 mod change;
 mod ladder;
+mod memory;
 mod substitutions;
 
 use super::{Certification, Faults, Report, RowsLevel, Run, Sample, Verdict};
 use ladder::{check_epsilons, check_methods};
+use memory::check_memory;
 use substitutions::check_substitutions;
 
 /// The value where it is finite: the only way by which a measured number enters a report.
@@ -293,6 +295,7 @@ fn check_faults(check: &mut Check, faults: &Faults) {
         check.sum(&key("trials"), &[row.masked, row.sdc, row.due], row.trials);
         check.interval(&key("sdc_rate"), row.sdc_rate, row.sdc_rate_low, row.sdc_rate_high);
     }
+    check_memory(check, faults);
     for (i, row) in faults.worst.iter().enumerate() {
         let key = |key: &str| format!("faults.worst[{i}].{key}");
         check.not_negative(&key("max_logit_change"), row.max_logit_change);

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{KvStorage, Method, UnusedCode};
+use super::{Encoding, KvStorage, Method, Protected, UnusedCode};
 
 /// Everything that the fault campaign and its bounds found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,12 @@ pub struct Faults {
     pub layers: Vec<LayerRate>,
     /// Outcomes by bit position.
     pub bits: Vec<BitRate>,
+    /// What assignments of 2-bit codes to weights do to single flips, fewest sign flips first.
+    #[serde(default)]
+    pub encodings: Vec<Encoding>,
+    /// Raw faults of packed weights behind memory codes.
+    #[serde(default)]
+    pub protection: Vec<Protected>,
     /// The worst faults seen, worst first.
     pub worst: Vec<Worst>,
     /// What is proven about every single fault, layer by layer.

@@ -13,6 +13,7 @@ mod change;
 mod check;
 mod faults;
 mod ladder;
+mod memory;
 mod request;
 mod subject;
 mod substitutions;
@@ -33,6 +34,7 @@ pub use faults::{
 pub use ladder::{
     EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,
 };
+pub use memory::{Encoding, EncodingDirection, FlipDirection, MemoryCode, Protected};
 pub use request::{
     Gate, GateKind, KvStorage, Method, Norm, Positions, Request, Threshold, UnusedCode,
 };

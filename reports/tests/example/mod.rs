@@ -5,13 +5,14 @@
 pub(crate) mod chance;
 mod change;
 mod ladder;
+mod memory;
 mod rows;
 mod sample;
 
 use change::{forms, margin, part};
 use ladder::{cost, epsilon_row, substitutions, summary};
 use reports::model::*;
-use rows::{flips_proven, rows_proven};
+use rows::{flips_proven, rows_proven, worst};
 use sample::sample;
 
 const EPSILON: f64 = 0.01;
@@ -297,6 +298,8 @@ fn faults(layers: u32) -> Faults {
         targets: rows,
         layers: layer_rates(layers),
         bits: bit_rates(),
+        encodings: memory::encodings(),
+        protection: memory::protection(),
         worst: (1..=12).map(|rank| worst(rank, layers)).collect(),
         bounds: (0..layers).map(|layer| bound(layer, layers)).collect(),
         rows_proven: (0..layers).map(rows_proven).collect(),
@@ -361,29 +364,6 @@ fn bit_rates() -> Vec<BitRate> {
         }
     }
     rows
-}
-
-fn worst(rank: u32, layers: u32) -> Worst {
-    let outcome = if rank == 1 { Outcome::Due } else { Outcome::Sdc };
-    let loss = 9.4 / f64::from(rank);
-    let seen = rank > 1;
-    Worst {
-        rank,
-        address: format!(
-            "model.layers.{}.mlp.down_proj.weight[{},{}].1",
-            rank % layers,
-            rank * 13 % 64,
-            rank * 29 % 128
-        ),
-        target: FaultTarget::WeightCode,
-        sample: u64::from(rank * 7 % 60),
-        outcome,
-        max_logit_change: seen.then_some(1.2 * loss),
-        margin_loss: seen.then_some(loss),
-        kl: seen.then_some(0.7 * loss),
-        prediction_before: rank % 10,
-        prediction_after: seen.then_some((rank + 4) % 10),
-    }
 }
 
 fn bound(layer: u32, layers: u32) -> Bound {

@@ -1,6 +1,29 @@
-//! Rows of weights under several flips, of a made-up report.
+//! The worst faults, and rows of weights under several flips, of a made-up report.
 
 use reports::model::*;
+
+pub(super) fn worst(rank: u32, layers: u32) -> Worst {
+    let outcome = if rank == 1 { Outcome::Due } else { Outcome::Sdc };
+    let loss = 9.4 / f64::from(rank);
+    let seen = rank > 1;
+    Worst {
+        rank,
+        address: format!(
+            "model.layers.{}.mlp.down_proj.weight[{},{}].1",
+            rank % layers,
+            rank * 13 % 64,
+            rank * 29 % 128
+        ),
+        target: FaultTarget::WeightCode,
+        sample: u64::from(rank * 7 % 60),
+        outcome,
+        max_logit_change: seen.then_some(1.2 * loss),
+        margin_loss: seen.then_some(loss),
+        kl: seen.then_some(0.7 * loss),
+        prediction_before: rank % 10,
+        prediction_after: seen.then_some((rank + 4) % 10),
+    }
+}
 
 pub(super) fn rows_proven(layer: u32) -> RowsProven {
     let tried = layer > 0;

@@ -1,0 +1,103 @@
+//! The tables of memory codes and of assignments of 2-bit codes to weights.
+
+use maud::{Markup, html};
+
+use super::tables::{Table, interval, text};
+use crate::model::{Encoding, EncodingDirection, Faults, FlipDirection, Protected};
+use crate::number::{Side, count, number, percent};
+
+/// Both, where there is anything in them.
+pub(super) fn tables(faults: &Faults) -> Markup {
+    html! {
+        @if let Some(row) = faults.protection.first() {
+            h3 { "Behind memory codes" }
+            p.aside {
+                "A raw fault strikes bits of one stored word, check bits included. Critical "
+                "failures in time take every raw fault to be of that kind, at "
+                (number(row.fit_per_mbit_low, Side::Down)) " to "
+                (number(row.fit_per_mbit_high, Side::Up)) " FIT a Mbit."
+            }
+            (protection(&faults.protection).render())
+        }
+        @if !faults.encodings.is_empty() {
+            h3 { "Codes of weights" }
+            (encodings(&faults.encodings).render())
+        }
+    }
+}
+
+/// One line a code and number of raw flips.
+fn protection(rows: &[Protected]) -> Table {
+    let columns = [
+        "memory code",
+        "#bits a raw fault strikes",
+        "#raw faults",
+        "#harmless",
+        "#detected (DUE)",
+        "#residual",
+        "#residual, interval",
+        "#SDC of them",
+        "#PVF, interval",
+        "#critical FIT",
+    ];
+    Table::of("Raw faults of packed weights behind memory codes", &columns, rows, |row| {
+        vec![
+            html! { (row.code.name()) " (" (row.word_bits) " + " (row.check_bits) ")" },
+            html! { (row.raw_flips) },
+            html! { (count(row.trials)) },
+            html! { (count(row.harmless)) },
+            html! { (count(row.detected)) },
+            html! { (count(row.residual)) },
+            interval(row.residual_rate_low, row.residual_rate_high),
+            html! { (count(row.sdc)) },
+            interval(row.pvf_low, row.pvf_high),
+            html! {
+                (number(row.fit_critical_low, Side::Down)) " to "
+                (number(row.fit_critical_high, Side::Up))
+            },
+        ]
+    })
+}
+
+/// One line an assignment.
+fn encodings(rows: &[Encoding]) -> Table {
+    let columns = [
+        "code of \u{2212}1",
+        "0",
+        "+1",
+        "unused",
+        "",
+        "#sign flips",
+        "#unused",
+        "#mean change",
+        "#sign flips, 1 to 0",
+        "#unused, 1 to 0",
+        "#sign flips, 0 to 1",
+        "#unused, 0 to 1",
+    ];
+    Table::of("Assignments of 2-bit codes to weights under single flips", &columns, rows, |row| {
+        let of = |direction| row.directions.iter().find(|of| of.direction == direction);
+        let share = |direction, part: fn(&EncodingDirection) -> f64| {
+            of(direction).map_or_else(|| "–".to_owned(), |of| percent(part(of), Side::Nearest))
+        };
+        let sign = |direction| text(&share(direction, |of| of.sign_flip_share));
+        let unused = |direction| text(&share(direction, |of| of.unused_share));
+        let both = of(FlipDirection::Both);
+        let change =
+            both.map_or_else(|| "–".to_owned(), |of| number(of.mean_weight_change, Side::Nearest));
+        vec![
+            text(&row.minus_one),
+            text(&row.zero),
+            text(&row.plus_one),
+            text(&row.unused),
+            text(if row.deployed { "deployed" } else { "" }),
+            sign(FlipDirection::Both),
+            unused(FlipDirection::Both),
+            text(&change),
+            sign(FlipDirection::OneToZero),
+            unused(FlipDirection::OneToZero),
+            sign(FlipDirection::ZeroToOne),
+            unused(FlipDirection::ZeroToOne),
+        ]
+    })
+}

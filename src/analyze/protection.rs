@@ -1,0 +1,122 @@
+//! Raw faults of packed weights behind memory codes, and what other codes of weights would do.
+
+use engine::model::{Model, Weights};
+use faults::{
+    Campaign, Criterion, Direction, EncodingRow, Histogram, Identity, Protection, Rate, RawFault,
+    Shield, ShieldTally, Tally, Target, encodings,
+};
+
+use super::context::Context;
+
+/// One raw fault in so many trials of a campaign.
+const PART: u64 = 16;
+/// What is tried: codes, and how many bits of one word a raw fault strikes.
+const TRIED: [(Protection, u32); 9] = [
+    (Protection::None, 2),
+    (Protection::Parity { bits: 64 }, 1),
+    (Protection::Parity { bits: 64 }, 2),
+    (Protection::Secded, 1),
+    (Protection::Secded, 2),
+    (Protection::Secded, 3),
+    (Protection::OnDie, 1),
+    (Protection::OnDie, 2),
+    (Protection::Chipkill, 2),
+];
+
+/// Raw faults behind one code.
+#[derive(Debug)]
+pub struct Protected {
+    /// The code.
+    pub protection: Protection,
+    /// Bits of one word that a raw fault strikes.
+    pub flips: u32,
+    /// Stored bits, check bits included.
+    pub bits: u64,
+    /// The share of them that reaches the model, where it is known exactly.
+    pub exact: Option<Rate>,
+    /// What came of them.
+    pub tally: ShieldTally,
+}
+
+/// Raw faults behind each code; none of large models, of which every trial is dear, and of models
+/// without packed weights.
+pub(super) fn protected(context: &Context, campaign: &Campaign, found: &Tally) -> Vec<Protected> {
+    let model = context.deployed.model;
+    if context.large() || !has_codes(model) {
+        return Vec::new();
+    }
+    let trials = campaign.plan().trials / PART;
+    let stage = context.clock.stage("raw faults behind memory codes", TRIED.len() as u64);
+    let mut rows: Vec<Protected> = single(context, campaign, found).into_iter().collect();
+    for (done, (protection, flips)) in TRIED.into_iter().enumerate() {
+        if context.clock.over() {
+            let what = format!("memory codes: {} of {}", TRIED.len() - done, TRIED.len());
+            context.clock.hit("time-limit", what);
+            break;
+        }
+        let name = format!("{protection:?} {flips}");
+        let identity = Identity::of(&["protection", &campaign.identity().to_string(), &name]);
+        let Some(shield) = shield(context, campaign, protection, flips) else { continue };
+        let tally = shield.run(&identity, campaign.goldens(), trials);
+        let exact = shield.exact_residual();
+        rows.push(Protected { protection, flips, bits: shield.bits(), exact, tally });
+        stage.at(done as u64 + 1);
+    }
+    rows
+}
+
+fn shield<'a>(
+    context: &Context<'a>,
+    campaign: &Campaign,
+    protection: Protection,
+    flips: u32,
+) -> Option<Shield<'a>> {
+    let (deployed, raw) = (&context.deployed, RawFault::InWord { flips });
+    // A shape that the packed layout does not hold has no physical bits.
+    Shield::new(deployed.model, deployed.kernels, protection, raw, campaign.plan().unused).ok()
+}
+
+/// Single flips without a code: what the campaign itself tried.
+fn single(context: &Context, campaign: &Campaign, found: &Tally) -> Option<Protected> {
+    let summary = found.targets.get(&Target::WeightCode)?;
+    let shield = shield(context, campaign, Protection::None, 1)?;
+    let tally = ShieldTally {
+        trials: summary.trials,
+        residual: summary.trials,
+        masked: summary.masked,
+        sdc: summary.sdc,
+        due: summary.due,
+        ..ShieldTally::default()
+    };
+    let (protection, exact) = (Protection::None, shield.exact_residual());
+    let row = Protected { protection, flips: 1, bits: shield.bits(), exact, tally };
+    (campaign.plan().flips == 1).then_some(row)
+}
+
+/// All assignments of codes for the weights of a model, fewest sign flips first; none where there
+/// are no codes, or an unused one is in use.
+pub(crate) fn assignments(context: &Context, campaign: &Campaign) -> Vec<EncodingRow> {
+    let mut sum = Histogram::default();
+    for rows in codes(context.deployed.model) {
+        let Some(of) = Histogram::of(rows) else { return Vec::new() };
+        sum.minus += of.minus;
+        sum.zero += of.zero;
+        sum.plus += of.plus;
+    }
+    if sum == Histogram::default() {
+        return Vec::new();
+    }
+    encodings(&sum, campaign.plan().unused, Criterion::Sign, Direction::Both)
+}
+
+fn codes(model: &Model) -> impl Iterator<Item = &engine::packing::TernaryRows> {
+    let linears = model.layers.iter().flat_map(|layer| &layer.linears);
+    linears.filter_map(|linear| match &linear.weights {
+        Weights::Ternary { rows, .. } => Some(&**rows),
+        Weights::Dense(_) => None,
+    })
+}
+
+fn has_codes(model: &Model) -> bool {
+    codes(model).next().is_some()
+}
