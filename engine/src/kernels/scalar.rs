@@ -20,10 +20,10 @@ pub(super) mod floats {
         programs::differ(a, b, masks);
     }
     pub(crate) fn multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
-        programs::rescale(s, t, out, stride, |s, t| numerics::multiplied(s, t, ws));
+        programs::rescale(s, t, out, stride, |t| t, ws);
     }
     pub(crate) fn divide(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
-        programs::rescale(s, t, out, stride, |s, t| numerics::divided(s, t, ws));
+        programs::rescale(s, t, out, stride, |t| ws * t, 1.0);
     }
     pub(crate) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
         programs::dot_rows(x, rows, out);

@@ -5,6 +5,7 @@
 //! `BITNET_REQUIRE_KERNELS=scalar,avx2` makes a missing table a failure instead of a silent pass.
 
 use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, available, scalar};
+use crate::numerics;
 
 fn paint(index: usize, salt: usize) -> u8 {
     (((index + salt) % 251) * 37 % 256) as u8
@@ -106,6 +107,31 @@ fn sparse_kernels_agree(table: &Kernels) {
     assert_eq!(sums, [2000; LANES], "{}", table.name);
 }
 
+/// Values of sums, against the very division that defines them.
+fn rescaling_divides(table: &Kernels) {
+    let mut random = crate::model::random::SplitMix(9);
+    let scales = [13.37, 0.0, f32::INFINITY, f32::NAN, 1.27e7, 4e-37, 1e-45, 3e38];
+    for round in 0..4000 {
+        let t = if round < 8 { scales[round] } else { random.unit() * 37.0 + 40.3 };
+        let t = f32::from_bits(t.to_bits() ^ (random.next_u64() & 0xfff) as u32);
+        let ws = 0.01 + random.unit() / 128.0;
+        let shift = random.below(31);
+        let sums: Vec<i32> = (0..GROUP_ROWS).map(|_| (random.next_u64() as i32) >> shift).collect();
+        let mut out = [0.0; GROUP_ROWS];
+        for (rescale, value) in [
+            (table.multiply, numerics::multiplied as fn(i32, f32, f32) -> f32),
+            (table.divide, numerics::divided),
+        ] {
+            rescale(&sums, &[t], ws, &mut out, GROUP_ROWS);
+            for (&sum, out) in sums.iter().zip(out) {
+                let expected = value(sum, t, ws);
+                let same = out.to_bits() == expected.to_bits() || out.is_nan() && expected.is_nan();
+                assert!(same, "{} {sum} {t:e} {ws}: {out} {expected}", table.name);
+            }
+        }
+    }
+}
+
 fn floats(n: usize, salt: usize) -> Vec<f32> {
     (0..n).map(|i| (f32::from(paint(i, salt)) - 127.0) / 17.0).collect()
 }
@@ -194,6 +220,7 @@ fn every_table_gives_the_bits_of_the_portable_one() {
         integer_kernels_agree(table);
         extreme_codes_do_not_wrap(table);
         sparse_kernels_agree(table);
+        rescaling_divides(table);
         float_kernels_agree(table);
         form_kernels_agree(table);
     }

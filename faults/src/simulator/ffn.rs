@@ -11,7 +11,10 @@ use super::product::{Adjust, Clean, Joins, Scratch};
 use super::rows::{Rows, same};
 
 /// Values between gate and down that a lot may hold.
-const LOT: usize = 1 << 16;
+const LOT: usize = 1 << 17;
+
+/// Values between two rows of a lot, so that their beginnings do not meet in the cache.
+const SPACE: usize = 16;
 
 /// Where a row enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +72,7 @@ impl FeedForward {
     ) {
         out.reset(clean.model.config.hidden);
         self.gather(clean, layer, jobs, middle);
-        let lot = (LOT / clean.model.config.ffn).clamp(16, 256);
+        let lot = (LOT / clean.model.config.ffn).clamp(16, 512);
         let items = std::mem::take(&mut self.items);
         for items in items.chunks(lot) {
             self.lot(clean, (layer, jobs), middle, items, scratch, out);
@@ -186,13 +189,13 @@ impl FeedForward {
         gate_and_up(clean, layer, codes, &adjusts, (&mut *scratch, &mut factors), lot);
         self.factors = factors;
         let width = clean.model.config.ffn;
-        let mut next = 0;
+        let mut gated = self.lot.chunks_exact(width + SPACE);
         let down: Vec<(usize, &[f32])> = items
             .iter()
             .filter_map(|item| match item.entry {
                 Entry::Carried(_) => {
-                    next += 1;
-                    Some((item.token, &self.lot[(next - 1) * width..next * width]))
+                    let row = gated.next().expect("a gated row for each that is carried");
+                    Some((item.token, &row[..width]))
                 }
                 Entry::Gated(index) => Some((item.token, self.gated.row(index))),
                 Entry::Updated(_) => None,
@@ -280,7 +283,8 @@ fn gate_and_up(
     out: &mut Vec<f32>,
 ) {
     let (count, width) = (prepared[0].len(), clean.model.config.ffn);
-    out.resize(count * width, 0.0);
+    let stride = width + SPACE;
+    out.resize(count * stride, 0.0);
     if count == 0 {
         return;
     }
@@ -299,12 +303,15 @@ fn gate_and_up(
         }
         product.resize(gate.len(), 0.0);
         gated(clean, gate, up, product);
-        for (index, product) in product.chunks_exact(count * GROUP_ROWS).enumerate() {
-            let first = block * LANES + index * GROUP_ROWS;
-            let columns = GROUP_ROWS.min(width - first);
-            for (row, product) in product.chunks_exact(GROUP_ROWS).enumerate() {
-                let to = row * width + first;
-                out[to..to + columns].copy_from_slice(&product[..columns]);
+        let columns = LANES.min(width - block * LANES);
+        for row in 0..count {
+            let to = &mut out[row * stride + block * LANES..][..columns];
+            for (index, to) in to.chunks_mut(GROUP_ROWS).enumerate() {
+                let from = &product[(index * count + row) * GROUP_ROWS..][..GROUP_ROWS];
+                match (to.as_chunks_mut::<GROUP_ROWS>().0, from.as_chunks().0) {
+                    ([to], [from]) => *to = *from,
+                    _ => to.copy_from_slice(&from[..to.len()]),
+                }
             }
         }
     }

@@ -132,7 +132,8 @@ impl Prepared {
                         near = false;
                         break 'row;
                     }
-                    list.extend((0..steps.abs()).map(|_| column as u32));
+                    list.push(column as u32);
+                    (1..steps.abs()).for_each(|_| list.push(column as u32));
                 }
             }
             near &= 3 * (self.plus.len() - plus + self.minus.len() - minus) <= padded;
