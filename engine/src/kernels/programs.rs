@@ -3,7 +3,7 @@
 //! The bodies are `inline(always)`: inlined into a function that enables an instruction set, they
 //! are compiled for it. Rust neither contracts nor reassociates float operations, so the bits stay.
 
-use super::{GROUP_ROWS, LANES};
+use super::LANES;
 use crate::numerics;
 
 /// `dot16` of `x` with each row of `rows`; each result has its own lanes, so four rows may run side
@@ -100,13 +100,13 @@ pub(super) fn weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The 16 sums of each token row of a group as values; see [`super::Rescale`]. `divisor` is that of
+/// The 64 sums of each row as values; see [`super::Rescale`]. `divisor` is that of
 /// a row's scale, `factor` what follows the division.
 ///
 /// A quotient of two f32 is no midpoint of f32 (that has 25 bits, and its product with a divisor of
 /// 24 has more than 24), and lies 2^-49 or more of itself beside the next one. So the product with
 /// the reciprocal in f64, wrong by less than 2^-51, rounds to the very quotient, unless that is
-/// subnormal: so large a divisor is left to the division, like what is narrow. Zero, infinity and NaN come out alike.
+/// subnormal: so large a divisor is left to the division. Zero, infinity and NaN come out alike.
 #[inline(always)]
 pub(super) fn rescale(
     sums: &[i32],
@@ -116,36 +116,40 @@ pub(super) fn rescale(
     divisor: impl Fn(f32) -> f32,
     factor: f32,
 ) {
-    assert_eq!(sums.len(), scales.len() * GROUP_ROWS, "16 sums a token row");
+    assert_eq!(sums.len(), scales.len() * LANES, "64 sums a row");
     let last = scales.len().saturating_sub(1);
-    let width = (out.len() - last * stride).min(GROUP_ROWS);
+    let width = (out.len() - last * stride).min(LANES);
     assert!(width <= stride, "rows that do not overlap");
-    for (i, (sums, &t)) in sums.chunks_exact(GROUP_ROWS).zip(scales).enumerate() {
+    for (i, (sums, &t)) in sums.chunks_exact(LANES).zip(scales).enumerate() {
         let out = &mut out[i * stride..i * stride + width];
         let divisor = divisor(t);
         let reciprocal = 1.0 / f64::from(divisor);
-        let sixteen = out.split_first_chunk_mut::<GROUP_ROWS>();
-        if let (true, Some((out, _))) = (divisor.abs() < 1e30, sixteen) {
-            for j in 0..GROUP_ROWS {
-                out[j] = (f64::from(sums[j] as f32) * reciprocal) as f32 * factor;
+        if divisor.abs() < 1e30 {
+            let value = |sum: i32| (f64::from(sum as f32) * reciprocal) as f32 * factor;
+            let (runs, rest) = out.as_chunks_mut::<16>();
+            for (run, sums) in runs.iter_mut().zip(sums.as_chunks::<16>().0) {
+                for j in 0..16 {
+                    run[j] = value(sums[j]);
+                }
             }
-            continue;
-        }
-        for (out, &sum) in out.iter_mut().zip(sums) {
-            *out = sum as f32 / divisor * factor;
+            rest.iter_mut().zip(&sums[width / 16 * 16..]).for_each(|(out, &s)| *out = value(s));
+        } else {
+            let value = |sum: i32| sum as f32 / divisor * factor;
+            out.iter_mut().zip(sums).for_each(|(out, &sum)| *out = value(sum));
         }
     }
 }
 
 /// Columns added to sums and subtracted from them; see [`super::Columns`].
 #[inline(always)]
-pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i32]) {
+pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
     // Sums of so many weights of magnitude 2 fit an i8.
     const PATIENCE: usize = 63;
     let (columns, _) = weights.as_chunks::<LANES>();
+    let base: &[i32; LANES] = base.try_into().expect("64 sums");
     let sums: &mut [i32; LANES] = sums.try_into().expect("64 sums");
-    let (mut plus, mut minus) = (plus, minus);
-    while !plus.is_empty() || !minus.is_empty() {
+    let (mut plus, mut minus, mut first) = (plus, minus, true);
+    while first || !plus.is_empty() || !minus.is_empty() {
         let (adding, added) = plus.split_at(plus.len().min(PATIENCE));
         let (taking, taken) = minus.split_at(minus.len().min(PATIENCE - adding.len()));
         let mut bytes = [0i8; LANES];
@@ -161,10 +165,16 @@ pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i
                 bytes[j] = bytes[j].wrapping_sub(column[j]);
             }
         }
-        for j in 0..LANES {
-            sums[j] += i32::from(bytes[j]);
+        if first {
+            for j in 0..LANES {
+                sums[j] = base[j] + i32::from(bytes[j]);
+            }
+        } else {
+            for j in 0..LANES {
+                sums[j] += i32::from(bytes[j]);
+            }
         }
-        (plus, minus) = (added, taken);
+        (plus, minus, first) = (added, taken, false);
     }
 }
 
@@ -200,8 +210,8 @@ macro_rules! stamp_floats {
             use crate::kernels::programs;
             use crate::numerics;
             crate::kernels::programs::stamp_floats!(@fn $features,
-                columns(w: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i32]) -> () {
-                    programs::columns(w, plus, minus, sums)
+                columns(w: &[i8], plus: &[u32], minus: &[u32], b: &[i32], s: &mut [i32]) -> () {
+                    programs::columns(w, plus, minus, b, s)
                 }
                 differ(a: &[i8], b: &[i8], masks: &mut [u64]) -> () {
                     programs::differ(a, b, masks)

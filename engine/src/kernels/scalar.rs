@@ -13,8 +13,8 @@ pub(super) mod floats {
     pub(crate) use numerics::forms::{combine, dots, gram, magnitudes, product};
     pub(crate) use numerics::{rms_norm_row as rms_norm, softmax_row as softmax};
 
-    pub(crate) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i32]) {
-        programs::columns(weights, plus, minus, sums);
+    pub(crate) fn columns(w: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
+        programs::columns(w, plus, minus, base, sums);
     }
     pub(crate) fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
         programs::differ(a, b, masks);

@@ -2,7 +2,7 @@
 //!
 //! Rows go through in small lots, so that what lies between gate and down stays in the cache.
 
-use engine::kernels::{GROUP_ROWS, LANES};
+use engine::kernels::LANES;
 use engine::model::{Gate, Slot};
 
 use super::job::Job;
@@ -43,7 +43,7 @@ pub(super) struct FeedForward {
     gated: Rows,
     updated: Rows,
     codes: [Prepared; 2],
-    factors: [Vec<f32>; 3],
+    factors: [Vec<f32>; 2],
     lot: Vec<f32>,
     update: Vec<f32>,
 }
@@ -279,7 +279,7 @@ fn gate_and_up(
     layer: usize,
     prepared: [&Prepared; 2],
     adjusts: &[Vec<Adjust>; 2],
-    (scratch, factors): (&mut Scratch, &mut [Vec<f32>; 3]),
+    (scratch, factors): (&mut Scratch, &mut [Vec<f32>; 2]),
     out: &mut Vec<f32>,
 ) {
     let (count, width) = (prepared[0].len(), clean.model.config.ffn);
@@ -288,31 +288,21 @@ fn gate_and_up(
     if count == 0 {
         return;
     }
-    let [gate, up, product] = factors;
+    let factors = [Slot::Gate, Slot::Up].into_iter().zip(factors);
+    let mut factors = factors.zip(prepared.into_iter().zip(adjusts)).collect::<Vec<_>>();
     for block in 0..width.div_ceil(LANES) {
-        for (k, (slot, values)) in
-            [(Slot::Gate, &mut *gate), (Slot::Up, &mut *up)].into_iter().enumerate()
-        {
-            clean.block((layer, slot), block, prepared[k], &adjusts[k], scratch);
-            values.resize(scratch.sums.len(), 0.0);
-            let (scale, scales) = (clean.ternary(layer, slot).1, &prepared[k].codes.scales);
-            let groups = scratch.sums.chunks_exact(count * GROUP_ROWS);
-            for (sums, values) in groups.zip(values.chunks_exact_mut(count * GROUP_ROWS)) {
-                clean.values(scale, sums, scales, values, GROUP_ROWS);
-            }
+        for ((slot, values), (prepared, adjusts)) in &mut factors {
+            clean.block((layer, *slot), block, prepared, adjusts, scratch);
+            values.resize(count * LANES, 0.0);
+            let (scale, scales) = (clean.ternary(layer, *slot).1, &prepared.codes.scales);
+            clean.values(scale, &scratch.sums, scales, values, LANES);
         }
-        product.resize(gate.len(), 0.0);
-        gated(clean, gate, up, product);
         let columns = LANES.min(width - block * LANES);
+        let [((_, gate), _), ((_, up), _)] = &factors[..] else { unreachable!("two factors") };
         for row in 0..count {
-            let to = &mut out[row * stride + block * LANES..][..columns];
-            for (index, to) in to.chunks_mut(GROUP_ROWS).enumerate() {
-                let from = &product[(index * count + row) * GROUP_ROWS..][..GROUP_ROWS];
-                match (to.as_chunks_mut::<GROUP_ROWS>().0, from.as_chunks().0) {
-                    ([to], [from]) => *to = *from,
-                    _ => to.copy_from_slice(&from[..to.len()]),
-                }
-            }
+            let at = row * LANES..row * LANES + columns;
+            let out = &mut out[row * stride + block * LANES..][..columns];
+            gated(clean, &gate[at.clone()], &up[at], out);
         }
     }
 }
