@@ -50,17 +50,17 @@ pub type FormMagnitudes = fn(&[f64], &[f64], &[f64], &[f64], &mut [f64]);
 /// `fn(g, r, a, b)`: `g a + r b` in place.
 pub type FormCombination = fn(&mut [f64], &[f64], &[f64], &[f64]);
 
-/// `fn(sums, scales, ws, out, stride)`: the 16 sums of each token row of a group as values, under
-/// the scale of the row and the stored scale `ws`. Row `i` goes to `out[i * stride..]`: 16 values,
-/// or as many as `out` has left for the last row.
+/// `fn(sums, scales, ws, out, stride)`: the 64 sums of each row as values, under the scale of the
+/// row and the stored scale `ws`. Row `i` goes to `out[i * stride..]`: 64 values, or as many as
+/// `out` has left for the last row.
 pub type Rescale = fn(&[i32], &[f32], f32, &mut [f32], usize);
 
 /// `fn(a, b, masks)`: for each run of 64 codes, bit `k` of its mask tells whether the `k`-th differs.
 pub type Differ = fn(&[i8], &[i8], &mut [u64]);
 
-/// `fn(weights, plus, minus, sums)`: adds columns of 64 weights to the 64 sums and subtracts others.
-/// A column is named by its number; weights lie column behind column, in -2..=2.
-pub type Columns = fn(&[i8], &[u32], &[u32], &mut [i32]);
+/// `fn(weights, plus, minus, base, sums)`: the 64 sums of `base`, plus columns of 64 weights, less
+/// others. A column is named by its number; weights lie column behind column, in -2..=2.
+pub type Columns = fn(&[i8], &[u32], &[u32], &[i32], &mut [i32]);
 
 /// One instruction set's kernels.
 #[derive(Debug)]

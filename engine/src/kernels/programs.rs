@@ -3,7 +3,7 @@
 //! The bodies are `inline(always)`: inlined into a function that enables an instruction set, they
 //! are compiled for it. Rust neither contracts nor reassociates float operations, so the bits stay.
 
-use super::{GROUP_ROWS, LANES};
+use super::LANES;
 use crate::numerics;
 
 /// `dot16` of `x` with each row of `rows`; each result has its own lanes, so four rows may run side
@@ -49,73 +49,132 @@ fn dot_four(x: &[f32], rows: &[f32]) -> [f32; 4] {
             lane[j] += x[whole + j] * row[whole + j];
         }
     }
-    // The lanes already hold what sum16 would put there: summing them again is its tree.
-    [
-        numerics::sum16(&lanes[0]),
-        numerics::sum16(&lanes[1]),
-        numerics::sum16(&lanes[2]),
-        numerics::sum16(&lanes[3]),
-    ]
+    trees(&lanes)
+}
+
+/// The trees of `sum16` over four sets of lanes, level by level for all of them.
+#[inline(always)]
+fn trees(lanes: &[[f32; 16]; 4]) -> [f32; 4] {
+    let (mut eight, mut four, mut two) = ([0f32; 32], [0f32; 16], [0f32; 8]);
+    for row in 0..4 {
+        for j in 0..8 {
+            eight[8 * row + j] = lanes[row][j] + lanes[row][j + 8];
+        }
+    }
+    for row in 0..4 {
+        for j in 0..4 {
+            four[4 * row + j] = eight[8 * row + j] + eight[8 * row + j + 4];
+        }
+    }
+    for row in 0..4 {
+        for j in 0..2 {
+            two[2 * row + j] = four[4 * row + j] + four[4 * row + j + 2];
+        }
+    }
+    [two[0] + two[1], two[2] + two[3], two[4] + two[5], two[6] + two[7]]
 }
 
 /// `out += shares[j] * rows[j]` in rising `j`.
 #[inline(always)]
 pub(super) fn weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) {
-    assert_eq!(rows.len(), shares.len() * out.len(), "one row a share");
-    for (&share, row) in shares.iter().zip(rows.chunks_exact(out.len())) {
+    let width = out.len();
+    assert_eq!(rows.len(), shares.len() * width, "one row a share");
+    let (fours, rest) = shares.as_chunks::<4>();
+    let (many, few) = rows.split_at(fours.len() * 4 * width);
+    // Four rows at a time, each element still in rising order.
+    for (shares, rows) in fours.iter().zip(many.chunks_exact(4 * width)) {
+        let (a, rest) = rows.split_at(width);
+        let (b, rest) = rest.split_at(width);
+        let (c, d) = rest.split_at(width);
+        for k in 0..width {
+            let sum = out[k] + shares[0] * a[k];
+            let sum = sum + shares[1] * b[k];
+            let sum = sum + shares[2] * c[k];
+            out[k] = sum + shares[3] * d[k];
+        }
+    }
+    for (&share, row) in rest.iter().zip(few.chunks_exact(width)) {
         for (sum, &value) in out.iter_mut().zip(row) {
             *sum += share * value;
         }
     }
 }
 
-/// The 16 sums of each token row of a group as values; see [`super::Rescale`].
+/// The 64 sums of each row as values; see [`super::Rescale`]. `divisor` is that of
+/// a row's scale, `factor` what follows the division.
+///
+/// A quotient of two f32 is no midpoint of f32 (that has 25 bits, and its product with a divisor of
+/// 24 has more than 24), and lies 2^-49 or more of itself beside the next one. So the product with
+/// the reciprocal in f64, wrong by less than 2^-51, rounds to the very quotient, unless that is
+/// subnormal: so large a divisor is left to the division. Zero, infinity and NaN come out alike.
 #[inline(always)]
 pub(super) fn rescale(
     sums: &[i32],
     scales: &[f32],
     out: &mut [f32],
     stride: usize,
-    value: impl Fn(i32, f32) -> f32,
+    divisor: impl Fn(f32) -> f32,
+    factor: f32,
 ) {
-    assert_eq!(sums.len(), scales.len() * GROUP_ROWS, "16 sums a token row");
+    assert_eq!(sums.len(), scales.len() * LANES, "64 sums a row");
     let last = scales.len().saturating_sub(1);
-    let width = (out.len() - last * stride).min(GROUP_ROWS);
+    let width = (out.len() - last * stride).min(LANES);
     assert!(width <= stride, "rows that do not overlap");
-    for (i, (sums, &t)) in sums.chunks_exact(GROUP_ROWS).zip(scales).enumerate() {
+    for (i, (sums, &t)) in sums.chunks_exact(LANES).zip(scales).enumerate() {
         let out = &mut out[i * stride..i * stride + width];
-        if width == GROUP_ROWS {
-            for j in 0..GROUP_ROWS {
-                out[j] = value(sums[j], t);
+        let divisor = divisor(t);
+        let reciprocal = 1.0 / f64::from(divisor);
+        if divisor.abs() < 1e30 {
+            let value = |sum: i32| (f64::from(sum as f32) * reciprocal) as f32 * factor;
+            let (runs, rest) = out.as_chunks_mut::<16>();
+            for (run, sums) in runs.iter_mut().zip(sums.as_chunks::<16>().0) {
+                for j in 0..16 {
+                    run[j] = value(sums[j]);
+                }
             }
+            rest.iter_mut().zip(&sums[width / 16 * 16..]).for_each(|(out, &s)| *out = value(s));
         } else {
-            for (out, &sum) in out.iter_mut().zip(sums) {
-                *out = value(sum, t);
-            }
+            let value = |sum: i32| sum as f32 / divisor * factor;
+            out.iter_mut().zip(sums).for_each(|(out, &sum)| *out = value(sum));
         }
     }
 }
 
 /// Columns added to sums and subtracted from them; see [`super::Columns`].
 #[inline(always)]
-pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i32]) {
+pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
     // Sums of so many weights of magnitude 2 fit an i8.
     const PATIENCE: usize = 63;
     let (columns, _) = weights.as_chunks::<LANES>();
+    let base: &[i32; LANES] = base.try_into().expect("64 sums");
     let sums: &mut [i32; LANES] = sums.try_into().expect("64 sums");
-    for (list, sign) in [(plus, 1), (minus, -1)] {
-        for list in list.chunks(PATIENCE) {
-            let mut bytes = [0i8; LANES];
-            for &column in list {
-                let column = &columns[column as usize];
-                for j in 0..LANES {
-                    bytes[j] = bytes[j].wrapping_add(column[j]);
-                }
-            }
+    let (mut plus, mut minus, mut first) = (plus, minus, true);
+    while first || !plus.is_empty() || !minus.is_empty() {
+        let (adding, added) = plus.split_at(plus.len().min(PATIENCE));
+        let (taking, taken) = minus.split_at(minus.len().min(PATIENCE - adding.len()));
+        let mut bytes = [0i8; LANES];
+        for &column in adding {
+            let column = &columns[column as usize];
             for j in 0..LANES {
-                sums[j] += sign * i32::from(bytes[j]);
+                bytes[j] = bytes[j].wrapping_add(column[j]);
             }
         }
+        for &column in taking {
+            let column = &columns[column as usize];
+            for j in 0..LANES {
+                bytes[j] = bytes[j].wrapping_sub(column[j]);
+            }
+        }
+        if first {
+            for j in 0..LANES {
+                sums[j] = base[j] + i32::from(bytes[j]);
+            }
+        } else {
+            for j in 0..LANES {
+                sums[j] += i32::from(bytes[j]);
+            }
+        }
+        (plus, minus, first) = (added, taken, false);
     }
 }
 
@@ -151,17 +210,17 @@ macro_rules! stamp_floats {
             use crate::kernels::programs;
             use crate::numerics;
             crate::kernels::programs::stamp_floats!(@fn $features,
-                columns(w: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i32]) -> () {
-                    programs::columns(w, plus, minus, sums)
+                columns(w: &[i8], plus: &[u32], minus: &[u32], b: &[i32], s: &mut [i32]) -> () {
+                    programs::columns(w, plus, minus, b, s)
                 }
                 differ(a: &[i8], b: &[i8], masks: &mut [u64]) -> () {
                     programs::differ(a, b, masks)
                 }
                 multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
-                    programs::rescale(s, t, out, stride, |s, t| numerics::multiplied(s, t, ws))
+                    programs::rescale(s, t, out, stride, |t| t, ws)
                 }
                 divide(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
-                    programs::rescale(s, t, out, stride, |s, t| numerics::divided(s, t, ws))
+                    programs::rescale(s, t, out, stride, |t| ws * t, 1.0)
                 }
                 dot(a: &[f32], b: &[f32]) -> f32 { numerics::dot16(a, b) }
                 dot_ends(w: &[f32], lo: &[f32], hi: &[f32]) -> (f32, f32) {

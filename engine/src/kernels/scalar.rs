@@ -13,17 +13,17 @@ pub(super) mod floats {
     pub(crate) use numerics::forms::{combine, dots, gram, magnitudes, product};
     pub(crate) use numerics::{rms_norm_row as rms_norm, softmax_row as softmax};
 
-    pub(crate) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i32]) {
-        programs::columns(weights, plus, minus, sums);
+    pub(crate) fn columns(w: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
+        programs::columns(w, plus, minus, base, sums);
     }
     pub(crate) fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
         programs::differ(a, b, masks);
     }
     pub(crate) fn multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
-        programs::rescale(s, t, out, stride, |s, t| numerics::multiplied(s, t, ws));
+        programs::rescale(s, t, out, stride, |t| t, ws);
     }
     pub(crate) fn divide(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
-        programs::rescale(s, t, out, stride, |s, t| numerics::divided(s, t, ws));
+        programs::rescale(s, t, out, stride, |t| ws * t, 1.0);
     }
     pub(crate) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
         programs::dot_rows(x, rows, out);

@@ -5,6 +5,7 @@
 //! `BITNET_REQUIRE_KERNELS=scalar,avx2` makes a missing table a failure instead of a silent pass.
 
 use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, available, scalar};
+use crate::numerics;
 
 fn paint(index: usize, salt: usize) -> u8 {
     (((index + salt) % 251) * 37 % 256) as u8
@@ -80,7 +81,8 @@ fn sparse_kernels_agree(table: &Kernels) {
             (0..count).map(|i| u32::from(paint(7 * i, salt)) % 200).collect()
         };
         let (plus, minus) = (list(1), list(2));
-        let mut sums: Vec<i32> = (0..LANES as i32).map(|j| 1000 * j).collect();
+        let base: Vec<i32> = (0..LANES as i32).map(|j| 1000 * j).collect();
+        let mut sums = vec![-1; LANES];
         let expected: Vec<i32> = (0..LANES)
             .map(|j| {
                 let sum = |list: &[u32]| -> i32 {
@@ -89,7 +91,7 @@ fn sparse_kernels_agree(table: &Kernels) {
                 1000 * j as i32 + sum(&plus) - sum(&minus)
             })
             .collect();
-        (table.columns)(&weights, &plus, &minus, &mut sums);
+        (table.columns)(&weights, &plus, &minus, &base, &mut sums);
         assert_eq!(sums, expected, "{} {count}", table.name);
         let (a, b): (Vec<i8>, Vec<i8>) =
             (0..count).map(|i| ((paint(i, 5) % 3) as i8, (paint(i, 9) % 3) as i8)).unzip();
@@ -102,8 +104,33 @@ fn sparse_kernels_agree(table: &Kernels) {
     }
     let twos = vec![2i8; LANES];
     let mut sums = vec![0; LANES];
-    (table.columns)(&twos, &[0; 1000], &[], &mut sums);
+    (table.columns)(&twos, &[0; 1000], &[], &[0; LANES], &mut sums);
     assert_eq!(sums, [2000; LANES], "{}", table.name);
+}
+
+/// Values of sums, against the very division that defines them.
+fn rescaling_divides(table: &Kernels) {
+    let mut random = crate::model::random::SplitMix(9);
+    let scales = [13.37, 0.0, f32::INFINITY, f32::NAN, 1.27e7, 4e-37, 1e-45, 3e38];
+    for round in 0..4000 {
+        let t = if round < 8 { scales[round] } else { random.unit() * 37.0 + 40.3 };
+        let t = f32::from_bits(t.to_bits() ^ (random.next_u64() & 0xfff) as u32);
+        let ws = 0.01 + random.unit() / 128.0;
+        let shift = random.below(31);
+        let sums: Vec<i32> = (0..LANES).map(|_| (random.next_u64() as i32) >> shift).collect();
+        let mut out = [0.0; LANES];
+        for (rescale, value) in [
+            (table.multiply, numerics::multiplied as fn(i32, f32, f32) -> f32),
+            (table.divide, numerics::divided),
+        ] {
+            rescale(&sums, &[t], ws, &mut out, LANES);
+            for (&sum, out) in sums.iter().zip(out) {
+                let expected = value(sum, t, ws);
+                let same = out.to_bits() == expected.to_bits() || out.is_nan() && expected.is_nan();
+                assert!(same, "{} {sum} {t:e} {ws}: {out} {expected}", table.name);
+            }
+        }
+    }
 }
 
 fn floats(n: usize, salt: usize) -> Vec<f32> {
@@ -137,11 +164,11 @@ fn float_results(table: &Kernels, n: usize) -> Vec<u32> {
     let halves: Vec<u16> = (0..n).map(|i| u16::from(paint(i, 5)) << 7).collect();
     (table.widen_bf16)(&halves, &mut out);
     all.extend(bits(&out));
-    for width in [1, 7, 15, 16] {
-        let sums: Vec<i32> = (0..3 * 16).map(|i| 300 * i32::from(paint(i, n)) - 9000).collect();
+    for width in [1, 7, 16, 63, 64] {
+        let sums: Vec<i32> = (0..3 * LANES).map(|i| 300 * i32::from(paint(i, n)) - 9000).collect();
         for rescale in [table.multiply, table.divide] {
-            let mut out = vec![0.0; 2 * (n + 16) + width];
-            rescale(&sums, &[13.37, 0.01, 800.0], 0.0625, &mut out, n + 16);
+            let mut out = vec![0.0; 2 * (n + LANES) + width];
+            rescale(&sums, &[13.37, 0.01, 800.0], 0.0625, &mut out, n + LANES);
             all.extend(bits(&out));
         }
     }
@@ -194,6 +221,7 @@ fn every_table_gives_the_bits_of_the_portable_one() {
         integer_kernels_agree(table);
         extreme_codes_do_not_wrap(table);
         sparse_kernels_agree(table);
+        rescaling_divides(table);
         float_kernels_agree(table);
         form_kernels_agree(table);
     }

@@ -1,6 +1,6 @@
 //! The float programs that work on one row: RMSNorm, softmax, gates.
 
-use super::{exp, max, sum_squares, sum16};
+use super::{exp, sum_squares, sum16};
 
 /// `1 / sqrt(mean x^2 + eps)` from a sum of squares over `n` values.
 #[must_use]
@@ -23,7 +23,7 @@ pub fn rms_norm_row(x: &[f32], g: &[f32], eps: f32, y: &mut [f32]) {
 /// Turns scores into softmax shares in place.
 #[inline(always)]
 pub fn softmax_row(scores: &mut [f32]) {
-    let top = scores.iter().fold(f32::NEG_INFINITY, |top, &s| max(top, s));
+    let top = largest(scores);
     for s in scores.iter_mut() {
         *s = exp(*s - top);
     }
@@ -31,6 +31,20 @@ pub fn softmax_row(scores: &mut [f32]) {
     for s in scores.iter_mut() {
         *s /= total;
     }
+}
+
+/// The largest score, NaN if one is NaN; which zero it is changes no difference's exponential.
+#[inline(always)]
+fn largest(scores: &[f32]) -> f32 {
+    let (mut lanes, mut undefined) = ([f32::NEG_INFINITY; 16], false);
+    for chunk in scores.chunks(16) {
+        for (lane, &score) in lanes.iter_mut().zip(chunk) {
+            undefined |= score.is_nan();
+            *lane = if score > *lane { score } else { *lane };
+        }
+    }
+    let top = lanes.iter().fold(f32::NEG_INFINITY, |top, &s| if s > top { s } else { top });
+    if undefined { f32::NAN } else { top }
 }
 
 /// `max(g, 0)^2`.

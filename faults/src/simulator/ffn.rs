@@ -2,7 +2,7 @@
 //!
 //! Rows go through in small lots, so that what lies between gate and down stays in the cache.
 
-use engine::kernels::{GROUP_ROWS, LANES};
+use engine::kernels::LANES;
 use engine::model::{Gate, Slot};
 
 use super::job::Job;
@@ -11,7 +11,10 @@ use super::product::{Adjust, Clean, Joins, Scratch};
 use super::rows::{Rows, same};
 
 /// Values between gate and down that a lot may hold.
-const LOT: usize = 1 << 16;
+const LOT: usize = 1 << 17;
+
+/// Values between two rows of a lot, so that their beginnings do not meet in the cache.
+const SPACE: usize = 16;
 
 /// Where a row enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,7 @@ pub(super) struct FeedForward {
     gated: Rows,
     updated: Rows,
     codes: [Prepared; 2],
-    factors: [Vec<f32>; 3],
+    factors: [Vec<f32>; 2],
     lot: Vec<f32>,
     update: Vec<f32>,
 }
@@ -69,7 +72,7 @@ impl FeedForward {
     ) {
         out.reset(clean.model.config.hidden);
         self.gather(clean, layer, jobs, middle);
-        let lot = (LOT / clean.model.config.ffn).clamp(16, 256);
+        let lot = (LOT / clean.model.config.ffn).clamp(16, 512);
         let items = std::mem::take(&mut self.items);
         for items in items.chunks(lot) {
             self.lot(clean, (layer, jobs), middle, items, scratch, out);
@@ -186,13 +189,13 @@ impl FeedForward {
         gate_and_up(clean, layer, codes, &adjusts, (&mut *scratch, &mut factors), lot);
         self.factors = factors;
         let width = clean.model.config.ffn;
-        let mut next = 0;
+        let mut gated = self.lot.chunks_exact(width + SPACE);
         let down: Vec<(usize, &[f32])> = items
             .iter()
             .filter_map(|item| match item.entry {
                 Entry::Carried(_) => {
-                    next += 1;
-                    Some((item.token, &self.lot[(next - 1) * width..next * width]))
+                    let row = gated.next().expect("a gated row for each that is carried");
+                    Some((item.token, &row[..width]))
                 }
                 Entry::Gated(index) => Some((item.token, self.gated.row(index))),
                 Entry::Updated(_) => None,
@@ -276,36 +279,30 @@ fn gate_and_up(
     layer: usize,
     prepared: [&Prepared; 2],
     adjusts: &[Vec<Adjust>; 2],
-    (scratch, factors): (&mut Scratch, &mut [Vec<f32>; 3]),
+    (scratch, factors): (&mut Scratch, &mut [Vec<f32>; 2]),
     out: &mut Vec<f32>,
 ) {
     let (count, width) = (prepared[0].len(), clean.model.config.ffn);
-    out.resize(count * width, 0.0);
+    let stride = width + SPACE;
+    out.resize(count * stride, 0.0);
     if count == 0 {
         return;
     }
-    let [gate, up, product] = factors;
+    let factors = [Slot::Gate, Slot::Up].into_iter().zip(factors);
+    let mut factors = factors.zip(prepared.into_iter().zip(adjusts)).collect::<Vec<_>>();
     for block in 0..width.div_ceil(LANES) {
-        for (k, (slot, values)) in
-            [(Slot::Gate, &mut *gate), (Slot::Up, &mut *up)].into_iter().enumerate()
-        {
-            clean.block((layer, slot), block, prepared[k], &adjusts[k], scratch);
-            values.resize(scratch.sums.len(), 0.0);
-            let (scale, scales) = (clean.ternary(layer, slot).1, &prepared[k].codes.scales);
-            let groups = scratch.sums.chunks_exact(count * GROUP_ROWS);
-            for (sums, values) in groups.zip(values.chunks_exact_mut(count * GROUP_ROWS)) {
-                clean.values(scale, sums, scales, values, GROUP_ROWS);
-            }
+        for ((slot, values), (prepared, adjusts)) in &mut factors {
+            clean.block((layer, *slot), block, prepared, adjusts, scratch);
+            values.resize(count * LANES, 0.0);
+            let (scale, scales) = (clean.ternary(layer, *slot).1, &prepared.codes.scales);
+            clean.values(scale, &scratch.sums, scales, values, LANES);
         }
-        product.resize(gate.len(), 0.0);
-        gated(clean, gate, up, product);
-        for (index, product) in product.chunks_exact(count * GROUP_ROWS).enumerate() {
-            let first = block * LANES + index * GROUP_ROWS;
-            let columns = GROUP_ROWS.min(width - first);
-            for (row, product) in product.chunks_exact(GROUP_ROWS).enumerate() {
-                let to = row * width + first;
-                out[to..to + columns].copy_from_slice(&product[..columns]);
-            }
+        let columns = LANES.min(width - block * LANES);
+        let [((_, gate), _), ((_, up), _)] = &factors[..] else { unreachable!("two factors") };
+        for row in 0..count {
+            let at = row * LANES..row * LANES + columns;
+            let out = &mut out[row * stride + block * LANES..][..columns];
+            gated(clean, &gate[at.clone()], &up[at], out);
         }
     }
 }

@@ -14,8 +14,6 @@ use super::product::{Adjust, Clean, Scratch};
 
 /// Groups of packed rows in a block of columns.
 const GROUPS: usize = LANES / GROUP_ROWS;
-/// A code that moved further makes its row be multiplied whole.
-const FARTHEST: i32 = 8;
 /// Weights that are also held column by column, a byte each.
 const MOST: usize = 1 << 28;
 
@@ -121,18 +119,17 @@ impl Prepared {
             near = 3 * differ as usize <= padded;
         }
         if near {
-            'row: for (word, &mask) in self.masks.iter().enumerate() {
+            for (word, &mask) in self.masks.iter().enumerate() {
                 let mut mask = mask;
                 while mask != 0 {
                     let column = 64 * word + mask.trailing_zeros() as usize;
                     mask &= mask - 1;
                     let steps = i32::from(q[column]) - i32::from(golden[column]);
                     let list = if steps > 0 { &mut self.plus } else { &mut self.minus };
-                    if steps.abs() > FARTHEST {
-                        near = false;
-                        break 'row;
+                    list.push(column as u32);
+                    if steps.abs() > 1 {
+                        list.extend((1..steps.abs()).map(|_| column as u32));
                     }
-                    list.extend((0..steps.abs()).map(|_| column as u32));
                 }
             }
             near &= 3 * (self.plus.len() - plus + self.minus.len() - minus) <= padded;
@@ -214,14 +211,12 @@ impl Clean<'_> {
         }
         for block in 0..width.div_ceil(LANES) {
             self.block((layer, slot), block, prepared, adjusts, scratch);
-            for (index, sums) in scratch.sums.chunks_exact(count * GROUP_ROWS).enumerate() {
-                let out = &mut out[block * LANES + index * GROUP_ROWS..];
-                self.values(scale, sums, &prepared.codes.scales, out, width);
-            }
+            let out = &mut out[block * LANES..];
+            self.values(scale, &scratch.sums, &prepared.codes.scales, out, width);
         }
     }
 
-    /// The sums of a block of outputs in the scratch buffer, `[group][rows][16]`.
+    /// The sums of a block of outputs in the scratch buffer, `[rows][64]`.
     pub(super) fn block(
         &self,
         (layer, slot): (usize, Slot),
@@ -230,19 +225,19 @@ impl Clean<'_> {
         adjusts: &[Adjust],
         scratch: &mut Scratch,
     ) {
-        let (rows, count) = (self.ternary(layer, slot).0, prepared.len());
-        let groups = (rows.rows().div_ceil(GROUP_ROWS) - block * GROUPS).min(GROUPS);
+        let rows = self.ternary(layer, slot).0;
         let Scratch { sums, some, .. } = scratch;
-        sums.resize(groups * count * GROUP_ROWS, 0);
-        let packed = rows.groups().skip(block * GROUPS).take(groups);
-        for (group, sums) in packed.zip(sums.chunks_exact_mut(count * GROUP_ROWS)) {
-            if prepared.partial.is_empty() {
-                (self.kernels.ternary)(group, &prepared.codes.q, sums);
-            } else if !prepared.whole.is_empty() {
-                some.resize(prepared.whole.len() * GROUP_ROWS, 0);
-                (self.kernels.ternary)(group, &prepared.gathered, some);
-                for (&row, some) in prepared.whole.iter().zip(some.chunks_exact(GROUP_ROWS)) {
-                    let at = row as usize * GROUP_ROWS;
+        sums.resize(prepared.len() * LANES, 0);
+        if !prepared.whole.is_empty() {
+            let all = prepared.partial.is_empty();
+            let codes = if all { &prepared.codes.q } else { &prepared.gathered };
+            some.resize(prepared.whole.len() * GROUP_ROWS, 0);
+            let groups = rows.groups().skip(block * GROUPS).take(GROUPS);
+            for (index, group) in groups.enumerate() {
+                (self.kernels.ternary)(group, codes, some);
+                let some = some.as_chunks::<GROUP_ROWS>().0;
+                for (&row, some) in prepared.whole.iter().zip(some) {
+                    let at = row as usize * LANES + index * GROUP_ROWS;
                     sums[at..at + GROUP_ROWS].copy_from_slice(some);
                 }
             }
@@ -252,8 +247,7 @@ impl Clean<'_> {
         }
         let from = adjusts.partition_point(|adjust| adjust.output / LANES < block);
         for adjust in adjusts[from..].iter().take_while(|a| a.output / LANES == block) {
-            let group = adjust.output % LANES / GROUP_ROWS;
-            adjust.to(&mut sums[(group * count + adjust.row) * GROUP_ROWS..]);
+            adjust.to(&mut sums[adjust.row * LANES..]);
         }
     }
 
@@ -265,28 +259,18 @@ impl Clean<'_> {
         prepared: &Prepared,
         sums: &mut [i32],
     ) {
-        let (columns, count) = (self.ternary(layer, slot).0.columns(), prepared.len());
+        let columns = self.ternary(layer, slot).0.columns();
         let weights = &self.trace.columns.blocks[layer][slot as usize];
         let weights = &weights[block * columns * LANES..(block + 1) * columns * LANES];
-        let golden = self.layer(layer).sums(slot);
-        let tokens = self.tokens();
+        let (trace, tokens) = (self.layer(layer), self.tokens());
         let (mut plus, mut minus) = (0, 0);
-        let mut lanes = [0; LANES];
         for row in &prepared.partial {
-            let groups = sums.len() / (count * GROUP_ROWS);
-            for (index, lanes) in lanes.chunks_exact_mut(GROUP_ROWS).take(groups).enumerate() {
-                let output = block * LANES + index * GROUP_ROWS;
-                let at = TernaryRows::at(tokens, row.token as usize, output);
-                lanes.copy_from_slice(&golden[at..at + GROUP_ROWS]);
-            }
+            let base = trace.sums(slot, tokens, row.token as usize, block);
             let ends = (row.plus as usize, row.minus as usize);
             let lists = (&prepared.plus[plus..ends.0], &prepared.minus[minus..ends.1]);
-            (self.kernels.columns)(weights, lists.0, lists.1, &mut lanes);
+            let sums = &mut sums[row.row as usize * LANES..][..LANES];
+            (self.kernels.columns)(weights, lists.0, lists.1, base, sums);
             (plus, minus) = ends;
-            for (index, lanes) in lanes.chunks_exact(GROUP_ROWS).take(groups).enumerate() {
-                let at = (index * count + row.row as usize) * GROUP_ROWS;
-                sums[at..at + GROUP_ROWS].copy_from_slice(lanes);
-            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use engine::kernels::{GROUP_ROWS, Kernels};
+use engine::kernels::{GROUP_ROWS, Kernels, LANES};
 use engine::model::{Model, Norm, Scale, Slot, Weights};
 use engine::packing::TernaryRows;
 use engine::walk::{Codes, Read, scaled};
@@ -37,9 +37,9 @@ pub(super) struct Adjust {
 }
 
 impl Adjust {
-    /// Changes the sum among the 16 of its row and group.
+    /// Changes the sum among the 64 of its row and block.
     pub(super) fn to(&self, sums: &mut [i32]) {
-        let sum = &mut sums[self.output % GROUP_ROWS];
+        let sum = &mut sums[self.output % LANES];
         *sum = match self.sum {
             Sum::Add(delta) => *sum + delta,
             Sum::Set(value) => value,
@@ -131,7 +131,7 @@ impl<'a> Clean<'a> {
         [outer, block.linear(slot).norm.as_ref()]
     }
 
-    /// The values of the sums of a group; see [`engine::kernels::Rescale`].
+    /// The values of the sums of a block; see [`engine::kernels::Rescale`].
     pub(super) fn values(
         &self,
         scale: Scale,
@@ -151,12 +151,8 @@ impl<'a> Clean<'a> {
         let (rows, scale) = self.ternary(layer, slot);
         let (trace, tokens) = (self.layer(layer), self.tokens());
         let t = &trace.codes(slot).scales[token..=token];
-        for index in 0..rows.rows().div_ceil(GROUP_ROWS) {
-            let at = TernaryRows::at(tokens, token, index * GROUP_ROWS);
-            let sums = &trace.sums(slot)[at..at + GROUP_ROWS];
-            let out = &mut out[index * GROUP_ROWS..];
-            let width = out.len();
-            self.values(scale, sums, t, out, width);
+        for (block, out) in out[..rows.rows()].chunks_mut(LANES).enumerate() {
+            self.values(scale, trace.sums(slot, tokens, token, block), t, out, LANES);
         }
     }
 

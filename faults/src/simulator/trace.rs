@@ -7,7 +7,7 @@ use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
-use engine::kernels::Kernels;
+use engine::kernels::{Kernels, LANES};
 use engine::model::{Activations, Float, Gate, Linear, Model, Norm, Rope, Slot, Weights};
 use engine::packing::TernaryRows;
 use engine::walk::{self, Codes, Domain, Exact, ExactPrepared, Read, Site, Step};
@@ -22,7 +22,7 @@ use crate::golden::Golden;
 pub(super) struct LayerTrace {
     /// What each linear layer read, by slot; layers that read the same rows share it.
     codes: [Option<Arc<Codes>>; 7],
-    /// The integer sums of each linear layer, by slot, as [`TernaryRows::product`] lays them out.
+    /// The integer sums of each linear layer, by slot, `[block][token][64]`.
     sums: [Vec<i32>; 7],
     /// Queries, turned to their positions.
     pub(super) queries: Vec<f32>,
@@ -52,12 +52,13 @@ impl LayerTrace {
 
     /// The clean sum of one output for one token among `tokens`.
     pub(super) fn sum(&self, slot: Slot, tokens: usize, token: usize, output: usize) -> i32 {
-        self.sums[slot as usize][TernaryRows::at(tokens, token, output)]
+        self.sums(slot, tokens, token, output / LANES)[output % LANES]
     }
 
-    /// All clean sums of a slot, `[group][token][16]`.
-    pub(super) fn sums(&self, slot: Slot) -> &[i32] {
-        &self.sums[slot as usize]
+    /// The clean sums of a block of outputs for one token among `tokens`.
+    pub(super) fn sums(&self, slot: Slot, tokens: usize, token: usize, block: usize) -> &[i32] {
+        let at = (block * tokens + token) * LANES;
+        &self.sums[slot as usize][at..at + LANES]
     }
 
     /// Bytes held.
@@ -153,7 +154,16 @@ impl Domain for Recorder {
     fn linear(&mut self, at: Site, x: &ExactPrepared, linear: &Linear) -> Array2<f32> {
         if let (Step::Linear(slot), Weights::Ternary { rows, .. }) = (at.step, &linear.weights) {
             let codes = self.last.clone().expect("int8 rows");
-            self.layer.sums[slot as usize] = rows.product(self.inner.kernels, &codes.q);
+            let sums = rows.product(self.inner.kernels, &codes.q);
+            let tokens = codes.scales.len();
+            let mut blocks = vec![0; rows.rows().div_ceil(LANES) * tokens * LANES];
+            for output in 0..rows.rows() {
+                for token in 0..tokens {
+                    let at = (output / LANES * tokens + token) * LANES + output % LANES;
+                    blocks[at] = sums[TernaryRows::at(tokens, token, output)];
+                }
+            }
+            self.layer.sums[slot as usize] = blocks;
             self.layer.codes[slot as usize] = Some(codes);
         }
         self.inner.linear(at, x, linear)
