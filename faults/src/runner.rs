@@ -77,7 +77,9 @@ pub fn complete(
         return Err(error);
     }
     journal.map_or(Ok(()), Writer::finish)?;
-    journal::sorted("memory", [present, fresh].concat())
+    let mut all = present;
+    all.extend(fresh);
+    journal::merged(all)
 }
 
 /// How many trials fit a batch, from what one took; at most twice as many as it had.
