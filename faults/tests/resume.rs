@@ -9,9 +9,9 @@ use engine::kernels;
 use engine::model::{KvKind, Model};
 use engine::walk::Read;
 use faults::journal::{self, Entry, Header, Shard, Writer};
+use faults::mix::{Stratum, Within};
 use faults::{
-    Campaign, Mix, Pattern, Plan, Sample, Space, Stratum, Tally, Target, UnusedCode, Within,
-    complete, retold, run,
+    Campaign, Mix, Pattern, Plan, Sample, Space, Tally, Target, UnusedCode, complete, retold, run,
 };
 use support::{Lcg, model, prompt, shape};
 

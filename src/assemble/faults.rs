@@ -2,7 +2,8 @@
 
 use certify::ladder::Rung;
 use engine::model::Slot;
-use faults::{Mix, Outcome, Rate, Stratum, Summary, Target};
+use faults::mix::{Mix, Stratum};
+use faults::{Outcome, Rate, Summary, Target};
 use reports::model as out;
 use reports::model::finite;
 

@@ -8,7 +8,7 @@ use certify::ladder::{Ladder, Rung};
 use engine::model::KvKind;
 use engine::walk::Read;
 use faults::journal::{Header, Shard};
-use faults::{MOST, Mix, Plan as FaultPlan, PlanError, PlanFile, Target, UnusedCode};
+use faults::{Mix, Plan as FaultPlan, PlanError, PlanFile, Target, UnusedCode};
 use reports::model::{Method, Norm};
 use serde::{Deserialize, Serialize};
 
@@ -112,9 +112,12 @@ pub(super) fn plan_file(args: &RunArgs) -> Result<PlanFile, Failure> {
 
 fn check_numbers(args: &RunArgs, file: &PlanFile) -> Result<(), Failure> {
     for (name, value, least) in [("seed", file.seed, 0), ("trials", file.trials, 1)] {
-        if value.is_some_and(|value| !(least..=MOST).contains(&value)) {
+        if value.is_some_and(|value| !(least..=PlanFile::MOST).contains(&value)) {
             let got = value.unwrap_or_default();
-            return Err(Failure::usage(format!("{name} {got}: expected {least} to {MOST}")));
+            return Err(Failure::usage(format!(
+                "{name} {got}: expected {least} to {}",
+                PlanFile::MOST
+            )));
         }
     }
     if args.flips == Some(0) {
