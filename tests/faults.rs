@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fixtures::embedded;
-use terminal::{Desk, number, one};
+use terminal::{Desk, number, numbers, one};
 
 /// Bytes of a record of a journal.
 const RECORD: u64 = 64;
@@ -271,7 +271,7 @@ fn a_plan_of_every_model_is_run_and_told() {
     for face in ["r.html", "r.md"] {
         assert!(desk.text(face).contains("adjacent bits"), "{face}");
     }
-    desk.run(&format!("{run} --flips 2")).ends(2).says(&["--targets and --flips", "[[fault]]"]);
+    desk.run(&format!("{run} --flips 2")).ends(2).says(&["--targets, --flips", "[[fault]]"]);
     desk.put("plan.toml", PLAN.replace("bits = 3", "bit = 3"));
     desk.run(run).ends(2).says(&["plan.toml", "line 8", "unknown field `bit`"]);
     desk.put("plan.toml", PLAN.replace("bits = 3", "bits = 9"));
@@ -280,6 +280,29 @@ fn a_plan_of_every_model_is_run_and_told() {
     desk.run(run).ends(2).says(&["fault 1", "0 bits"]);
     desk.put("plan.toml", "kv = \"int4\"");
     desk.run(run).ends(2).says(&["kv = \"int4\"", "f32, f16, int8 or 1bit"]);
+}
+
+#[test]
+fn a_sweep_of_bit_error_rates_is_a_curve_of_accuracy() {
+    let desk = Desk::new();
+    desk.run("faults run @digits --ber 1e-5..0.1 --trials 1300 --quiet -o b.json").ends(0);
+    let told = desk.json("b.json");
+    let rates = numbers(&told, "faults.strata[].bit_error_rate");
+    let steps = [1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1];
+    assert_eq!(rates, steps);
+    let right = numbers(&told, "faults.strata[].accuracy");
+    let clean = numbers(&told, "faults.strata[].clean_correct");
+    assert!(clean.iter().all(|&clean| clean >= 85.0), "a trained model: {clean:?}");
+    assert!(right[0] >= 0.85 && right[12] < 0.5, "it is lost on the way: {right:?}");
+    let factor = numbers(&told, "faults.strata[].perplexity_factor");
+    assert!(factor[0] < 1.2 && factor[12] > 2.0, "{factor:?}");
+    // 9216 bits: the last rate alone lets 922 a trial fall, give or take three of a hundred.
+    let flips = numbers(&told, "faults.strata[].flips");
+    assert!((flips[12] / 92_160.0 - 1.0).abs() < 0.03, "{flips:?}");
+    for words in ["1e-3..1e-6", "0", "0.2", "1e-3,1e-3", "-1e-3..1", "x", ""] {
+        let told = desk.words(&["faults", "run", "@digits", &format!("--ber={words}")]);
+        told.ends(2).says(&["--ber", "in order"]);
+    }
 }
 
 #[test]

@@ -115,7 +115,9 @@ fn record(campaign: &Campaign, entry: &Entry) -> Result<Record, JournalError> {
     if drawn != written {
         return Err(contradicts("it is not what the plan draws under this number"));
     }
-    Ok(Record { index, stratum, target, sample, fault, trial: entry.trial })
+    let golden = campaign.golden(target, sample);
+    let (label, before, trial) = (golden.sample.label, golden.decision(), entry.trial);
+    Ok(Record { index, stratum, target, sample, fault, label, before, trial })
 }
 
 impl Record {

@@ -122,6 +122,16 @@ fn planned() -> Report {
         due_rate: row.due_rate,
         due_rate_low: row.due_rate_low,
         due_rate_high: row.due_rate_high,
+        flips: row.trials,
+        bit_error_rate: None,
+        labelled: 10,
+        correct: 8,
+        clean_correct: 9,
+        accuracy: Some(0.8),
+        accuracy_low: 0.4,
+        accuracy_high: 1.0,
+        mean_nll_change: row.mean_nll_change,
+        perplexity_factor: Some(1.5),
     };
     found.strata = found.targets.iter().map(stratum).collect();
     report
@@ -133,7 +143,9 @@ fn strata_come_with_their_plan_and_have_every_trial() {
     assert_eq!(report.validate(), []);
     let text = reports::json::to_string(&report).expect("JSON");
     assert_eq!(serde_json::from_str::<Report>(&text).expect("a report"), report);
-    let breaks: [Break; 6] = [
+    let breaks: [Break; 8] = [
+        ("faults.strata[0].labelled", |report| faults(report).strata[0].correct = 11),
+        ("faults.strata[0].accuracy", |report| faults(report).strata[0].accuracy_low = 0.9),
         ("faults.strata", |report| faults(report).plan = None),
         ("faults.strata", |report| faults(report).strata.clear()),
         ("faults.trials", |report| faults(report).strata.truncate(1)),

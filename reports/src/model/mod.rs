@@ -14,6 +14,7 @@ mod check;
 mod faults;
 mod ladder;
 mod request;
+mod strata;
 mod subject;
 mod substitutions;
 
@@ -28,7 +29,7 @@ pub use change::{
 pub use check::{Violation, finite};
 pub use faults::{
     BitRate, Bound, FaultTarget, Faults, FlipsProven, LayerRate, Outcome, ParseTargetError,
-    RowsLevel, RowsMethod, RowsProven, Stratum, Target, Worst,
+    RowsLevel, RowsMethod, RowsProven, Target, Worst,
 };
 pub use ladder::{
     EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,
@@ -36,6 +37,7 @@ pub use ladder::{
 pub use request::{
     Gate, GateKind, KvStorage, Method, Norm, Positions, Request, Threshold, UnusedCode,
 };
+pub use strata::Stratum;
 pub use subject::{
     ActivationPolicy, Data, DataSource, GateFunction, InputKind, Model, WeightCounts,
 };
