@@ -107,6 +107,10 @@ pub struct Record {
     pub sample: usize,
     /// The bits.
     pub fault: Fault,
+    /// The right decision, if it is known.
+    pub label: Option<u32>,
+    /// The clean decision.
+    pub before: u32,
     /// What came of it.
     pub trial: Trial,
 }
@@ -265,7 +269,8 @@ impl<'a> Campaign<'a> {
         let golden = &self.baseline(target).goldens[sample];
         let unused = self.mix.plan.unused;
         let trial = run_trial(self.model, self.kernels, golden, &fault, unused);
-        Record { index, stratum, target, sample, fault, trial }
+        let (label, before) = (golden.sample.label, golden.decision());
+        Record { index, stratum, target, sample, fault, label, before, trial }
     }
 
     /// Runs the trials of some numbers, on this thread: the records in the order of the numbers.

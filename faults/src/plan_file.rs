@@ -34,9 +34,6 @@ use crate::mix::{FloatPart, Mix, Stratum, Within};
 use crate::pattern::{FaultFile, MODELS, Pattern};
 use crate::space::Target;
 
-/// The largest number that TOML holds.
-pub const MOST: u64 = i64::MAX as u64;
-
 /// What a plan file says.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,6 +86,9 @@ pub enum PlanError {
 }
 
 impl PlanFile {
+    /// The largest number that TOML holds.
+    pub const MOST: u64 = i64::MAX as u64;
+
     /// Reads a plan.
     ///
     /// # Errors

@@ -77,7 +77,9 @@ pub fn complete(
         return Err(error);
     }
     journal.map_or(Ok(()), Writer::finish)?;
-    journal::sorted("memory", [present, fresh].concat())
+    let mut all = present;
+    all.extend(fresh);
+    journal::merged(all)
 }
 
 /// How many trials fit a batch, from what one took; at most twice as many as it had.
@@ -113,7 +115,9 @@ fn record(campaign: &Campaign, entry: &Entry) -> Result<Record, JournalError> {
     if drawn != written {
         return Err(contradicts("it is not what the plan draws under this number"));
     }
-    Ok(Record { index, stratum, target, sample, fault, trial: entry.trial })
+    let golden = campaign.golden(target, sample);
+    let (label, before, trial) = (golden.sample.label, golden.decision(), entry.trial);
+    Ok(Record { index, stratum, target, sample, fault, label, before, trial })
 }
 
 impl Record {

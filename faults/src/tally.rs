@@ -24,6 +24,14 @@ pub struct Summary {
     pub sdc: u64,
     /// Those that were detected.
     pub due: u64,
+    /// Bits that flipped, over all trials.
+    pub flips: u64,
+    /// Trials on labelled samples.
+    pub labelled: u64,
+    /// Those of them whose decision was right under the fault; a detected fault gives none.
+    pub correct: u64,
+    /// Those of them whose clean decision was right.
+    pub clean_correct: u64,
     /// Those that changed the best token at some position.
     pub token_changes: u64,
     /// Trials for which token changes were looked for.
@@ -48,6 +56,12 @@ impl Summary {
     fn add(&mut self, record: &Record) {
         let trial = &record.trial;
         self.trials += 1;
+        self.flips += record.fault.flips().len() as u64;
+        if let Some(label) = record.label {
+            self.labelled += 1;
+            self.correct += u64::from(trial.decision == Some(label));
+            self.clean_correct += u64::from(record.before == label);
+        }
         match trial.outcome {
             Outcome::Masked { identical } => {
                 self.masked += 1;
@@ -93,6 +107,12 @@ impl Summary {
     #[must_use]
     pub fn token_change_rate(&self, confidence: f64) -> Rate {
         Rate::of(self.token_changes, self.token_trials, confidence)
+    }
+
+    /// The share of right decisions among trials on labelled samples.
+    #[must_use]
+    pub fn accuracy(&self, confidence: f64) -> Rate {
+        Rate::of(self.correct, self.labelled, confidence)
     }
 
     /// The mean of one of the sums; `None` if there is nothing to divide by.

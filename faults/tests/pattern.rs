@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use engine::kernels;
 use engine::model::{FloatType, KvKind, Model, Weights};
 use engine::walk::Read;
+use faults::pattern::Image;
 use faults::{
-    Address, Campaign, CampaignError, Image, Mix, Outcome, Plan, PlanFile, Sample, Space, Target,
+    Address, Campaign, CampaignError, Mix, Outcome, Plan, PlanFile, Sample, Space, Target,
     UnusedCode,
 };
 use proptest::prelude::*;

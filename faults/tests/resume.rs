@@ -9,9 +9,9 @@ use engine::kernels;
 use engine::model::{KvKind, Model};
 use engine::walk::Read;
 use faults::journal::{self, Entry, Header, Shard, Writer};
+use faults::mix::{Stratum, Within};
 use faults::{
-    Campaign, Mix, MixStratum, Pattern, Plan, Sample, Space, Tally, Target, UnusedCode, Within,
-    complete, retold, run,
+    Campaign, Mix, Pattern, Plan, Sample, Space, Tally, Target, UnusedCode, complete, retold, run,
 };
 use support::{Lcg, model, prompt, shape};
 
@@ -147,7 +147,7 @@ fn an_entry_that_the_plan_does_not_draw_is_refused() {
 fn strata_take_turns_by_weight_and_stay_within_their_part() {
     let model = model(&shape(71), 5);
     assert!(model.layers.len() > 1);
-    let stratum = |target, weight, layers: Option<Vec<usize>>, tensors: &[&str]| MixStratum {
+    let stratum = |target, weight, layers: Option<Vec<usize>>, tensors: &[&str]| Stratum {
         target,
         pattern: Pattern::Random { flips: 1 },
         weight,

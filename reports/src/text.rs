@@ -8,7 +8,7 @@ use crate::escape::shown;
 use crate::metrics::{
     evaluate_all, layers_proven_share, metric, proven_masked_share, rows_proven_share,
 };
-use crate::model::{Certification, Faults, Report, Target, Verdict};
+use crate::model::{Certification, Faults, Report, Stratum, Target, Verdict};
 use crate::number::{Side, count, number, percent, plural};
 use crate::story;
 
@@ -146,11 +146,15 @@ fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
         story::flipped(faults),
         percent(faults.confidence, Side::Down),
     )];
-    let fits = faults.targets.len() <= room + 1;
-    let shown_targets = if fits { faults.targets.len() } else { room };
-    lines.extend(faults.targets.iter().take(shown_targets).map(rates));
+    let rows: Vec<String> = match faults.flips {
+        0 => faults.strata.iter().map(stratum).collect(),
+        _ => faults.targets.iter().map(rates).collect(),
+    };
+    let fits = rows.len() <= room + 1;
+    let shown = if fits { rows.len() } else { room };
+    let rest = rows.len() - shown;
+    lines.extend(rows.into_iter().take(shown));
     if !fits {
-        let rest = faults.targets.len() - shown_targets;
         let worst = metric(report, "sdc_rate_high").map_or(1.0, |metric| metric.high);
         let value = format!("{rest} more in the report; sdc of any target");
         lines.push(format!("  {value} <= {}", percent(worst, Side::Up)));
@@ -177,6 +181,20 @@ fn rates(row: &Target) -> String {
     let counts = format!("{} of {}", count(row.sdc), count(row.trials));
     let due = row.due_rate.map_or_else(|| "–".to_owned(), |rate| percent(rate, Side::Nearest));
     fact(row.target.name(), &format!("sdc {rate} {interval} ({counts}), due {due}"))
+}
+
+/// A fault of a plan: what it does to decisions, and to their accuracy where that is known.
+fn stratum(row: &Stratum) -> String {
+    let rate = row.sdc_rate.map_or_else(|| "–".to_owned(), |rate| percent(rate, Side::Nearest));
+    let interval = format!(
+        "[{}, {}]",
+        percent(row.sdc_rate_low, Side::Down),
+        percent(row.sdc_rate_high, Side::Up)
+    );
+    let right = row.accuracy.map_or_else(String::new, |accuracy| {
+        format!(", right {}", percent(accuracy, Side::Nearest))
+    });
+    fact(&row.fault, &format!("sdc {rate} {interval}{right}"))
 }
 
 fn unknown(found: &Certification) -> Vec<String> {

@@ -3,7 +3,7 @@
 mod example;
 
 use reports::Report;
-use reports::model::{Method, Verdict, finite};
+use reports::model::{Method, Stratum, Target, Verdict, finite};
 
 fn certification(report: &mut Report) -> &mut reports::model::Certification {
     report.certification.as_mut().unwrap()
@@ -100,6 +100,65 @@ fn every_broken_invariant_is_named_by_its_path() {
         }),
     ];
     each_is_named(&breaks);
+}
+
+/// A report whose faults are of a plan, one stratum a target.
+fn planned() -> Report {
+    let mut report = example::report();
+    let found = faults(&mut report);
+    found.plan = Some("seed = 0".to_owned());
+    let stratum = |row: &Target| Stratum {
+        fault: format!("{} random flips=1", row.target.name()),
+        target: row.target,
+        model: "random".to_owned(),
+        trials: row.trials,
+        masked: row.masked,
+        identical: row.identical,
+        sdc: row.sdc,
+        due: row.due,
+        sdc_rate: row.sdc_rate,
+        sdc_rate_low: row.sdc_rate_low,
+        sdc_rate_high: row.sdc_rate_high,
+        due_rate: row.due_rate,
+        due_rate_low: row.due_rate_low,
+        due_rate_high: row.due_rate_high,
+        flips: row.trials,
+        bit_error_rate: None,
+        labelled: 10,
+        correct: 8,
+        clean_correct: 9,
+        accuracy: Some(0.8),
+        accuracy_low: 0.4,
+        accuracy_high: 1.0,
+        mean_nll_change: row.mean_nll_change,
+        perplexity_factor: Some(1.5),
+    };
+    found.strata = found.targets.iter().map(stratum).collect();
+    report
+}
+
+#[test]
+fn strata_come_with_their_plan_and_have_every_trial() {
+    let report = planned();
+    assert_eq!(report.validate(), []);
+    let text = reports::json::to_string(&report).expect("JSON");
+    assert_eq!(serde_json::from_str::<Report>(&text).expect("a report"), report);
+    let breaks: [Break; 8] = [
+        ("faults.strata[0].labelled", |report| faults(report).strata[0].correct = 11),
+        ("faults.strata[0].accuracy", |report| faults(report).strata[0].accuracy_low = 0.9),
+        ("faults.strata", |report| faults(report).plan = None),
+        ("faults.strata", |report| faults(report).strata.clear()),
+        ("faults.trials", |report| faults(report).strata.truncate(1)),
+        ("faults.strata[0].trials", |report| faults(report).strata[0].masked -= 1),
+        ("faults.strata[1].identical", |report| faults(report).strata[1].identical = u64::MAX),
+        ("faults.strata[0].sdc_rate", |report| faults(report).strata[0].sdc_rate_high = 0.0),
+    ];
+    for (path, spoil) in breaks {
+        let mut report = planned();
+        spoil(&mut report);
+        let found = report.validate();
+        assert!(found.iter().any(|violation| violation.path == path), "{path}: {found:?}");
+    }
 }
 
 #[test]

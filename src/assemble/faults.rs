@@ -2,7 +2,9 @@
 
 use certify::ladder::Rung;
 use engine::model::Slot;
-use faults::{Mix, MixStratum, Outcome, Rate, Summary, Target};
+use engine::numerics::special::exp;
+use faults::mix::{Mix, Stratum};
+use faults::{Outcome, Rate, Summary, Target};
 use reports::model as out;
 use reports::model::finite;
 
@@ -44,10 +46,12 @@ pub(super) fn faults(
 
 /// Every fault of the plan, in its order.
 fn strata(mix: &Mix, campaigned: &Campaigned) -> Vec<out::Stratum> {
-    let row = |(number, stratum): (usize, &MixStratum)| {
+    let row = |(number, stratum): (usize, &Stratum)| {
         let summary = campaigned.tally.strata.get(&number).copied().unwrap_or_default();
         let confidence = mix.plan.confidence;
         let of = target(stratum.target, &summary, confidence);
+        let (accuracy, accuracy_low, accuracy_high) =
+            rate(summary.accuracy(confidence), summary.labelled);
         out::Stratum {
             fault: stratum.to_string(),
             target: of.target,
@@ -63,6 +67,16 @@ fn strata(mix: &Mix, campaigned: &Campaigned) -> Vec<out::Stratum> {
             due_rate: of.due_rate,
             due_rate_low: of.due_rate_low,
             due_rate_high: of.due_rate_high,
+            flips: summary.flips,
+            bit_error_rate: stratum.pattern.bit_error_rate(),
+            labelled: summary.labelled,
+            correct: summary.correct,
+            clean_correct: summary.clean_correct,
+            accuracy,
+            accuracy_low,
+            accuracy_high,
+            mean_nll_change: of.mean_nll_change,
+            perplexity_factor: of.mean_nll_change.map(exp).and_then(finite),
         }
     };
     mix.strata.iter().enumerate().map(row).collect()

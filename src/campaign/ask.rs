@@ -8,7 +8,9 @@ use certify::ladder::{Ladder, Rung};
 use engine::model::KvKind;
 use engine::walk::Read;
 use faults::journal::{Header, Shard};
-use faults::{MOST, Mix, Plan as FaultPlan, PlanError, PlanFile, Target, UnusedCode};
+use faults::mix::{Stratum, Within};
+use faults::pattern::Rate;
+use faults::{Mix, Pattern, Plan as FaultPlan, PlanError, PlanFile, Target, UnusedCode};
 use reports::model::{Method, Norm};
 use serde::{Deserialize, Serialize};
 
@@ -90,8 +92,9 @@ pub(super) fn plan_file(args: &RunArgs) -> Result<PlanFile, Failure> {
             file
         }
     };
-    if !file.fault.is_empty() && (args.targets.is_some() || args.flips.is_some()) {
-        let what = "--targets and --flips are a plan of their own, and --plan has faults";
+    let own = args.targets.is_some() || args.flips.is_some() || args.ber.is_some();
+    if !file.fault.is_empty() && own {
+        let what = "--targets, --flips and --ber are a plan of their own, and --plan has faults";
         return Err(Failure::usage(what).help("the [[fault]] of the plan alone"));
     }
     file.seed = args.seed.or(file.seed);
@@ -112,9 +115,12 @@ pub(super) fn plan_file(args: &RunArgs) -> Result<PlanFile, Failure> {
 
 fn check_numbers(args: &RunArgs, file: &PlanFile) -> Result<(), Failure> {
     for (name, value, least) in [("seed", file.seed, 0), ("trials", file.trials, 1)] {
-        if value.is_some_and(|value| !(least..=MOST).contains(&value)) {
+        if value.is_some_and(|value| !(least..=PlanFile::MOST).contains(&value)) {
             let got = value.unwrap_or_default();
-            return Err(Failure::usage(format!("{name} {got}: expected {least} to {MOST}")));
+            return Err(Failure::usage(format!(
+                "{name} {got}: expected {least} to {}",
+                PlanFile::MOST
+            )));
         }
     }
     if args.flips == Some(0) {
@@ -148,11 +154,37 @@ pub(super) fn targets(args: &RunArgs) -> Result<Option<Vec<Target>>, Failure> {
     Ok(Some(targets))
 }
 
+/// Bit error rates, as typed: a list, or a range in steps of 1, 2 and 5.
+pub(super) fn rates(text: Option<&str>) -> Result<Vec<f64>, Failure> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    let refuse = || {
+        Failure::usage(format!("--ber {text}: expected rates above 0 and at most 0.125, in order"))
+            .help("--ber 1e-6..1e-3, or --ber 1e-6,3e-6")
+    };
+    let rate = |text: &str| {
+        let rate: f64 = text.trim().parse().map_err(|_| refuse())?;
+        if rate > 0.0 && rate <= 0.125 { Ok(rate) } else { Err(refuse()) }
+    };
+    let rates: Vec<f64> = match text.split_once("..") {
+        None => text.split(',').map(rate).collect::<Result<_, _>>()?,
+        Some((low, high)) => {
+            let (low, high) = (rate(low)?, rate(high)?);
+            // Read from text, so that each is the number nearest to its decimal form.
+            let steps =
+                (-300..0).flat_map(|power| [1, 2, 5].map(|digit| format!("{digit}e{power}")));
+            let steps = steps.map(|text| rate(&text).unwrap_or(1.0));
+            steps.filter(|step| (low..=high).contains(step)).collect()
+        }
+    };
+    let ordered = rates.windows(2).all(|pair| pair[0] < pair[1]);
+    if ordered && !rates.is_empty() { Ok(rates) } else { Err(refuse()) }
+}
+
 /// The mix of a plan file and flags; targets and trials by default are those of `analyze`.
 pub(super) fn mix(
     args: &RunArgs,
     file: &PlanFile,
-    targets: Vec<Target>,
+    (targets, rates): (Vec<Target>, &[f64]),
     trials: u64,
 ) -> Result<Mix, PlanError> {
     let plan = FaultPlan {
@@ -167,7 +199,15 @@ pub(super) fn mix(
         worst: WORST,
     };
     let mut mix = Mix::simple(plan);
-    let strata = file.strata()?;
+    let mut strata = file.strata()?;
+    for &target in &mix.plan.targets {
+        strata.extend(rates.iter().map(|&rate| Stratum {
+            target,
+            pattern: Pattern::Poisson { rate: Rate::BitErrors(rate) },
+            weight: 1,
+            within: Within::default(),
+        }));
+    }
     if !strata.is_empty() {
         mix.plan.targets.clear();
         for target in strata.iter().map(|stratum| stratum.target) {

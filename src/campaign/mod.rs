@@ -127,7 +127,9 @@ impl<'a> Subject<'a> {
 fn begin(args: &RunArgs) -> Result<(), Failure> {
     let telling = &args.telling;
     let file = ask::plan_file(args)?;
-    let (shard, targets) = (ask::shard(args.shard.as_deref())?, ask::targets(args)?);
+    let (shard, rates) = (ask::shard(args.shard.as_deref())?, ask::rates(args.ber.as_deref())?);
+    let packed = (!rates.is_empty()).then(|| vec![faults::Target::WeightCode]);
+    let targets = ask::targets(args)?.or(packed);
     let place = Place::of(args, &file)?;
     ready(telling)?;
     if let Some(folder) = args.journal.as_deref().filter(|folder| journal::exists(folder)) {
@@ -137,7 +139,7 @@ fn begin(args: &RunArgs) -> Result<(), Failure> {
     machine::pool(telling.threads)?.install(|| {
         let subject = Subject::load(telling, place)?;
         let (targets, trials) = subject.defaults(&file, targets)?;
-        let mix = ask::mix(args, &file, targets, trials).map_err(Failure::usage)?;
+        let mix = ask::mix(args, &file, (targets, &rates), trials).map_err(Failure::usage)?;
         let header = subject.header(&mix, shard)?;
         let journal = match args.journal.as_deref() {
             None => None,

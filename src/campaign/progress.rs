@@ -1,11 +1,12 @@
 //! How a campaign goes: trials, their rate, what they found so far, and the time left.
 
+use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use faults::journal::Entry;
 use faults::{Outcome, Rate};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// How often the interval is computed anew.
 const EVERY: Duration = Duration::from_millis(500);
@@ -22,7 +23,7 @@ pub(super) struct Progress {
 struct Counts {
     trials: u64,
     sdc: u64,
-    shown: Option<Instant>,
+    shown: Instant,
 }
 
 impl Progress {
@@ -32,13 +33,17 @@ impl Progress {
         if !show {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        let style = "[{bar:24}] {pos}/{len} {per_sec} {eta} left  {msg}";
+        let style = "[{bar:24}] {pos}/{len} {rate} {eta} left  {msg}";
         let style = ProgressStyle::with_template(style).expect("a valid template");
+        let style = style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // What it is shown on may be gone; the campaign goes on.
+            let _ = write!(out, "{:.1}/s", state.per_sec());
+        });
         bar.set_style(style.progress_chars("=> "));
         bar.set_position(present.len() as u64);
         bar.reset_eta();
         let sdc = present.iter().filter(|entry| is_sdc(entry)).count() as u64;
-        let counts = Counts { trials: present.len() as u64, sdc, shown: None };
+        let counts = Counts { trials: present.len() as u64, sdc, shown: Instant::now() };
         Self { bar, confidence, counts: Mutex::new(counts) }
     }
 
@@ -48,8 +53,8 @@ impl Progress {
         let mut counts = self.counts.lock().expect("no holder panics");
         counts.trials += entries.len() as u64;
         counts.sdc += entries.iter().filter(|entry| is_sdc(entry)).count() as u64;
-        if counts.shown.is_none_or(|shown| shown.elapsed() >= EVERY) {
-            counts.shown = Some(Instant::now());
+        if counts.shown.elapsed() >= EVERY {
+            counts.shown = Instant::now();
             self.bar.set_message(said(counts.sdc, counts.trials, self.confidence));
         }
     }

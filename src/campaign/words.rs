@@ -29,6 +29,7 @@ Examples:
   bitnet-certify faults run path/to/checkpoint --inputs x.jsonl --journal night --trials 1000000
   bitnet-certify faults run @language --targets weight_code,kv_int8 --flips 2 -o report.html
   bitnet-certify faults run path/to/checkpoint --inputs x.jsonl --plan plan.toml --journal night
+  bitnet-certify faults run @digits --ber 1e-5..1e-2 -o curve.html
   bitnet-certify faults run @digits --shard 0/3 --journal shard0    # and 1/3, 2/3; then merge
 
 Trial i depends on model, samples, plan and i alone: what was interrupted and resumed, dealt to
@@ -66,6 +67,10 @@ pub struct RunArgs {
     /// Bits flipped together in one trial [default: 1]
     #[arg(long, value_name = "K")]
     pub flips: Option<u32>,
+    /// Let bits flip by chance, at each of these rates a bit: a list, or a range such as 1e-6..1e-3
+    /// in steps of 1, 2 and 5; of weight_code, or of each of --targets
+    #[arg(long, value_name = "RATE,...|LOW..HIGH", conflicts_with = "flips")]
+    pub ber: Option<String>,
     /// Confidence of the intervals [default: 0.99]
     #[arg(long)]
     pub confidence: Option<f64>,

@@ -52,20 +52,32 @@ fn roff() -> io::Result<Vec<u8>> {
     root.build();
     let mut page = Vec::new();
     Man::new(root.clone()).render(&mut page)?;
-    for verb in root.get_subcommands().filter(|verb| verb.get_name() != "help") {
-        let mut parts = Vec::new();
-        let man = Man::new(verb.clone());
-        man.render_synopsis_section(&mut parts)?;
-        man.render_description_section(&mut parts)?;
-        man.render_options_section(&mut parts)?;
-        if verb.get_after_help().is_some() {
-            man.render_extra_section(&mut parts)?;
+    for verb in verbs(&root) {
+        section(verb, verb.get_name(), &mut page)?;
+        for below in verbs(verb) {
+            section(below, &format!("{} {}", verb.get_name(), below.get_name()), &mut page)?;
         }
-        let parts = String::from_utf8_lossy(&parts).replace(".SH ", ".SS ");
-        let name = verb.get_name().to_uppercase();
-        page.extend_from_slice(format!(".SH \"{name}\"\n{parts}").as_bytes());
     }
     Ok(page)
+}
+
+/// What there is below a command, but for the help that clap adds.
+fn verbs(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+    command.get_subcommands().filter(|verb| verb.get_name() != "help")
+}
+
+fn section(verb: &clap::Command, name: &str, page: &mut Vec<u8>) -> io::Result<()> {
+    let mut parts = Vec::new();
+    let man = Man::new(verb.clone());
+    man.render_synopsis_section(&mut parts)?;
+    man.render_description_section(&mut parts)?;
+    man.render_options_section(&mut parts)?;
+    if verb.get_after_help().is_some() {
+        man.render_extra_section(&mut parts)?;
+    }
+    let parts = String::from_utf8_lossy(&parts).replace(".SH ", ".SS ");
+    page.extend_from_slice(format!(".SH \"{}\"\n{parts}", name.to_uppercase()).as_bytes());
+    Ok(())
 }
 
 #[cfg(test)]
@@ -80,6 +92,7 @@ mod tests {
             let section = format!(".SH \"{}\"\n", verb.get_name().to_uppercase());
             assert!(page.contains(&section), "{section}");
         }
+        assert!(page.contains(".SH \"FAULTS RESUME\"\n") && page.contains("shard"));
         assert!(page.contains("epsilon"));
     }
 

@@ -266,7 +266,9 @@ impl Writer {
     /// If there is none, it cannot be written, or another process writes it.
     pub fn resume(folder: &Path) -> Result<(Self, Found), JournalError> {
         // Asked first, so that a folder without a journal is left without a lock.
-        read(folder)?;
+        if !exists(folder) {
+            read(folder)?;
+        }
         Self::with(folder, lock(folder)?)
     }
 
@@ -356,10 +358,15 @@ fn lock(folder: &Path) -> Result<File, JournalError> {
 /// Writes the header aside and renames it, so that a journal is never there without its header.
 fn create(folder: &Path, path: &Path, header: &Header) -> io::Result<()> {
     let aside = folder.join("journal.new");
-    let mut file = File::create(&aside)?;
-    io::Write::write_all(&mut file, &header.encode())?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
+    let written = File::create(&aside).and_then(|mut file| {
+        io::Write::write_all(&mut file, &header.encode())?;
+        file.sync_all()
+    });
+    if let Err(error) = written.and_then(|()| fs::rename(&aside, path)) {
+        // Half a header is of no use to anybody; if it stays, the next one takes its place.
+        let _ = fs::remove_file(&aside);
+        return Err(error);
+    }
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())

@@ -176,6 +176,15 @@ impl Pattern {
         }
     }
 
+    /// The expected flips for each bit, where that is what it is drawn by.
+    #[must_use]
+    pub fn bit_error_rate(&self) -> Option<f64> {
+        match *self {
+            Self::Poisson { rate } => Some(rate.mean(1)),
+            _ => None,
+        }
+    }
+
     /// Whether every bit that it flips is drawn by itself.
     #[must_use]
     pub fn is_scattered(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use maud::html;
 
-use super::tables::{Table, interval, share, text};
+use super::tables::{Table, interval, near, share, text};
 use crate::model::{FlipsProven, RowsLevel, RowsProven, Stratum};
 use crate::number::{Side, count, percent};
 use crate::story;
@@ -73,6 +73,11 @@ pub(super) fn strata(strata: &[Stratum]) -> Table {
         "#interval",
         "#due rate",
         "#interval",
+        "#flips",
+        "#right",
+        "#interval",
+        "#mean NLL change",
+        "#perplexity, times",
     ];
     Table::of("Outcomes by fault of the plan", &columns, strata, |row| {
         vec![
@@ -86,6 +91,11 @@ pub(super) fn strata(strata: &[Stratum]) -> Table {
             interval(row.sdc_rate_low, row.sdc_rate_high),
             share(row.due_rate),
             interval(row.due_rate_low, row.due_rate_high),
+            html! { (count(row.flips)) },
+            share(row.accuracy),
+            interval(row.accuracy_low, row.accuracy_high),
+            near(row.mean_nll_change),
+            near(row.perplexity_factor),
         ]
     })
 }

@@ -9,11 +9,13 @@ mod chance;
 mod change;
 mod ladder;
 mod memory;
+mod strata;
 mod substitutions;
 
 use super::{Certification, Faults, Report, RowsLevel, Run, Sample, Verdict};
 use ladder::{check_epsilons, check_methods};
 use memory::check_memory;
+use strata::check_strata;
 use substitutions::check_substitutions;
 
 /// The value where it is finite: the only way by which a measured number enters a report.
@@ -320,26 +322,6 @@ fn check_faults(check: &mut Check, faults: &Faults) {
     for (i, flips) in faults.flips_proven.iter().enumerate() {
         let key = |key: &str| format!("faults.flips_proven[{i}].{key}");
         check_proven(check, &key, flips.pairs, flips.reason.as_ref(), &flips.levels);
-    }
-}
-
-/// A plan and its strata come together, and every trial is of one of them.
-fn check_strata(check: &mut Check, faults: &Faults) {
-    if faults.plan.is_some() == faults.strata.is_empty() {
-        check.add("faults.strata", "are there without a plan, or are missing beside one");
-    }
-    if faults.plan.is_some() {
-        let trials: Vec<u64> = faults.strata.iter().map(|row| row.trials).collect();
-        check.sum("faults.trials", &trials, faults.trials);
-    }
-    for (i, row) in faults.strata.iter().enumerate() {
-        let key = |key: &str| format!("faults.strata[{i}].{key}");
-        check.sum(&key("trials"), &[row.masked, row.sdc, row.due], row.trials);
-        if row.identical > row.masked {
-            check.add(key("identical"), "is above masked");
-        }
-        check.interval(&key("sdc_rate"), row.sdc_rate, row.sdc_rate_low, row.sdc_rate_high);
-        check.interval(&key("due_rate"), row.due_rate, row.due_rate_low, row.due_rate_high);
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Encoding, KvStorage, Method, Protected, UnusedCode};
+use super::{Encoding, KvStorage, Method, Protected, Stratum, UnusedCode};
 
 /// Everything that the fault campaign and its bounds found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,41 +56,6 @@ pub struct Faults {
     /// Outcomes by fault of that plan, in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strata: Vec<Stratum>,
-}
-
-/// Outcomes of one fault of a plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Stratum {
-    /// The fault in one line: target, model and what the model takes, such as
-    /// `weight_code adjacent bits=3`.
-    pub fault: String,
-    /// What was struck.
-    pub target: FaultTarget,
-    /// Which bits flip together, such as `random` or `adjacent`.
-    pub model: String,
-    /// Number of trials.
-    pub trials: u64,
-    /// Trials with the same decision.
-    pub masked: u64,
-    /// Those of `masked` whose logits kept every bit; where no bit flipped at all they did.
-    pub identical: u64,
-    /// Trials with another decision.
-    pub sdc: u64,
-    /// Trials that were detected.
-    pub due: u64,
-    /// `sdc / trials`; null without trials.
-    pub sdc_rate: Option<f64>,
-    /// Lower end of its exact interval.
-    pub sdc_rate_low: f64,
-    /// Upper end of its exact interval.
-    pub sdc_rate_high: f64,
-    /// `due / trials`; null without trials.
-    pub due_rate: Option<f64>,
-    /// Lower end of its exact interval.
-    pub due_rate_low: f64,
-    /// Upper end of its exact interval.
-    pub due_rate_high: f64,
 }
 
 /// What a fault strikes.

@@ -15,6 +15,7 @@ mod faults;
 mod ladder;
 mod memory;
 mod request;
+mod strata;
 mod subject;
 mod substitutions;
 
@@ -29,7 +30,7 @@ pub use change::{
 pub use check::{Violation, finite};
 pub use faults::{
     BitRate, Bound, FaultTarget, Faults, FlipsProven, LayerRate, Outcome, ParseTargetError,
-    RowsLevel, RowsMethod, RowsProven, Stratum, Target, Worst,
+    RowsLevel, RowsMethod, RowsProven, Target, Worst,
 };
 pub use ladder::{
     EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,
@@ -38,6 +39,7 @@ pub use memory::{Encoding, EncodingDirection, FlipDirection, MemoryCode, Protect
 pub use request::{
     Gate, GateKind, KvStorage, Method, Norm, Positions, Request, Threshold, UnusedCode,
 };
+pub use strata::Stratum;
 pub use subject::{
     ActivationPolicy, Data, DataSource, GateFunction, InputKind, Model, WeightCounts,
 };
