@@ -46,6 +46,9 @@ pub enum Command {
     /// The effect of one flipped bit, and a patched checkpoint.
     #[command(after_help = FLIP_EXAMPLES)]
     Flip(FlipArgs),
+    /// Search few bit flips that change the decisions of a model.
+    #[command(after_help = ATTACK_EXAMPLES)]
+    Attack(crate::attack::AttackArgs),
     /// Fault campaigns that can be interrupted, resumed and shared out.
     #[command(subcommand)]
     Faults(FaultsCommand),
@@ -67,6 +70,16 @@ pub enum Command {
     #[command(after_help = "Example:\n  bitnet-certify random-checkpoint --shape 2b4t --out big")]
     RandomCheckpoint(RandomArgs),
 }
+
+const ATTACK_EXAMPLES: &str = "\
+Examples:
+  bitnet-certify attack                                 # half of 16 digits, as few flips as found
+  bitnet-certify attack @digits --each --limit 8        # every sample alone
+  bitnet-certify attack @digits --toward 7 --share 1
+  bitnet-certify attack path/to/checkpoint --inputs x.jsonl --evaluations 100000 --write broken
+
+What is found is an upper bound of the fewest flips. Where every single flip could be run, and none
+was enough, two or more are needed, and that is said.";
 
 const ANALYZE_EXAMPLES: &str = "\
 Examples:

@@ -5,6 +5,7 @@
 
 pub mod analyze;
 mod assemble;
+pub mod attack;
 pub mod campaign;
 pub mod cli;
 pub mod commands;

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use bitnet_certify::cli::{Cli, Command};
 use bitnet_certify::failure::{Exit, Failure};
-use bitnet_certify::{analyze, campaign, commands, flip};
+use bitnet_certify::{analyze, attack, campaign, commands, flip};
 use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = panic::catch_unwind(|| match &cli.command {
         Command::Analyze(args) => analyze::run(args),
+        Command::Attack(args) => attack::run(args),
         Command::Flip(args) => flip::run(args),
         Command::Faults(command) => campaign::run(command),
         other => commands::run(other),

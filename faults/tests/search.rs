@@ -66,6 +66,7 @@ fn a_search_finds_one_flip_exactly_where_one_is_enough() {
             });
             let found = hunt(&model, &goldens, &settings());
             assert_eq!(found.steps.len() == 1, alone, "{found:?}");
+            assert_eq!(found.least, if alone { 1 } else { 2 }, "{found:?}");
             if found.end == End::Reached {
                 assert_eq!(won(&model, &goldens, &found.fault(), &settings()), 1);
             }

@@ -2,6 +2,8 @@
 
 mod patch;
 
+pub(crate) use patch::write_patched;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -67,7 +69,7 @@ pub fn run(args: &FlipArgs) -> Result<(), Failure> {
     address.check(&loaded.model, args.kv.kind(), longest).map_err(absent)?;
     let write = || match &args.write {
         Some(folder) => {
-            patch::write(&origin, &loaded, &address, folder)?;
+            write_patched(&origin, &loaded, &[address], folder)?;
             eprintln!("wrote {} with {address} flipped", folder.display());
             Ok(())
         }

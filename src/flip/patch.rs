@@ -1,4 +1,4 @@
-//! A copy of a checkpoint in which one stored bit is flipped, written whole or not at all.
+//! A copy of a checkpoint in which stored bits are flipped, written whole or not at all.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,17 +11,21 @@ use faults::Address;
 use crate::failure::Failure;
 use crate::source::Origin;
 
-/// Copies a checkpoint to a new folder and flips the bit there.
-pub(super) fn write(
+/// Copies a checkpoint to a new folder and flips the bits there.
+///
+/// # Errors
+/// If a bit is in no file of the checkpoint, the folder exists, or it cannot be written.
+pub(crate) fn write_patched(
     origin: &Origin,
     loaded: &Loaded,
-    address: &Address,
+    addresses: &[Address],
     folder: &Path,
 ) -> Result<(), Failure> {
-    let (file, byte, bit) = place(loaded, address)?;
+    let places: Vec<_> =
+        addresses.iter().map(|address| place(loaded, address)).collect::<Result<_, _>>()?;
     if folder.exists() {
         return Err(Failure::output(format!("{}: it exists already", folder.display()))
-            .help("--write with the name of a new folder"));
+            .help("the name of a new folder"));
     }
     let step = |error: std::io::Error| {
         Failure::output(format!("{}: cannot be written: {error}", folder.display()))
@@ -36,7 +40,9 @@ pub(super) fn write(
         Some(checkpoint) => checkpoint.write_to(aside.path()).map_err(step)?,
         None => copy(&origin.path, aside.path()).map_err(step)?,
     }
-    flip(&aside.path().join(file), byte, bit).map_err(step)?;
+    for (file, byte, bit) in places {
+        flip(&aside.path().join(file), byte, bit).map_err(step)?;
+    }
     readable(aside.path()).map_err(step)?;
     fs::rename(aside.path(), folder).map_err(step)
 }

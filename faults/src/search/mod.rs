@@ -132,6 +132,9 @@ pub struct Found {
     pub samples: u64,
     /// Runs of one sample under one fault.
     pub evaluations: u64,
+    /// A lower bound of the fewest flips that reach the share: 2 where every single flip was run on
+    /// all samples and none did, else what the samples themselves say.
+    pub least: u64,
 }
 
 impl Found {
@@ -222,16 +225,28 @@ impl Hunt<'_> {
     fn run(&self) -> Found {
         let samples = self.scorer.goldens.len();
         let wanted = (self.search.share * samples as f64).ceil() as u64;
-        let mut found =
-            Found { steps: Vec::new(), end: End::Flips, samples: samples as u64, evaluations: 0 };
+        let mut found = Found {
+            steps: Vec::new(),
+            end: End::Flips,
+            samples: samples as u64,
+            evaluations: 0,
+            least: 0,
+        };
         let mut now = self.scorer.clean();
         let mut flips: Vec<Address> = Vec::new();
         if now.won >= wanted {
             found.end = End::Reached;
             return found;
         }
+        found.least = 1;
+        let whole = self.candidates.count() <= self.affordable(samples, 0);
+        let alone = whole && samples <= SCREEN && now.won == 0;
         while flips.len() < self.search.most_flips {
-            let (best, end) = self.round(&flips, &now, &mut found.evaluations);
+            let (best, end) = self.round(&flips, &now, wanted, &mut found.evaluations);
+            let ran = end.is_none_or(|end| end == End::Stuck);
+            if flips.is_empty() && alone && ran && best.as_ref().is_none_or(|b| b.1.won < wanted) {
+                found.least = 2;
+            }
             let Some((flip, score)) = best else {
                 found.end = end.unwrap_or(End::Stuck);
                 return found;
@@ -253,12 +268,11 @@ impl Hunt<'_> {
         &self,
         flips: &[Address],
         now: &Score,
+        wanted: u64,
         used: &mut u64,
     ) -> (Option<Rated>, Option<End>) {
         let samples = self.scorer.nearest(now, SCREEN);
-        let left = self.search.evaluations - *used;
-        // Screening may take half of what is left of the runs, the other half runs what is best.
-        let most = left / (2 * samples.len() as u64);
+        let most = self.affordable(samples.len(), *used);
         let drawn = self.candidates.draw(self.identity, flips, most);
         let (screened, end) = self.rate(flips, &drawn, &samples, used);
         if end.is_some() || screened.is_empty() {
@@ -270,12 +284,18 @@ impl Hunt<'_> {
         let Some(first) = rated.iter().min_by(|a, b| a.1.cmp(&b.1)).cloned() else {
             return (None, end.or(Some(End::Evaluations)));
         };
-        let first = if end.is_none() && first.1.won < self.scorer.goldens.len() as u64 {
+        let first = if end.is_none() && first.1.won < wanted {
             self.ahead(flips, rated, used).unwrap_or(first)
         } else {
             first
         };
         if first.1 < *now { (Some(first), None) } else { (None, Some(End::Stuck)) }
+    }
+
+    /// Candidates that a round may screen: half of what is left of the runs, the other half runs
+    /// what is best.
+    fn affordable(&self, samples: usize, used: u64) -> u64 {
+        (self.search.evaluations - used) / (2 * samples as u64)
     }
 
     /// Of the best first flips, the one whose best pair is best; none if pairs cannot be run.

@@ -1,0 +1,264 @@
+//! `attack`: few flips of stored bits that change the decisions of a model, beside what single
+//! flips were shown not to do.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use engine::walk::Read;
+use faults::{End, Found, Goal, Golden, Identity, Search, SearchError, Target, search};
+use rayon::prelude::*;
+use serde_json::{Value, json};
+
+use crate::analyze::{fault_sample, unused_code};
+use crate::cli::UnusedArg;
+use crate::failure::Failure;
+use crate::flip::write_patched;
+use crate::input::Samples;
+use crate::{commands, input, machine, source};
+
+/// Options of `attack`.
+#[derive(Args, Debug)]
+pub struct AttackArgs {
+    /// Checkpoint folder, or @name of an embedded model
+    #[arg(default_value = source::DEFAULT)]
+    pub model: String,
+    /// Samples to attack [default: those of the embedded model]
+    #[arg(long, value_name = "FILE")]
+    pub inputs: Option<PathBuf>,
+    /// At most this many samples
+    #[arg(long, default_value_t = 16)]
+    pub limit: usize,
+    /// Tokens to decide among
+    #[arg(long, value_delimiter = ',')]
+    pub classes: Option<Vec<u32>>,
+    /// Make decisions this token [default: any other]
+    #[arg(long, value_name = "TOKEN")]
+    pub toward: Option<u32>,
+    /// Share of the samples whose decisions must change
+    #[arg(long, default_value_t = 0.5)]
+    pub share: f64,
+    /// Attack every sample alone, with flips of its own
+    #[arg(long)]
+    pub each: bool,
+    /// What may be flipped: weight_code, weight_scale, norm, embedding, lm_head
+    #[arg(long, value_delimiter = ',', default_value = "weight_code")]
+    pub targets: Vec<String>,
+    /// The most flips
+    #[arg(long, default_value_t = 32)]
+    pub flips: usize,
+    /// The most runs of one sample under one fault, for each search
+    #[arg(long, default_value_t = 2_000_000)]
+    pub evaluations: u64,
+    /// Candidates that a round runs on all samples, and pairs that it looks ahead
+    #[arg(long, default_value_t = 16)]
+    pub width: usize,
+    /// Seed of the candidates, where not all can be tried
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// What the unused code of 2-bit weights means
+    #[arg(long, value_enum)]
+    pub unused_code: Option<UnusedArg>,
+    /// Write the checkpoint with all flips to a new folder; not with --each
+    #[arg(long, value_name = "FOLDER", conflicts_with = "each")]
+    pub write: Option<PathBuf>,
+    /// Worker threads [default: one a processor]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs `attack`.
+///
+/// # Errors
+/// If model, samples or settings are refused, or the patched checkpoint cannot be written.
+pub fn run(args: &AttackArgs) -> Result<(), Failure> {
+    let settings = settings(args)?;
+    machine::pool(args.threads)?.install(|| {
+        let origin = source::resolve(&args.model)?;
+        let loaded = source::load(&origin, args.unused_code, false)?;
+        source::refuse_faults_on_zeroed(&loaded, args.unused_code)?;
+        let (file, classes) = (args.inputs.as_deref(), args.classes.as_deref());
+        let samples = input::read(&origin, &loaded, file, classes, Some(args.limit))?;
+        let kernels = machine::kernels(None)?;
+        let model = &loaded.model;
+        let goldens = goldens(model, kernels, &samples)?;
+        let sets: Vec<&[Golden]> =
+            if args.each { goldens.chunks(1).collect() } else { vec![&goldens[..]] };
+        let seed = format!("attack seed={}", args.seed);
+        let identity = Identity::of(&[&loaded.manifest.digest, &samples.digest, &seed]);
+        let mut all = Vec::with_capacity(sets.len());
+        for goldens in sets {
+            let found = search(model, kernels, goldens, &settings, &identity, (&|_| (), &|| false));
+            all.push(found.map_err(refused)?);
+        }
+        if let Some(folder) = &args.write {
+            let flips: Vec<_> = all[0].steps.iter().map(|step| step.flip).collect();
+            write_patched(&origin, &loaded, &flips, folder)?;
+            eprintln!("wrote {} with {} flips", folder.display(), flips.len());
+        }
+        let text = if args.json {
+            format!("{:#}\n", as_json(args, &loaded.manifest.digest, &samples, &all))
+        } else if args.each {
+            by_sample(args, &all)
+        } else {
+            step_by_step(args, &all[0])
+        };
+        commands::tell(text.as_bytes())
+    })
+}
+
+fn settings(args: &AttackArgs) -> Result<Search, Failure> {
+    let named = |name: &String| {
+        Target::named(name).ok_or_else(|| {
+            let names = Target::ALL.into_iter().filter(|target| target.kv().is_none());
+            let names: Vec<_> = names.map(Target::name).collect();
+            Failure::usage(format!(
+                "--targets {name}: expected one or more of {}",
+                names.join(", ")
+            ))
+        })
+    };
+    Ok(Search {
+        goal: args.toward.map_or(Goal::Untargeted, Goal::Targeted),
+        targets: args.targets.iter().map(named).collect::<Result<_, _>>()?,
+        unused: unused_code(args.unused_code),
+        share: if args.each { 1.0 } else { args.share },
+        most_flips: args.flips,
+        evaluations: args.evaluations,
+        width: args.width,
+    })
+}
+
+/// The clean runs.
+fn goldens(
+    model: &engine::model::Model,
+    kernels: &'static engine::kernels::Kernels,
+    samples: &Samples,
+) -> Result<Vec<Golden>, Failure> {
+    let clean = samples.samples.par_iter().enumerate().map(|(number, sample)| {
+        let kv = engine::model::KvKind::F32;
+        Golden::new(model, kernels, kv, Read::Last, fault_sample(sample))
+            .map_err(|error| Failure::refused(format!("sample {number}: {error}")))
+    });
+    // Collected first, so that the first refusal is the first by number.
+    clean.collect::<Vec<_>>().into_iter().collect()
+}
+
+fn refused(error: SearchError) -> Failure {
+    let help = match &error {
+        SearchError::Targets { .. } | SearchError::NoBits { .. } => "--targets weight_code",
+        SearchError::Share { .. } => "--share 0.5",
+        SearchError::TargetToken { .. } => "--toward with one of the classes",
+        SearchError::Nothing { .. } => "the default, by leaving it out",
+        SearchError::NoSamples => "--inputs FILE.jsonl with samples",
+    };
+    Failure::usage(error).help(help)
+}
+
+fn ended(end: End) -> &'static str {
+    match end {
+        End::Reached => "reached",
+        End::Flips => "not reached: as many flips as were allowed",
+        End::Evaluations => "not reached: the evaluations are used up",
+        End::Stuck => "not reached: no further flip makes it better",
+        End::Stopped => "stopped",
+    }
+}
+
+/// What is shown of the fewest flips, from below.
+fn least(found: &Found) -> String {
+    match found.least {
+        0 => "no flip is needed: the decisions are as wanted".into(),
+        1 => "at least 1 flip is needed".into(),
+        least => format!("at least {least} flips are needed: every single one was run"),
+    }
+}
+
+fn step_by_step(args: &AttackArgs, found: &Found) -> String {
+    let mut text = format!(
+        "{}: {} of {} samples wanted\n  flip  won  resistance  bit\n",
+        args.model,
+        wanted(args.share, found.samples),
+        found.samples
+    );
+    for (number, step) in found.steps.iter().enumerate() {
+        writeln!(
+            text,
+            "  {:>4}  {:>3}  {:>10.4}  {}",
+            number + 1,
+            step.won,
+            step.resistance,
+            step.flip
+        )
+        .expect("a string takes all");
+    }
+    let (end, flips) = (ended(found.end), found.steps.len());
+    writeln!(text, "{end}, {flips} flips, {} evaluations; {}", found.evaluations, least(found))
+        .expect("a string takes all");
+    text
+}
+
+fn wanted(share: f64, samples: u64) -> u64 {
+    (share * samples as f64).ceil() as u64
+}
+
+fn by_sample(args: &AttackArgs, all: &[Found]) -> String {
+    let mut text = format!("{}: every sample alone\n  sample  flips  shown   end\n", args.model);
+    for (number, found) in all.iter().enumerate() {
+        let flips = match found.end {
+            End::Reached => found.steps.len().to_string(),
+            _ => "-".into(),
+        };
+        let least = format!(">= {}", found.least);
+        writeln!(text, "  {number:>6}  {flips:>5}  {least:<6}  {}", ended(found.end))
+            .expect("a string takes all");
+    }
+    let mut flips: Vec<usize> = (all.iter())
+        .filter(|found| found.end == End::Reached)
+        .map(|found| found.steps.len())
+        .collect();
+    flips.sort_unstable();
+    if let Some(median) = flips.get(flips.len() / 2) {
+        writeln!(text, "changed {} of {}, by a median of {median} flips", flips.len(), all.len())
+            .expect("a string takes all");
+    }
+    text
+}
+
+fn as_json(args: &AttackArgs, digest: &str, samples: &Samples, all: &[Found]) -> Value {
+    let search = |found: &Found| {
+        let steps = found.steps.iter().map(|step| {
+            json!({
+                "address": step.flip.to_string(),
+                "won": step.won,
+                "resistance": step.resistance,
+                "evaluations": step.evaluations,
+            })
+        });
+        json!({
+            "reached": found.end == End::Reached,
+            "end": ended(found.end),
+            "samples": found.samples,
+            "flips": found.steps.len(),
+            "flips_at_least": found.least,
+            "evaluations": found.evaluations,
+            "steps": steps.collect::<Vec<Value>>(),
+        })
+    };
+    json!({
+        "model": args.model,
+        "model_digest": digest,
+        "inputs_digest": samples.digest,
+        "arithmetic": engine::ARITHMETIC,
+        "toward": args.toward,
+        "share": if args.each { 1.0 } else { args.share },
+        "each": args.each,
+        "targets": args.targets,
+        "unused_code": unused_code(args.unused_code).name(),
+        "seed": args.seed,
+        "searches": all.iter().map(search).collect::<Vec<Value>>(),
+    })
+}
