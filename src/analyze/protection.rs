@@ -54,7 +54,7 @@ pub(super) fn protected(context: &Context, campaign: &Campaign, found: &Tally) -
             context.clock.hit("time-limit", what);
             break;
         }
-        let name = format!("{protection:?} {flips}");
+        let name = format!("{protection} in-word {flips}");
         let identity = Identity::of(&["protection", &campaign.identity().to_string(), &name]);
         let Some(shield) = shield(context, campaign, protection, flips) else { continue };
         let tally = shield.run(&identity, campaign.goldens(), trials);
