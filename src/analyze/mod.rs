@@ -35,7 +35,7 @@ pub use context::{Clock, Context};
 pub use faults::Campaigned;
 pub(crate) use faults::{fault_sample, trials, unused_code};
 pub use layers::SampleLayers;
-pub use protection::Protected;
+pub use protection::{Protected, StoredBits};
 pub use rows::{LayerFlips, LayerRows, Level, Proven};
 pub use substitutions::Substituted;
 pub use verdicts::Clean;
