@@ -243,3 +243,26 @@ fn critical_rates_are_products_rounded_outward() {
     assert_eq!(some.low, 0.0);
     assert!((4.8..4.8 + 1e-12).contains(&some.high), "{}", some.high);
 }
+
+#[test]
+fn protections_are_read_as_they_are_written() {
+    let sized = [Protection::Checksum { weights: 128 }, Protection::Parity { bits: 256 }];
+    for code in LINEAR.into_iter().chain(sized) {
+        assert_eq!(Protection::named(&code.to_string()), Some(code));
+    }
+    assert_eq!(Protection::Parity { bits: 64 }.to_string(), "parity:64");
+    for text in [
+        "",
+        "parity",
+        "parity:",
+        "parity:0",
+        "parity:257",
+        "parity:+8",
+        "secded:64",
+        "crc:129",
+        "SECDED",
+        "none:",
+    ] {
+        assert_eq!(Protection::named(text), None, "{text}");
+    }
+}

@@ -132,6 +132,7 @@ mod reader {
         pub(crate) targets: Vec<BTreeMap<String, Value>>,
         pub(crate) layers: Vec<BTreeMap<String, Value>>,
         pub(crate) bits: Vec<BTreeMap<String, Value>>,
+        pub(crate) stored_bits: BTreeMap<String, Value>,
         pub(crate) encodings: Vec<BTreeMap<String, Value>>,
         pub(crate) protection: Vec<BTreeMap<String, Value>>,
         pub(crate) worst: Vec<BTreeMap<String, Value>>,
@@ -169,6 +170,9 @@ fn a_reader_with_its_own_types_reads_every_key_under_its_name() {
     }
     for key in ["code", "raw_flips", "residual_rate", "pvf", "fit_critical_high"] {
         assert!(seen.faults.protection[0].contains_key(key), "protection[].{key}");
+    }
+    for key in ["bits", "trials", "sdc_rate", "sdc_rate_low", "sdc_rate_high"] {
+        assert!(seen.faults.stored_bits.contains_key(key), "stored_bits.{key}");
     }
     for key in ["minus_one", "zero", "plus_one", "unused", "deployed", "directions"] {
         assert!(seen.faults.encodings[0].contains_key(key), "encodings[].{key}");

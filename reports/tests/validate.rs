@@ -239,6 +239,9 @@ fn memory_codes_and_assignments_that_contradict_themselves_are_named() {
         ("faults.protection[2].fit_critical_low", |report| {
             faults(report).protection[2].fit_critical_low = 1e9;
         }),
+        ("faults.stored_bits.sdc_rate", |report| {
+            faults(report).stored_bits.as_mut().unwrap().sdc_rate_low = 0.5;
+        }),
         ("faults.encodings[0].unused", |report| {
             faults(report).encodings[0].zero = "01".to_owned();
         }),

@@ -9,7 +9,7 @@ use faults::{
 };
 
 use super::context::Context;
-use super::protection::{Protected, assignments, protected};
+use super::protection::{Protected, StoredBits, assignments, protected, stored_bits};
 use crate::cli::UnusedArg;
 use crate::failure::Failure;
 use crate::input::{Content, Sample, Samples};
@@ -28,6 +28,8 @@ pub struct Campaigned {
     pub mix: Option<Mix>,
     /// What came of the trials.
     pub tally: Tally,
+    /// One flip of any stored bit.
+    pub stored_bits: Option<StoredBits>,
     /// Raw faults behind memory codes.
     pub protected: Vec<Protected>,
     /// What other codes of the weights would do.
@@ -148,8 +150,17 @@ pub(super) fn campaign(
     let before = tally.worst.iter().map(|record| campaign.golden(record.target, record.sample));
     let worst_before = before.map(|golden| golden.decision()).collect();
     let protected = protected(context, &campaign, &tally);
+    let stored_bits = stored_bits(&campaign, &tally);
     let assignments = assignments(context, &campaign);
-    Ok(Some(Campaigned { plan, mix: None, tally, protected, assignments, worst_before }))
+    Ok(Some(Campaigned {
+        plan,
+        mix: None,
+        tally,
+        stored_bits,
+        protected,
+        assignments,
+        worst_before,
+    }))
 }
 
 /// A campaign that cannot be run.

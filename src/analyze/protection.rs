@@ -3,7 +3,7 @@
 use engine::model::{Model, Weights};
 use faults::{
     Campaign, Criterion, Direction, EncodingRow, Histogram, Identity, Protection, Rate, RawFault,
-    Shield, ShieldTally, Tally, Target, encodings,
+    Shield, ShieldTally, Stratified, Stratum, Summary, Tally, Target, encodings, stratified,
 };
 
 use super::context::Context;
@@ -54,7 +54,7 @@ pub(super) fn protected(context: &Context, campaign: &Campaign, found: &Tally) -
             context.clock.hit("time-limit", what);
             break;
         }
-        let name = format!("{protection:?} {flips}");
+        let name = format!("{protection} in-word {flips}");
         let identity = Identity::of(&["protection", &campaign.identity().to_string(), &name]);
         let Some(shield) = shield(context, campaign, protection, flips) else { continue };
         let tally = shield.run(&identity, campaign.goldens(), trials);
@@ -91,6 +91,36 @@ fn single(context: &Context, campaign: &Campaign, found: &Tally) -> Option<Prote
     let (protection, exact) = (Protection::None, shield.exact_residual());
     let row = Protected { protection, flips: 1, bits: shield.bits(), exact, tally };
     (campaign.plan().flips == 1).then_some(row)
+}
+
+/// One flip of any stored bit of the parameters that were struck.
+#[derive(Debug)]
+pub struct StoredBits {
+    /// Their bits.
+    pub bits: u64,
+    /// Trials that struck them.
+    pub trials: u64,
+    /// The share that changes a decision.
+    pub sdc: Stratified,
+}
+
+/// The rate over all parameters, each target with the weight of its bits; `None` where a trial
+/// flips several bits, or nothing but the store was struck.
+pub(super) fn stored_bits(campaign: &Campaign, found: &Tally) -> Option<StoredBits> {
+    let plan = campaign.plan();
+    let alpha = 1.0 - plan.confidence;
+    let untried = Summary::default();
+    let (mut strata, mut bits, mut trials) = (Vec::new(), 0, 0);
+    for &target in plan.targets.iter().filter(|target| target.kv().is_none()) {
+        let size = campaign.space(target).count(target, 0);
+        let summary = found.targets.get(&target).unwrap_or(&untried);
+        strata.push(Stratum::repeated(size, summary.trials, summary.sdc));
+        bits += size;
+        trials += summary.trials;
+    }
+    // Below the last, the parts of alpha are smaller than intervals are made for.
+    let asked = plan.flips == 1 && bits > 0 && alpha >= 1e-9;
+    asked.then(|| StoredBits { bits, trials, sdc: stratified(&strata, alpha) })
 }
 
 /// All assignments of codes for the weights of a model, fewest sign flips first; none where there

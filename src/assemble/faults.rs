@@ -30,6 +30,7 @@ pub(super) fn faults(
         targets: targets(campaigned, confidence),
         layers: tally.layers.iter().map(|(&key, s)| layer(key, s, confidence)).collect(),
         bits: tally.bits.iter().map(|(&key, s)| bit(key, s, confidence)).collect(),
+        stored_bits: campaigned.stored_bits.as_ref().map(memory::stored_bits),
         encodings: campaigned.assignments.iter().map(memory::encoding).collect(),
         protection: (campaigned.protected.iter())
             .map(|row| memory::protected(row, confidence))

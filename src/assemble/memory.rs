@@ -3,10 +3,20 @@
 use faults::{Direction, Encoding, EncodingRow, Exposure, Fit, Protection};
 use reports::model as out;
 
-use crate::analyze::Protected;
+use crate::analyze::{Protected, StoredBits};
 
 /// Raw failures of embedded memory in 10^9 hours a Mbit, as IEC 61508 quotes them.
 const RAW: Fit = Fit { low: 700.0, high: 1200.0 };
+
+pub(super) fn stored_bits(of: &StoredBits) -> out::StoredBits {
+    out::StoredBits {
+        bits: of.bits,
+        trials: of.trials,
+        sdc_rate: of.sdc.share,
+        sdc_rate_low: of.sdc.interval.low,
+        sdc_rate_high: of.sdc.interval.high,
+    }
+}
 
 pub(super) fn protected(row: &Protected, confidence: f64) -> out::Protected {
     let tally = &row.tally;

@@ -111,6 +111,7 @@ impl<'a> Subject<'a> {
             plan: mix.plan.clone(),
             mix: Some(mix.clone()),
             tally,
+            stored_bits: None,
             protected: Vec::new(),
             assignments: analyze::assignments(&context, campaign),
             worst_before,

@@ -81,6 +81,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("text", &["faults.protection[].code", "faults.encodings[].unused"]),
     ("number", &["faults.protection[].fit_critical_high", "faults.protection[].residual_rate"]),
     ("number or null", &["faults.protection[].pvf"]),
+    ("number", &["faults.stored_bits.sdc_rate", "faults.stored_bits.sdc_rate_high"]),
 ];
 
 fn is(value: &Value, kind: &str) -> bool {

@@ -36,6 +36,7 @@ mod tensor;
 mod word;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 pub use census::Census;
 pub use fit::{Fit, MBIT, fit_critical};
@@ -147,6 +148,26 @@ impl Protection {
         }
     }
 
+    /// The protection of a text as [`fmt::Display`] writes it: a name, and where a word's size is
+    /// free a colon and that size, as in `parity:64`, `checksum:32`, `crc:32`.
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        let (name, size) = text.split_once(':').map_or((text, None), |(a, b)| (a, Some(b)));
+        let size = |most: u32| size?.parse().ok().filter(|size| (1..=most).contains(size));
+        let found = match name {
+            "none" => Self::None,
+            "parity" => Self::Parity { bits: size(MOST_DATA)? },
+            "secded" => Self::Secded,
+            "on-die" => Self::OnDie,
+            "chipkill" => Self::Chipkill,
+            "checksum" => Self::Checksum { weights: size(MOST_DATA / 2)? },
+            "crc" => Self::Crc { weights: size(MOST_DATA / 2)? },
+            _ => return None,
+        };
+        // Also refuses sizes where there are none to choose, and other spellings of a number.
+        (found.to_string() == text).then_some(found)
+    }
+
     /// The words of so many bytes.
     #[must_use]
     pub fn words(&self, bytes: usize) -> u64 {
@@ -225,5 +246,17 @@ impl Protection {
             Verdict::Accepted => residual.missed += 1,
         }
         residual.flips.extend(wrong.into_iter().map(|bit| first + bit));
+    }
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name())?;
+        match self {
+            Self::Parity { bits: size }
+            | Self::Checksum { weights: size }
+            | Self::Crc { weights: size } => write!(f, ":{size}"),
+            _ => Ok(()),
+        }
     }
 }

@@ -100,3 +100,28 @@ fn a_single_stratum_is_the_finite_interval() {
     assert!((one.interval.low - finite.low).abs() < 1e-12);
     assert_eq!(one.share, Some(0.03));
 }
+
+#[test]
+fn the_largest_populations_join_the_binomial_and_the_normal_limit() {
+    let population = faults::MOST_FAULTS;
+    for sampled in [1_000u64, 1_000_000, 1_000_000_000] {
+        for events in [0, 1, sampled / 1000, sampled / 2, sampled] {
+            for alpha in [0.05, 1e-9] {
+                let finite = finite_population(events, sampled, population, alpha).rate();
+                let limit = clopper_pearson(events, sampled, alpha);
+                let case = format!("{events} of {sampled} at {alpha}: {finite:?} {limit:?}");
+                let width = limit.high - limit.low;
+                assert!((finite.low - limit.low).abs() < 1e-3 * width, "{case}");
+                assert!((finite.high - limit.high).abs() < 1e-3 * width, "{case}");
+            }
+        }
+    }
+    // Half of it drawn: a spread of eight million, summed in blocks.
+    let half = finite_population(population / 4, population / 2, population, 0.05);
+    let spread = (population as f64 / 16.0).sqrt();
+    let expected = (population / 2) as f64;
+    for end in [half.low, half.high] {
+        let off = (end as f64 - expected).abs() / (2.0 * spread);
+        assert!((off - 1.96).abs() < 0.001, "{end}: {off} spreads");
+    }
+}

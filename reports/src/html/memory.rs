@@ -9,6 +9,14 @@ use crate::number::{Side, count, number, percent};
 /// Both, where there is anything in them.
 pub(super) fn tables(faults: &Faults) -> Markup {
     html! {
+        @if let Some(of) = &faults.stored_bits {
+            p.aside {
+                "Of the " (count(of.bits)) " stored bits of these parameters, each as likely to "
+                "flip as any other, "
+                @if let Some(rate) = of.sdc_rate { (percent(rate, Side::Nearest)) ", " }
+                (interval(of.sdc_rate_low, of.sdc_rate_high)) ", change a decision."
+            }
+        }
         @if let Some(row) = faults.protection.first() {
             h3 { "Behind memory codes" }
             p.aside {

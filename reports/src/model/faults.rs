@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Encoding, KvStorage, Method, Protected, Stratum, UnusedCode};
+use super::{Encoding, KvStorage, Method, Protected, StoredBits, Stratum, UnusedCode};
 
 /// Everything that the fault campaign and its bounds found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,9 @@ pub struct Faults {
     pub layers: Vec<LayerRate>,
     /// Outcomes by bit position.
     pub bits: Vec<BitRate>,
+    /// One flip of any stored bit of the model; null where trials flip several bits.
+    #[serde(default)]
+    pub stored_bits: Option<StoredBits>,
     /// What assignments of 2-bit codes to weights do to single flips, fewest sign flips first.
     #[serde(default)]
     pub encodings: Vec<Encoding>,

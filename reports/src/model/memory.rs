@@ -93,6 +93,23 @@ pub struct Protected {
     pub fit_critical_high: f64,
 }
 
+/// One flip of a stored bit, each bit as likely as any other: over all targets that are parameters
+/// of the model, each a stratum with the weight of its bits.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoredBits {
+    /// Stored bits of these targets.
+    pub bits: u64,
+    /// Trials that struck them.
+    pub trials: u64,
+    /// Share of flips that change a decision; null where a target was not tried.
+    pub sdc_rate: Option<f64>,
+    /// Lower end of its interval.
+    pub sdc_rate_low: f64,
+    /// Upper end of its interval.
+    pub sdc_rate_high: f64,
+}
+
 /// Which bits flip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -35,7 +35,7 @@ pub use faults::{
 pub use ladder::{
     EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,
 };
-pub use memory::{Encoding, EncodingDirection, FlipDirection, MemoryCode, Protected};
+pub use memory::{Encoding, EncodingDirection, FlipDirection, MemoryCode, Protected, StoredBits};
 pub use request::{
     Gate, GateKind, KvStorage, Method, Norm, Positions, Request, Threshold, UnusedCode,
 };

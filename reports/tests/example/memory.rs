@@ -4,6 +4,16 @@ use reports::model::*;
 
 use super::rate;
 
+pub(super) fn stored_bits() -> StoredBits {
+    StoredBits {
+        bits: 105_472,
+        trials: 8_000,
+        sdc_rate: Some(0.0125),
+        sdc_rate_low: 0.006,
+        sdc_rate_high: 0.024,
+    }
+}
+
 pub(super) fn protection() -> Vec<Protected> {
     let one = |(code, raw_flips, harmless, residual): (MemoryCode, u32, u64, u64)| {
         let trials = 500;

@@ -298,6 +298,7 @@ fn faults(layers: u32) -> Faults {
         targets: rows,
         layers: layer_rates(layers),
         bits: bit_rates(),
+        stored_bits: Some(memory::stored_bits()),
         encodings: memory::encodings(),
         protection: memory::protection(),
         worst: (1..=12).map(|rank| worst(rank, layers)).collect(),

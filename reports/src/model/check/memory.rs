@@ -25,6 +25,10 @@ pub(super) fn check_memory(check: &mut Check, faults: &Faults) {
             }
         }
     }
+    if let Some(of) = &faults.stored_bits {
+        let (low, high) = (of.sdc_rate_low, of.sdc_rate_high);
+        check.interval("faults.stored_bits.sdc_rate", of.sdc_rate, low, high);
+    }
     for (i, row) in faults.encodings.iter().enumerate() {
         let key = |key: &str| format!("faults.encodings[{i}].{key}");
         let mut codes = [&row.minus_one, &row.zero, &row.plus_one, &row.unused];
