@@ -12,7 +12,7 @@ use super::{
     BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
 };
 
-pub(super) static TABLE: Kernels = table!("avx512", ternary, spread, self::floats);
+pub(super) static TABLE: Kernels = table!("avx512", ternary, spread, differ, self::floats);
 
 stamp_floats!("avx512f,avx512bw,avx2");
 
@@ -134,6 +134,30 @@ fn ternary_tile<const M: usize>(group: &[u8], codes: &[i8], out: &mut [i32]) {
         let offset = _mm512_set1_epi32(sum(&codes[m * width..(m + 1) * width]));
         let total = _mm512_sub_epi32(sums[m], offset);
         store(total, &mut out[m * GROUP_ROWS..(m + 1) * GROUP_ROWS]);
+    }
+}
+
+fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
+    assert!(a.len() == b.len() && masks.len() == a.len().div_ceil(64), "a bit for each code");
+    // SAFETY: the table's constructor detected the features that this function enables.
+    unsafe { differing(a, b, masks) }
+}
+
+/// Compares 64 codes at a time; the last ones are filled up with zeros.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn differing(a: &[i8], b: &[i8], masks: &mut [u64]) {
+    for ((a, b), mask) in a.chunks(64).zip(b.chunks(64)).zip(masks) {
+        let mut ends = [[0i8; 64]; 2];
+        let [a, b] = if a.len() == 64 {
+            [a, b]
+        } else {
+            ends[0][..a.len()].copy_from_slice(a);
+            ends[1][..b.len()].copy_from_slice(b);
+            [&ends[0][..], &ends[1][..]]
+        };
+        // SAFETY: both are 64 bytes long, and the loads ask for no alignment.
+        let [a, b] = unsafe { [a, b].map(|x| _mm512_loadu_si512(x.as_ptr().cast())) };
+        *mask = _mm512_cmpneq_epi8_mask(a, b);
     }
 }
 

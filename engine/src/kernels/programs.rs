@@ -179,7 +179,6 @@ pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32],
 }
 
 /// Which codes differ; see [`super::Differ`].
-#[inline(always)]
 pub(super) fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
     assert!(a.len() == b.len() && masks.len() == a.len().div_ceil(64), "a bit for each code");
     for ((a, b), mask) in a.chunks(64).zip(b.chunks(64)).zip(masks) {
@@ -212,9 +211,6 @@ macro_rules! stamp_floats {
             crate::kernels::programs::stamp_floats!(@fn $features,
                 columns(w: &[i8], plus: &[u32], minus: &[u32], b: &[i32], s: &mut [i32]) -> () {
                     programs::columns(w, plus, minus, b, s)
-                }
-                differ(a: &[i8], b: &[i8], masks: &mut [u64]) -> () {
-                    programs::differ(a, b, masks)
                 }
                 multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
                     programs::rescale(s, t, out, stride, |t| t, ws)
@@ -282,15 +278,15 @@ macro_rules! stamp_floats {
 #[cfg(target_arch = "x86_64")]
 pub(super) use stamp_floats;
 
-/// A table from its two integer kernels and its module of float entries.
+/// A table from its three integer kernels and its module of float entries.
 macro_rules! table {
-    ($name:literal, $ternary:expr, $spread:expr, $floats:path) => {{
+    ($name:literal, $ternary:expr, $spread:expr, $differ:expr, $floats:path) => {{
         use $floats as floats;
         $crate::kernels::Kernels {
             name: $name,
             ternary: $ternary,
             spread: $spread,
-            differ: floats::differ,
+            differ: $differ,
             columns: floats::columns,
             multiply: floats::multiply,
             divide: floats::divide,
