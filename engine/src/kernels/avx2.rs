@@ -13,7 +13,7 @@ use super::{
 };
 
 pub(super) static TABLE: Kernels =
-    table!("avx2", ternary, spread, super::programs::differ, self::floats);
+    table!("avx2", ternary, spread, super::programs::SPARSE, self::floats);
 
 stamp_floats!("avx2");
 

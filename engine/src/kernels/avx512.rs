@@ -9,10 +9,11 @@ use std::arch::x86_64::*;
 
 use super::scalar::group_width;
 use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, programs::stamp_floats, programs::table,
 };
 
-pub(super) static TABLE: Kernels = table!("avx512", ternary, spread, differ, self::floats);
+pub(super) static TABLE: Kernels =
+    table!("avx512", ternary, spread, (differ, columns), self::floats);
 
 stamp_floats!("avx512f,avx512bw,avx2");
 
@@ -158,6 +159,72 @@ fn differing(a: &[i8], b: &[i8], masks: &mut [u64]) {
         // SAFETY: both are 64 bytes long, and the loads ask for no alignment.
         let [a, b] = unsafe { [a, b].map(|x| _mm512_loadu_si512(x.as_ptr().cast())) };
         *mask = _mm512_cmpneq_epi8_mask(a, b);
+    }
+}
+
+fn columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
+    let count = weights.len() / LANES;
+    let most = |list: &[u32]| list.iter().fold(0, |most, &column| most.max(column));
+    let (highest, none) = (most(plus).max(most(minus)), plus.is_empty() && minus.is_empty());
+    assert!(none || (highest as usize) < count, "columns of these weights");
+    assert!(base.len() == LANES && sums.len() == LANES, "64 sums");
+    sums.copy_from_slice(base);
+    let (mut plus, mut minus) = (plus, minus);
+    while !plus.is_empty() || !minus.is_empty() {
+        let (adding, added) = plus.split_at(plus.len().min(PATIENCE));
+        let (taking, taken) = minus.split_at(minus.len().min(PATIENCE - adding.len()));
+        // SAFETY: the table's constructor detected the features; every column was seen to lie
+        // within the weights, and the sums to be 64.
+        unsafe { add_columns(weights, adding, taking, sums) };
+        (plus, minus) = (added, taken);
+    }
+}
+
+/// Sums of so many weights of magnitude 2 fit an i8.
+const PATIENCE: usize = 63;
+
+/// Adds up to [`PATIENCE`] columns in bytes, two sums side by side, and then widens them.
+///
+/// # Safety
+/// The weights have every column that is named, and there are 64 sums.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn add_columns(weights: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i32]) {
+    let column = |column: u32| {
+        // SAFETY: the caller has seen that the column lies within the weights; the load asks for
+        // no alignment.
+        unsafe { _mm512_loadu_si512(weights.as_ptr().add(column as usize * LANES).cast()) }
+    };
+    let mut bytes = [_mm512_setzero_si512(); 2];
+    let (pairs, rest) = plus.as_chunks::<2>();
+    for pair in pairs {
+        bytes[0] = _mm512_add_epi8(bytes[0], column(pair[0]));
+        bytes[1] = _mm512_add_epi8(bytes[1], column(pair[1]));
+    }
+    for &one in rest {
+        bytes[0] = _mm512_add_epi8(bytes[0], column(one));
+    }
+    let (pairs, rest) = minus.as_chunks::<2>();
+    for pair in pairs {
+        bytes[0] = _mm512_sub_epi8(bytes[0], column(pair[0]));
+        bytes[1] = _mm512_sub_epi8(bytes[1], column(pair[1]));
+    }
+    for &one in rest {
+        bytes[0] = _mm512_sub_epi8(bytes[0], column(one));
+    }
+    let bytes = _mm512_add_epi8(bytes[0], bytes[1]);
+    let quarters = [
+        _mm512_extracti32x4_epi32::<0>(bytes),
+        _mm512_extracti32x4_epi32::<1>(bytes),
+        _mm512_extracti32x4_epi32::<2>(bytes),
+        _mm512_extracti32x4_epi32::<3>(bytes),
+    ];
+    for (index, quarter) in quarters.into_iter().enumerate() {
+        // SAFETY: the caller has seen that there are 64 sums: four times 16 of them.
+        unsafe {
+            let at = sums.as_mut_ptr().add(16 * index).cast();
+            let sum = _mm512_add_epi32(_mm512_loadu_si512(at), _mm512_cvtepi8_epi32(quarter));
+            _mm512_storeu_si512(at, sum);
+        }
     }
 }
 
