@@ -46,6 +46,29 @@ fn inspect_tells_the_same_as_a_table_and_as_json() {
 }
 
 #[test]
+fn a_measurement_names_every_shortcut_and_is_one_object_a_line() {
+    let words = ["bench", "faults", "--shape", "language", "--seconds", "0.01", "--json"];
+    let text = stdout(&words);
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named = |name: &str, kind: &str| {
+        lines.iter().any(|line| line["method"] == name && line["kind"] == kind)
+    };
+    for name in ["clean_run", "single_trials", "none", "late_start", "rank_one", "batch", "all"] {
+        assert!(named(name, "executed"), "{name}: {text}");
+    }
+    assert!(named("all", "effective") && named("collapse", "effective"), "{text}");
+    for line in &lines {
+        assert!(line["trials"].as_u64().unwrap() > 0, "{line}");
+        assert!(line["cpu_seconds"].is_number() && line["trials_per_cpu_second"].is_number());
+    }
+    for by in ["layer", "tokens", "row"] {
+        let words = ["bench", "faults", "--shape", "language", "--seconds", "0.01", "--by", by];
+        assert!(stdout(&words).contains("all, "), "{by}");
+    }
+    assert!(refusal(&["bench", "faults", "--seconds", "0"], 2).contains("--seconds"));
+}
+
+#[test]
 fn a_model_that_is_none_is_refused_by_every_verb_that_reads_one() {
     let place = tempfile::tempdir().unwrap();
     let empty = text(place.path());

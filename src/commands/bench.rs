@@ -13,8 +13,8 @@ use engine::model::random::{SplitMix, Style, random_model, small_config};
 use engine::model::{Config, KvKind, Model};
 use engine::walk::{self, Exact, Read};
 use faults::{
-    Fault, Golden, Identity, Input, Sample, Shortcuts, Simulator, Space, Target, Trial, TrialRng,
-    UnusedCode, run_trial,
+    Address, Fault, Golden, Identity, Input, Sample, Shortcuts, Simulator, Space, Target, Trial,
+    TrialRng, UnusedCode, run_trial,
 };
 use serde_json::json;
 
@@ -56,6 +56,10 @@ pub struct BenchArgs {
     /// Only methods whose name begins so
     #[arg(long)]
     pub only: Option<String>,
+    /// Beside the methods: all shortcuts by the layer that is struck, by the length of the prompt,
+    /// or on whole rows of weights, as an exhaustive map runs them
+    #[arg(long, value_enum)]
+    pub by: Option<By>,
     /// Kernel table [default: the fastest; no bit depends on it]
     #[arg(long)]
     pub kernels: Option<String>,
@@ -73,6 +77,17 @@ pub enum BenchShape {
     Large,
     /// The embedded language model
     Language,
+}
+
+/// What all shortcuts are measured by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// The layer that is struck
+    Layer,
+    /// Tokens of the prompt
+    Tokens,
+    /// Every bit of rows drawn at random
+    Row,
 }
 
 /// What a method reached.
@@ -128,9 +143,13 @@ fn faults(args: &BenchArgs, kernels: &'static Kernels) -> Result<(), Failure> {
         PositionsArg::All => Read::All,
         PositionsArg::Last => Read::Last,
     };
-    let golden = Golden::new(&model, kernels, KvKind::F32, read, sample)
-        .map_err(|error| Failure::refused(format!("the prompt of the measurement: {error}")))?;
-    let subject = Subject { model: &model, kernels, golden: &golden, seconds: args.seconds };
+    let clean = |sample: &Sample| {
+        Golden::new(&model, kernels, KvKind::F32, read, sample.clone())
+            .map_err(|error| Failure::refused(format!("the prompt of the measurement: {error}")))
+    };
+    let golden = clean(&sample)?;
+    let seconds = args.seconds;
+    let subject = Subject { model: &model, kernels, golden: &golden, seconds, drawn: Drawn::All };
     if !args.json {
         let head = format!(
             "{:<24} {:<9} {:>9} {:>9} {:>14}\n",
@@ -142,6 +161,32 @@ fn faults(args: &BenchArgs, kernels: &'static Kernels) -> Result<(), Failure> {
     let told = |all: &[Measured]| {
         all.iter().try_for_each(|measured| tell(measured.line(args.json).as_bytes()))
     };
+    match args.by {
+        None => {}
+        Some(By::Layer) => {
+            for layer in 0..model.layers.len() {
+                let subject = Subject { drawn: Drawn::Layer(layer), ..subject };
+                told(&subject.simulated(&format!("all, layer {layer}"), Shortcuts::ALL)?)?;
+            }
+            return Ok(());
+        }
+        Some(By::Tokens) => {
+            let Input::Ids(ids) = &sample.input else {
+                return Err(Failure::bug("prompts of the measurement are ids"));
+            };
+            let lengths = [8, 16, 32, 64].into_iter().filter(|&length| length <= ids.len());
+            for length in lengths {
+                let golden = clean(&Sample::of_ids(ids[..length].to_vec()))?;
+                let subject = Subject { golden: &golden, ..subject };
+                told(&subject.simulated(&format!("all, {length} tokens"), Shortcuts::ALL)?)?;
+            }
+            return Ok(());
+        }
+        Some(By::Row) => {
+            let subject = Subject { drawn: Drawn::Rows, ..subject };
+            return told(&subject.simulated("all, whole rows", Shortcuts::ALL)?);
+        }
+    }
     if wanted("clean_run") {
         told(&[subject.clean_runs()])?;
     }
@@ -187,26 +232,53 @@ fn subject(shape: BenchShape) -> Result<(Model, Sample), Failure> {
     Ok((model, Sample::of_ids(ids)))
 }
 
+/// Which faults are drawn.
+#[derive(Clone, Copy)]
+enum Drawn {
+    /// Any, alone.
+    All,
+    /// Those of a layer.
+    Layer(usize),
+    /// All bits of a row that is drawn by one of its bits.
+    Rows,
+}
+
 /// What is measured.
+#[derive(Clone, Copy)]
 struct Subject<'a> {
     model: &'a Model,
     kernels: &'static Kernels,
     golden: &'a Golden,
     seconds: f64,
+    drawn: Drawn,
 }
 
 impl Subject<'_> {
-    /// Faults `start..` of the stream that every method draws from.
+    /// So many faults from number `start` on of the stream that every method draws from, or all
+    /// faults of the row that fault `start` lies in.
     fn faults(&self, start: u64, count: usize) -> Vec<Fault> {
         let space = Space::new(self.model, self.golden.kv);
         let tokens = self.golden.sample.tokens();
         let size = space.count(Target::WeightCode, tokens);
         let identity = Identity::of(&["bench faults"]);
-        let fault = |index| {
-            let number = TrialRng::new(&identity, index).below(size);
-            Fault::single(space.address(Target::WeightCode, tokens, number))
+        let draw = |index| {
+            let mut rng = TrialRng::new(&identity, index);
+            loop {
+                let number = rng.below(size);
+                let address = space.address(Target::WeightCode, tokens, number);
+                match self.drawn {
+                    Drawn::Layer(layer) if address.layer() != Some(layer) => {}
+                    _ => return address,
+                }
+            }
         };
-        (start..start + count as u64).map(fault).collect()
+        if let (Drawn::Rows, Address::Code { layer, slot, row, .. }) = (self.drawn, draw(start)) {
+            let columns = 0..self.model.layers[layer].linear(slot).inputs();
+            let bits = columns.flat_map(|column| [(column, 0), (column, 1)]);
+            let code = |(column, bit)| Address::Code { layer, slot, row, column, bit };
+            return bits.map(|bit| Fault::single(code(bit))).collect();
+        }
+        (start..start + count as u64).map(|index| Fault::single(draw(index))).collect()
     }
 
     /// Runs `step(first fault)` until the time is up; it returns how many trials it decided.
@@ -260,7 +332,7 @@ impl Subject<'_> {
         let (trials, seconds) = self.timed(|start| {
             let faults = self.faults(start, block);
             std::hint::black_box(simulator.run(&faults, UnusedCode::Deployed));
-            let done = block as u64;
+            let done = faults.len() as u64;
             block = (2 * block).min(if shortcuts.batch || shortcuts.collapse { BLOCK } else { 16 });
             done
         });

@@ -12,7 +12,8 @@ use super::{
     BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
 };
 
-pub(super) static TABLE: Kernels = table!("avx2", ternary, spread, self::floats);
+pub(super) static TABLE: Kernels =
+    table!("avx2", ternary, spread, super::programs::SPARSE, self::floats);
 
 stamp_floats!("avx2");
 

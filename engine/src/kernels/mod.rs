@@ -55,7 +55,7 @@ pub type FormCombination = fn(&mut [f64], &[f64], &[f64], &[f64]);
 /// `out` has left for the last row.
 pub type Rescale = fn(&[i32], &[f32], f32, &mut [f32], usize);
 
-/// `fn(a, b, masks)`: for each run of 64 codes, bit `k` of its mask tells whether the `k`-th differs.
+/// `fn(a, b, masks)`: bit `k` of a mask tells whether the `k`-th of its 64 codes differs.
 pub type Differ = fn(&[i8], &[i8], &mut [u64]);
 
 /// `fn(weights, plus, minus, base, sums)`: the 64 sums of `base`, plus columns of 64 weights, less

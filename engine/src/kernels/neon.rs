@@ -8,7 +8,8 @@ use std::arch::aarch64::*;
 use super::scalar::{floats, group_width};
 use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::table};
 
-pub(super) static TABLE: Kernels = table!("neon", ternary, spread, self::floats);
+pub(super) static TABLE: Kernels =
+    table!("neon", ternary, spread, super::programs::SPARSE, self::floats);
 
 fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
     let width = group_width(group, codes.len(), out.len());

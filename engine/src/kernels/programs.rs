@@ -141,7 +141,6 @@ pub(super) fn rescale(
 }
 
 /// Columns added to sums and subtracted from them; see [`super::Columns`].
-#[inline(always)]
 pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
     // Sums of so many weights of magnitude 2 fit an i8.
     const PATIENCE: usize = 63;
@@ -179,7 +178,6 @@ pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32],
 }
 
 /// Which codes differ; see [`super::Differ`].
-#[inline(always)]
 pub(super) fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
     assert!(a.len() == b.len() && masks.len() == a.len().div_ceil(64), "a bit for each code");
     for ((a, b), mask) in a.chunks(64).zip(b.chunks(64)).zip(masks) {
@@ -199,6 +197,9 @@ pub(super) fn widen_bf16(bits: &[u16], out: &mut [f32]) {
     }
 }
 
+/// The portable kernels of sparse changes.
+pub(super) const SPARSE: (super::Differ, super::Columns) = (differ, columns);
+
 /// Defines, for one set of target features, the float entries of a table as safe functions.
 ///
 /// Each is reached only through a table, and a table only through its constructor, which has seen
@@ -210,12 +211,6 @@ macro_rules! stamp_floats {
             use crate::kernels::programs;
             use crate::numerics;
             crate::kernels::programs::stamp_floats!(@fn $features,
-                columns(w: &[i8], plus: &[u32], minus: &[u32], b: &[i32], s: &mut [i32]) -> () {
-                    programs::columns(w, plus, minus, b, s)
-                }
-                differ(a: &[i8], b: &[i8], masks: &mut [u64]) -> () {
-                    programs::differ(a, b, masks)
-                }
                 multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
                     programs::rescale(s, t, out, stride, |t| t, ws)
                 }
@@ -282,16 +277,16 @@ macro_rules! stamp_floats {
 #[cfg(target_arch = "x86_64")]
 pub(super) use stamp_floats;
 
-/// A table from its two integer kernels and its module of float entries.
+/// A table from its integer kernels (the last two as a pair) and its module of float entries.
 macro_rules! table {
-    ($name:literal, $ternary:expr, $spread:expr, $floats:path) => {{
+    ($name:literal, $ternary:expr, $spread:expr, $sparse:expr, $floats:path) => {{
         use $floats as floats;
         $crate::kernels::Kernels {
             name: $name,
             ternary: $ternary,
             spread: $spread,
-            differ: floats::differ,
-            columns: floats::columns,
+            differ: $sparse.0,
+            columns: $sparse.1,
             multiply: floats::multiply,
             divide: floats::divide,
             dot: floats::dot,

@@ -2,7 +2,8 @@
 
 use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::table};
 
-pub(super) static TABLE: Kernels = table!("scalar", ternary, spread, self::floats);
+pub(super) static TABLE: Kernels =
+    table!("scalar", ternary, spread, super::programs::SPARSE, self::floats);
 
 /// The float entries without any instruction set: plain calls.
 pub(super) mod floats {
@@ -13,12 +14,6 @@ pub(super) mod floats {
     pub(crate) use numerics::forms::{combine, dots, gram, magnitudes, product};
     pub(crate) use numerics::{rms_norm_row as rms_norm, softmax_row as softmax};
 
-    pub(crate) fn columns(w: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
-        programs::columns(w, plus, minus, base, sums);
-    }
-    pub(crate) fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
-        programs::differ(a, b, masks);
-    }
     pub(crate) fn multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
         programs::rescale(s, t, out, stride, |t| t, ws);
     }

@@ -205,10 +205,13 @@ impl Clean<'_> {
     ) {
         let (rows, scale) = self.ternary(layer, slot);
         let (count, width) = (prepared.len(), rows.rows());
-        out.resize(count * width, 0.0);
+        if out.len() < count * width {
+            out.resize(count * width, 0.0);
+        }
         if count == 0 {
             return;
         }
+        let out = &mut out[..count * width];
         for block in 0..width.div_ceil(LANES) {
             self.block((layer, slot), block, prepared, adjusts, scratch);
             let out = &mut out[block * LANES..];

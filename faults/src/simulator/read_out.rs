@@ -11,7 +11,8 @@
 //! `l_g(y') - l_j(y') >= l_g(y) - l_j(y) - |h_g - h_j| d - c (|h_g| + |h_j|) (2 |y| + d)`,
 //!
 //! which is above zero while `d` is below the *reach* of the rival. Reaches are computed in f64 and
-//! taken a millionth smaller, and `d` a millionth larger, which covers their own rounding. Rivals within reach are computed; if there are too many, the whole row is.
+//! taken a millionth smaller, and `d` a millionth larger, which covers their own rounding. Rivals
+//! within reach are computed; if there are too many, the whole row is.
 
 use std::ops::Range;
 

@@ -9,7 +9,7 @@ pub(super) struct Rows {
     pub(super) owners: Vec<u32>,
     /// The token of each row.
     pub(super) tokens: Vec<u32>,
-    /// The values, row by row.
+    /// The values, row by row; behind the last row may lie values of former rows.
     pub(super) data: Vec<f32>,
     /// Values in a row.
     pub(super) width: usize,
@@ -20,7 +20,6 @@ impl Rows {
     pub(super) fn reset(&mut self, width: usize) {
         self.owners.clear();
         self.tokens.clear();
-        self.data.clear();
         self.width = width;
     }
 
@@ -44,20 +43,21 @@ impl Rows {
         &mut self.data[index * self.width..(index + 1) * self.width]
     }
 
-    /// Adds a row that holds nothing yet.
+    /// Adds a row, whose values mean nothing yet.
     pub(super) fn push(&mut self, owner: usize, token: usize) -> &mut [f32] {
         self.owners.push(owner as u32);
         self.tokens.push(token as u32);
-        let start = self.data.len();
-        self.data.resize(start + self.width, 0.0);
-        &mut self.data[start..]
+        let end = self.owners.len() * self.width;
+        if self.data.len() < end {
+            self.data.resize(end, 0.0);
+        }
+        &mut self.data[end - self.width..end]
     }
 
     /// Takes the last row back.
     pub(super) fn pop(&mut self) {
         self.owners.pop();
         self.tokens.pop();
-        self.data.truncate(self.owners.len() * self.width);
     }
 
     /// The rows of a trial.
@@ -82,7 +82,6 @@ impl Rows {
         }
         self.owners.truncate(kept);
         self.tokens.truncate(kept);
-        self.data.truncate(kept * self.width);
     }
 }
 

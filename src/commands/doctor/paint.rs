@@ -3,7 +3,7 @@
 //! The paint has period 251, so that swapped blocks cannot cancel out, and covers every byte: the
 //! unused code, -128 and widths of 255 are among the operands.
 
-use engine::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, scalar};
+use engine::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, Rescale, scalar};
 
 /// Widths on both sides of every lane and unrolling boundary.
 const WIDTHS: [usize; 11] = [1, 2, 15, 16, 17, 31, 33, 64, 127, 257, 1000];
@@ -13,9 +13,13 @@ const TOKENS: [usize; 7] = [1, 2, 3, 4, 5, 8, 17];
 /// The entries of a table, each as a function to the bits of its results.
 type Entry = (&'static str, fn(&Kernels) -> Vec<u32>);
 
-const ENTRIES: [Entry; 12] = [
+const ENTRIES: [Entry; 16] = [
     ("ternary", ternary),
     ("spread", spread),
+    ("differ", differ),
+    ("columns", columns),
+    ("multiply", |table| rescale(table.multiply)),
+    ("divide", |table| rescale(table.divide)),
     ("dot", dot),
     ("dot_rows", dot_rows),
     ("weighted_sum", weighted_sum),
@@ -74,6 +78,38 @@ fn over_groups(run: impl Fn(&[u8], &[u8], usize) -> Vec<i32>) -> Vec<u32> {
         }
     }
     all
+}
+
+fn differ(table: &Kernels) -> Vec<u32> {
+    let codes = |width, salt| bytes(width, salt).iter().map(|&b| (b % 3) as i8).collect::<Vec<_>>();
+    let masks = WIDTHS.into_iter().flat_map(|width| {
+        let mut masks = vec![0; width.div_ceil(64)];
+        (table.differ)(&codes(width, 3), &codes(width, 101), &mut masks);
+        masks
+    });
+    masks.flat_map(|mask| [mask as u32, (mask >> 32) as u32]).collect()
+}
+
+fn columns(table: &Kernels) -> Vec<u32> {
+    let weights: Vec<i8> = bytes(251 * LANES, 5).iter().map(|&b| (b % 5) as i8 - 2).collect();
+    let list = |count, salt| bytes(count, salt).iter().map(|&b| b as u32 % 251).collect::<Vec<_>>();
+    let mut sums = vec![7; LANES];
+    let all = WIDTHS.into_iter().flat_map(|width| {
+        let base = sums.clone();
+        (table.columns)(&weights, &list(width, 1), &list(width, 17), &base, &mut sums);
+        sums.iter().map(|&sum| sum as u32).collect::<Vec<_>>()
+    });
+    all.collect()
+}
+
+fn rescale(rescale: Rescale) -> Vec<u32> {
+    let sums: Vec<i32> = bytes(3 * LANES, 9).iter().map(|&b| 517 * i32::from(b) - 60_000).collect();
+    over_widths(|width, out| {
+        let width = width.min(LANES);
+        let mut rows = vec![0.0; 2 * LANES + width];
+        rescale(&sums, &[13.37, 0.01, 1e31], 0.0625, &mut rows, LANES);
+        out[..width].copy_from_slice(&rows[2 * LANES..]);
+    })
 }
 
 fn ternary(table: &Kernels) -> Vec<u32> {
