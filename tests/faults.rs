@@ -12,7 +12,7 @@ use terminal::{Desk, number, numbers, one};
 /// Bytes of a record of a journal.
 const RECORD: u64 = 64;
 /// A campaign that takes about a second.
-const LONG: &str = "faults run @digits --trials 6000 --flips 2";
+const LONG: &str = "faults run @digits --flips 2 --trials 6000";
 
 /// A command that runs until it is stopped.
 struct Running(Child);
