@@ -45,7 +45,7 @@ fn swept() -> Report {
     faults.strata = (rates.iter().map(|&rate| stratum(packed, rate, 400)))
         .chain(rates.iter().map(|&rate| stratum(kv, rate, 0)))
         .collect();
-    faults.plan = Some("seed = 0".to_owned());
+    faults.plan = Some("seed = 0 # <b>".to_owned());
     faults.flips = 0;
     faults.targets.truncate(1);
     (faults.trials, faults.targets[0].trials) = (2400, 2400);
@@ -60,6 +60,7 @@ fn a_sweep_has_a_curve_for_each_target_and_every_face_its_strata() {
     let page = render(&report, Format::Html).expect("a page");
     assert_eq!(page.matches("What is left at each bit error rate of").count(), 2);
     assert!(page.contains("bit error rate of weight_code?"));
+    assert!(page.contains("<pre>seed = 0 # &lt;b&gt;</pre>"));
     assert!(page.contains("Trials flip bits by the plan"));
     assert!(!page.contains("NaN") && !page.contains("inf\""));
     let plain = render(&example::report(), Format::Html).expect("a page");

@@ -1,4 +1,5 @@
-//! The plot of a sweep: what is left of the decisions at each bit error rate.
+//! The plan of a campaign, and the plot of a sweep: what is left of the decisions at each bit error
+//! rate.
 
 use maud::{Markup, html};
 
@@ -8,7 +9,7 @@ use super::plot::{Ink, Mark, Plot, PlotError, RADIUS};
 use super::rows;
 use crate::model::{FaultTarget, Faults, Stratum};
 
-/// One plot for each target that was struck at two rates or more.
+/// One plot for each target that was struck at two rates or more, and the plan in its own words.
 pub(super) fn sweeps(faults: &Faults) -> Result<Markup, PlotError> {
     let mut figures = Vec::new();
     for target in FaultTarget::ALL {
@@ -21,7 +22,12 @@ pub(super) fn sweeps(faults: &Faults) -> Result<Markup, PlotError> {
             figures.push(sweep(target, &rows)?);
         }
     }
-    Ok(html! { @for figure in figures { (figure) } })
+    Ok(html! {
+        @for figure in figures { (figure) }
+        @if let Some(plan) = &faults.plan {
+            details { summary { "The plan, as faults run reads it" } pre { (plan) } }
+        }
+    })
 }
 
 fn sweep(target: FaultTarget, rows: &[Stratum]) -> Result<Markup, PlotError> {
