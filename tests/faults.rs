@@ -72,8 +72,8 @@ fn a_killed_campaign_resumes_to_the_bytes_of_one_that_was_not() {
     assert_eq!(report(&desk, &format!("{LONG} --threads 1")), expected, "one thread");
     for (round, at) in [200, 1500, 3000].into_iter().enumerate() {
         let words = match round {
-            0 => format!("{LONG} --journal night --quiet"),
-            _ => "faults resume night --quiet".to_owned(),
+            0 => format!("{LONG} --journal night --quiet --threads 1"),
+            _ => "faults resume night --quiet --threads 1".to_owned(),
         };
         let mut running = Running::start(&desk, &words);
         running.wait_for(&desk, "night", at);
