@@ -41,7 +41,7 @@ pub use outcome::{Cause, Outcome, Shift};
 pub use overlay::Overlay;
 pub use pattern::Pattern;
 pub use plan_file::{PlanError, PlanFile};
-pub use runner::{complete, retold};
+pub use runner::{complete, complete_until, retold};
 pub use space::{Space, Target, Tensor};
 pub use tally::{Rate, Summary, Tally};
 pub use trial::{Effect, EffectError, Trial, effect, run_trial};
