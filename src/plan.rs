@@ -98,7 +98,7 @@ impl Plan {
     /// # Errors
     /// The first option that makes no sense.
     pub fn resolve(args: &AnalyzeArgs) -> Result<Self, Failure> {
-        let gates = gates(args)?;
+        let gates = gates(&args.fail_under, &args.fail_over)?;
         if args.no_certify && args.no_faults {
             return Err(Failure::usage("--no-certify and --no-faults leave nothing to do"));
         }
@@ -198,9 +198,10 @@ fn scope(text: &str) -> Result<Scope, Failure> {
     }
 }
 
-fn gates(args: &AnalyzeArgs) -> Result<Vec<Gate>, Failure> {
-    let under = args.fail_under.iter().map(|text| (GateKind::FailUnder, "--fail-under", text));
-    let over = args.fail_over.iter().map(|text| (GateKind::FailOver, "--fail-over", text));
+/// Thresholds, as typed behind `--fail-under` and `--fail-over`.
+pub(crate) fn gates(under: &[String], over: &[String]) -> Result<Vec<Gate>, Failure> {
+    let under = under.iter().map(|text| (GateKind::FailUnder, "--fail-under", text));
+    let over = over.iter().map(|text| (GateKind::FailOver, "--fail-over", text));
     under
         .chain(over)
         .map(|(kind, flag, text)| {

@@ -53,7 +53,7 @@ pub use outcome::{Cause, Outcome, Shift};
 pub use overlay::Overlay;
 pub use pattern::Pattern;
 pub use plan_file::{PlanError, PlanFile};
-pub use runner::{complete, retold};
+pub use runner::{complete, complete_until, retold};
 pub use search::{End, Found, Goal, Search, SearchError, Step, search};
 pub use simulator::{Counts, Shortcuts, Simulator};
 pub use space::{Space, Target, Tensor};

@@ -252,7 +252,12 @@ impl Mix {
     /// How many trials a shard has.
     #[must_use]
     pub fn trials_of(&self, shard: Shard) -> u64 {
-        let (round, trials) = (self.round(), self.plan.trials);
+        self.trials_below(shard, self.plan.trials)
+    }
+
+    /// How many of the trials below a number a shard has.
+    pub(crate) fn trials_below(&self, shard: Shard, trials: u64) -> u64 {
+        let round = self.round();
         let (whole, rest) = (trials / round, trials % round);
         let rounds = whole / shard.of + u64::from(shard.index < whole % shard.of);
         rounds * round + if shard.has_round(whole) { rest } else { 0 }

@@ -36,14 +36,64 @@ pub fn complete(
     progress: &(dyn Fn(&[Entry]) + Sync),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Entry>, JournalError> {
+    let below = campaign.plan().trials;
+    fill(campaign, (shard, below), present, journal, progress, stop)
+}
+
+/// Like [`complete`], but looks now and then, and ends where it has seen enough: of the trials that
+/// are then there it gives those below the look that decided, and whether one did.
+///
+/// It looks after every `look` trials, rounded up to whole rounds of all shards; `enough` sees
+/// every trial of the shard below the look, and nothing else. So where a campaign ends depends
+/// neither on threads nor on where it was interrupted, and what was run beyond that end does not
+/// count.
+///
+/// # Errors
+/// If the journal cannot be written any more.
+pub fn complete_until(
+    campaign: &Campaign,
+    (shard, look): (Shard, u64),
+    present: Vec<Entry>,
+    mut journal: Option<&mut Writer>,
+    enough: &mut dyn FnMut(&[Entry]) -> bool,
+    progress: &(dyn Fn(&[Entry]) + Sync),
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<(Vec<Entry>, bool), JournalError> {
+    let (mix, trials) = (campaign.mix(), campaign.plan().trials);
+    let rounds = mix.round() * shard.of;
+    let look = look.max(1).div_ceil(rounds) * rounds;
+    let (mut entries, mut below) = (present, 0);
+    while below < trials {
+        below = trials.min(below + look);
+        let journal = journal.as_deref_mut();
+        entries = fill(campaign, (shard, below), entries, journal, progress, stop)?;
+        let seen = entries.partition_point(|entry| entry.index < below);
+        if (seen as u64) < mix.trials_below(shard, below) {
+            return Ok((entries, false));
+        }
+        if enough(&entries[..seen]) {
+            entries.truncate(seen);
+            return Ok((entries, true));
+        }
+    }
+    Ok((entries, false))
+}
+
+/// Runs the trials of a shard below a number that are not there yet.
+fn fill(
+    campaign: &Campaign,
+    (shard, below): (Shard, u64),
+    present: Vec<Entry>,
+    journal: Option<&mut Writer>,
+    progress: &(dyn Fn(&[Entry]) + Sync),
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<Vec<Entry>, JournalError> {
     let round = campaign.mix().round();
     let mut there = present.iter().map(|entry| entry.index).peekable();
-    let mut missing = (0..campaign.plan().trials)
-        .filter(|index| shard.has_round(index / round))
-        .filter(|index| {
-            while there.next_if(|present| present < index).is_some() {}
-            there.peek() != Some(index)
-        });
+    let mut missing = (0..below).filter(|index| shard.has_round(index / round)).filter(|index| {
+        while there.next_if(|present| present < index).is_some() {}
+        there.peek() != Some(index)
+    });
     let size = AtomicU64::new(1);
     let next = || {
         let batch: Vec<u64> =

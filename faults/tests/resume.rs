@@ -11,7 +11,8 @@ use engine::walk::Read;
 use faults::journal::{self, Entry, Header, Shard, Writer};
 use faults::mix::{Stratum, Within};
 use faults::{
-    Campaign, Mix, Pattern, Plan, Sample, Space, Tally, Target, UnusedCode, complete, retold, run,
+    Campaign, Mix, Outcome, Pattern, Plan, Sample, Space, Tally, Target, UnusedCode, complete,
+    complete_until, retold, run,
 };
 use support::{Lcg, model, prompt, shape};
 
@@ -93,6 +94,42 @@ fn a_journalled_campaign_tells_what_a_plain_one_does_however_often_it_was_stoppe
     let again = all(&campaign, Shard::WHOLE, found.entries.clone());
     assert_eq!(again, found.entries, "a finished one has nothing left to run");
     std::fs::remove_dir_all(&folder).expect("a folder of one's own");
+}
+
+#[test]
+fn a_campaign_that_may_end_early_ends_at_the_same_trial_whoever_runs_it() {
+    let model = model(&shape(1), 5);
+    let campaign = campaign(&model);
+    let every = all(&campaign, Shard::WHOLE, Vec::new());
+    let sdc = |entries: &[Entry]| {
+        entries.iter().filter(|entry| entry.trial.outcome == Outcome::Sdc).count()
+    };
+    let wanted = sdc(&every[..200]);
+    let until = |present: Vec<Entry>, stop: &(dyn Fn() -> bool + Sync)| {
+        let mut looks = Vec::new();
+        let mut enough = |seen: &[Entry]| {
+            looks.push(seen.len());
+            sdc(seen) >= wanted
+        };
+        let how = (Shard::WHOLE, 20);
+        let ended =
+            complete_until(&campaign, how, present, None, &mut enough, &|_| (), stop).unwrap();
+        (ended, looks)
+    };
+    let ((expected, decided), looks) = until(Vec::new(), &|| false);
+    assert!(decided && expected.len() <= 210 && sdc(&expected) >= wanted);
+    assert_eq!(expected, every[..expected.len()], "a prefix");
+    assert!(looks.iter().all(|look| look % 21 == 0), "looks at whole rounds of three: {looks:?}");
+    for threads in [1, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        assert_eq!(pool.install(|| until(Vec::new(), &|| false)).0.0, expected);
+    }
+    // What was run before, in whatever order and however far, changes nothing.
+    let scattered: Vec<Entry> = every.iter().copied().filter(|e| e.index % 7 < 3).collect();
+    assert_eq!(until(scattered, &|| false).0, (expected.clone(), true));
+    assert_eq!(until(every.clone(), &|| false).0, (expected, true));
+    let ((stopped, decided), looks) = until(every[..30].to_vec(), &|| true);
+    assert!(!decided && stopped.len() == 30 && looks == [21], "no look at half a look: {looks:?}");
 }
 
 #[test]

@@ -155,8 +155,15 @@ fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
     let rest = rows.len() - shown;
     lines.extend(rows.into_iter().take(shown));
     if !fits {
-        let worst = metric(report, "sdc_rate_high").map_or(1.0, |metric| metric.high);
-        let value = format!("{rest} more in the report; sdc of any target");
+        let highest = |most: f64, row: &Stratum| match row.sdc_rate_high > most {
+            true => row.sdc_rate_high,
+            false => most,
+        };
+        let (what, worst) = match faults.flips {
+            0 => ("fault", faults.strata.iter().fold(0.0, highest)),
+            _ => ("target", metric(report, "sdc_rate_high").map_or(1.0, |metric| metric.high)),
+        };
+        let value = format!("{rest} more in the report; sdc of any {what}");
         lines.push(format!("  {value} <= {}", percent(worst, Side::Up)));
     }
     if let Some(share) = proven_masked_share(faults) {

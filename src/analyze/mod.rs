@@ -244,8 +244,8 @@ fn write(plan: &Plan, report: &Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A gate that failed, or a limit that was hit, decides the exit code.
-fn judge(report: &Report) -> Result<(), Failure> {
+/// A gate that failed decides the exit code.
+pub(crate) fn gates_hold(report: &Report) -> Result<(), Failure> {
     let failed: Vec<String> = (reports::metrics::evaluate_all(report).into_iter())
         .filter(|result| !result.passed)
         .map(|result| {
@@ -257,6 +257,12 @@ fn judge(report: &Report) -> Result<(), Failure> {
         let what = format!("gate failed: {}", failed.join("; "));
         return Err(Failure { exit: Exit::GateFailed, what, help: None });
     }
+    Ok(())
+}
+
+/// A gate that failed, or a limit that was hit, decides the exit code.
+fn judge(report: &Report) -> Result<(), Failure> {
+    gates_hold(report)?;
     if !report.limits_hit.is_empty() {
         let limits: BTreeSet<&str> =
             report.limits_hit.iter().map(|hit| hit.limit.as_str()).collect();

@@ -20,7 +20,7 @@ use crate::epsilon;
 use crate::failure::Failure;
 use crate::input::read_file;
 use crate::noise::Noise;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 
 /// How many of the worst trials are reported.
 pub(super) const WORST: usize = 20;
@@ -254,7 +254,7 @@ fn unused_of(arg: UnusedArg) -> UnusedCode {
 
 /// The request as a report shows it: one of `analyze` that certifies nothing.
 pub(super) fn request(mix: &Mix, place: &Place, telling: &TellingArgs) -> Result<Plan, Failure> {
-    let plan = &mix.plan;
+    let shared = &mix.plan;
     Ok(Plan {
         epsilons: epsilon::parse("0")?,
         norm: Norm::Linf,
@@ -265,15 +265,15 @@ pub(super) fn request(mix: &Mix, place: &Place, telling: &TellingArgs) -> Result
         budget: std::time::Duration::ZERO,
         noise: Noise::default(),
         scope: Scope::All,
-        all_positions: plan.positions == Read::All,
+        all_positions: shared.positions == Read::All,
         classes: place.classes.clone(),
-        faults: Some(plan.trials),
+        faults: Some(shared.trials),
         flips: mix.simple_flips().unwrap_or(0),
-        seed: plan.seed,
-        confidence: plan.confidence,
+        seed: shared.seed,
+        confidence: shared.confidence,
         unused: place.unused(),
-        kv: plan.kv,
-        kv_arg: match plan.kv {
+        kv: shared.kv,
+        kv_arg: match shared.kv {
             KvKind::F32 => KvArg::F32,
             KvKind::F16 => KvArg::F16,
             KvKind::Int8 => KvArg::Int8,
@@ -285,7 +285,7 @@ pub(super) fn request(mix: &Mix, place: &Place, telling: &TellingArgs) -> Result
         inject: true,
         time_limit: None,
         max_memory: None,
-        gates: Vec::new(),
+        gates: plan::gates(&telling.fail_under, &telling.fail_over)?,
         outputs: telling.output.clone(),
         reproducible: telling.reproducible,
         quiet: telling.quiet,

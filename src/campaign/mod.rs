@@ -120,7 +120,8 @@ impl<'a> Subject<'a> {
         let mut run = analyze::empty_run(self.kernels);
         run.started = analyze::rfc3339(self.begun.1);
         run.seconds_total = self.begun.0.elapsed().as_secs_f64();
-        analyze::tell(&context, &self.loaded, &self.samples, &found, run).map(|_| ())
+        let report = analyze::tell(&context, &self.loaded, &self.samples, &found, run)?;
+        analyze::gates_hold(&report)
     }
 }
 
@@ -277,8 +278,9 @@ fn warn_of_torn(found: &Journalled, folder: &Path) {
     }
 }
 
-/// Checks that the reports can be written, before any work.
+/// Checks gates, and that the reports can be written, before any work.
 fn ready(telling: &TellingArgs) -> Result<(), Failure> {
+    crate::plan::gates(&telling.fail_under, &telling.fail_over)?;
     for path in &telling.output {
         reports::Format::from_path(path)
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;

@@ -36,8 +36,8 @@ Trial i depends on model, samples, plan and i alone: what was interrupted and re
 shards and merged, or run on other threads gives the same report, byte for byte
 (--reproducible). A shard gets whole rounds of the plan, in turn.
 
-Exit codes: 0 done, 2 usage, 3 model, data or journal refused, 4 trials are missing, 5 cannot write,
-130 interrupted (143 terminated): the journal can be resumed";
+Exit codes: 0 done, 1 a gate failed, 2 usage, 3 model, data or journal refused, 4 trials missing,
+5 cannot write, 130 interrupted (143 terminated): the journal can be resumed";
 
 /// Options of `faults run`.
 #[derive(Args, Debug)]
@@ -161,6 +161,13 @@ pub struct TellingArgs {
     /// Reports to write, by extension: .json, .html, .xml (JUnit), .md, .txt; repeatable
     #[arg(short, long, value_name = "FILE")]
     pub output: Vec<PathBuf>,
+    /// Exit 1 if a metric of the report is below a threshold; repeatable
+    #[arg(long, value_name = "METRIC=VALUE")]
+    pub fail_under: Vec<String>,
+    /// Exit 1 if a metric of the report, such as weight_code.sdc_rate_high, is above a threshold;
+    /// repeatable
+    #[arg(long, value_name = "METRIC=VALUE")]
+    pub fail_over: Vec<String>,
     /// Leave out of the report whatever may differ between two runs
     #[arg(long)]
     pub reproducible: bool,

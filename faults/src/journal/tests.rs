@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::outcome::{Outcome, Shift};
 use crate::trial::Trial;
@@ -217,6 +219,26 @@ fn a_folder_without_a_journal_is_left_as_it_is() {
     assert!(!exists(&folder.0) && !is_written(&folder.0));
     assert!(matches!(Writer::resume(&folder.0), Err(JournalError::Read { .. })));
     assert!(!folder.0.exists());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_bytes_make_a_reader_panic_and_noise_is_no_record(
+        noise in proptest::collection::vec(any::<u8>(), 0..400), cut in 0usize..400,
+    ) {
+        let mut bytes = header().encode();
+        let begin = bytes.len();
+        bytes.extend(&noise);
+        let found = parse("noise", bytes.as_slice()).expect("a torn tail");
+        prop_assert_eq!((found.entries.len(), found.torn as usize), (0, noise.len()));
+        let cut = cut.min(begin - 1);
+        let spliced = [&bytes[..cut], &noise].concat();
+        let whole = spliced.starts_with(&bytes[..begin]);
+        prop_assert_eq!(parse("noise", spliced.as_slice()).is_ok(), whole);
+        prop_assert!(parse("noise", noise.as_slice()).is_err());
+    }
 }
 
 /// A disk with little room.

@@ -15,6 +15,7 @@ mod plot;
 mod rows;
 mod sections;
 mod substitutions;
+mod sweep;
 mod tables;
 
 pub use plot::PlotError;

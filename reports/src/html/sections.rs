@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::plot::PlotError;
-use super::{change, charts, ladder, memory, rows, tables};
+use super::{change, charts, ladder, memory, rows, sweep, tables};
 use crate::chance::draws;
 use crate::escape::shown;
 use crate::metrics::{evaluate_all, metric, proven_masked_share};
@@ -279,6 +279,7 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
             (tables::targets(&faults.targets).render())
             @if !faults.strata.is_empty() {
                 (rows::strata(&faults.strata).render())
+                (sweep::sweeps(faults)?)
             }
             div.stack {
                 (charts::sdc_by_layer(faults)?)

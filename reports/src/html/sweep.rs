@@ -1,0 +1,71 @@
+//! The plan of a campaign, and the plot of a sweep: what is left of the decisions at each bit error
+//! rate.
+
+use maud::{Markup, html};
+
+use super::axis::Axis;
+use super::charts::{Figure, WIDE, drawn};
+use super::plot::{Ink, Mark, Plot, PlotError, RADIUS};
+use super::rows;
+use crate::model::{FaultTarget, Faults, Stratum};
+
+/// One plot for each target that was struck at two rates or more, and the plan in its own words.
+pub(super) fn sweeps(faults: &Faults) -> Result<Markup, PlotError> {
+    let mut figures = Vec::new();
+    for target in FaultTarget::ALL {
+        let swept = |row: &&Stratum| row.target == target && row.bit_error_rate.is_some();
+        let mut rows: Vec<Stratum> = faults.strata.iter().filter(swept).cloned().collect();
+        rows.sort_by(|a, b| {
+            a.bit_error_rate.unwrap_or(0.0).total_cmp(&b.bit_error_rate.unwrap_or(0.0))
+        });
+        if rows.len() > 1 {
+            figures.push(sweep(target, &rows)?);
+        }
+    }
+    Ok(html! {
+        @for figure in figures { (figure) }
+        @if let Some(plan) = &faults.plan {
+            details { summary { "The plan, as faults run reads it" } pre { (plan) } }
+        }
+    })
+}
+
+fn sweep(target: FaultTarget, rows: &[Stratum]) -> Result<Markup, PlotError> {
+    let rates = rows.iter().filter_map(|row| row.bit_error_rate);
+    let Some(x) = Axis::log("bit error rate", rates) else { return Ok(html! {}) };
+    let y = Axis::percent("", 1.0);
+    let mut marks = Vec::new();
+    let mut series = |ink: Ink, share: fn(&Stratum) -> Option<[f64; 3]>| {
+        let mut line = Vec::new();
+        for row in rows {
+            let Some((rate, [value, low, high])) = row.bit_error_rate.zip(share(row)) else {
+                continue;
+            };
+            let places = (x.place(rate), y.place(value), y.place(low), y.place(high));
+            if let (Some(at), Some(value), Some(low), Some(high)) = places {
+                marks.push(Mark::Whisker(at, low, high, ink));
+                line.push((at, value));
+            }
+        }
+        marks.extend(line.iter().map(|&at| Mark::Dot(at, ink, RADIUS)));
+        if line.len() > 1 {
+            marks.push(match ink {
+                Ink::Certified => Mark::Line(line, ink),
+                _ => Mark::Dashed(line, ink),
+            });
+        }
+    };
+    series(Ink::Certified, |row| Some([row.accuracy?, row.accuracy_low, row.accuracy_high]));
+    series(Ink::Harm, |row| Some([row.sdc_rate?, row.sdc_rate_low, row.sdc_rate_high]));
+    let label = format!("Accuracy and silent corruption of {} by bit error rate", target.name());
+    let plot = Plot { x, y, marks, size: WIDE, label };
+    let figure = Figure {
+        title: &format!("What is left at each bit error rate of {}?", target.name()),
+        how: "Share of right decisions on labelled samples, and share of decisions that changed \
+              without a sign, with their exact intervals. Every bit flips by itself at the rate.",
+        keys: &[("line certified", "right"), ("dash harm", "changed (SDC)")],
+        body: drawn(&plot)?,
+        table: rows::strata(rows),
+    };
+    Ok(figure.render())
+}
