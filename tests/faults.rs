@@ -319,6 +319,38 @@ fn a_gate_holds_the_pessimistic_end_of_a_campaign() {
 }
 
 #[test]
+fn a_campaign_ends_at_its_precision_wherever_it_was_interrupted() {
+    let desk = Desk::new();
+    let words =
+        "faults run @digits --targets weight_code,norm --until-precision 2% --confidence 0.95";
+    let expected = report(&desk, words);
+    let told: serde_json::Value = serde_json::from_slice(&expected).expect("JSON");
+    let until = &told["faults"]["until_precision"];
+    assert_eq!(until["reached"], true, "{until}");
+    assert_eq!(told["limits_hit"].as_array().map(Vec::len), Some(0));
+    let trials = number(&told, "faults.trials") as u64;
+    assert!((1024..20_000).contains(&trials) && trials % 1024 == 0, "{trials}");
+    for (rate, fixed) in numbers(until, "rates[].sdc_rate_high")
+        .into_iter()
+        .zip(numbers(&told, "faults.strata[].sdc_rate_high"))
+    {
+        assert!(rate > fixed, "what holds at all times is wider: {rate} {fixed}");
+    }
+    assert_eq!(report(&desk, &format!("{words} --threads 1")), expected, "one thread");
+    // A journal that has more trials than are needed, out of a run to a finer precision.
+    let finer = words.replace("2%", "1%");
+    desk.run(&format!("{finer} --journal night --quiet")).ends(0);
+    assert_eq!(report(&desk, &format!("{words} --journal night")), expected, "beyond the end");
+    let few = report(&desk, &format!("{words} --trials 100"));
+    let few: serde_json::Value = serde_json::from_slice(&few).expect("JSON");
+    assert_eq!(few["faults"]["until_precision"]["reached"], false);
+    let gated = format!("{words} --fail-over weight_code.sdc_rate_high=0.5");
+    desk.run(&gated).ends(2).says(&["--until-precision", "fixed number of trials"]);
+    desk.run(&format!("{words} --shard 0/2")).ends(2).says(&["--shard"]);
+    desk.run("faults run @digits --until-precision 90%").ends(2).says(&["90%", "half-width"]);
+}
+
+#[test]
 fn words_that_make_no_sense_are_refused() {
     let desk = Desk::new();
     let refused = |words: &str, parts: &[&str]| {

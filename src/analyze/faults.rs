@@ -28,6 +28,8 @@ pub struct Campaigned {
     pub mix: Option<Mix>,
     /// What came of the trials.
     pub tally: Tally,
+    /// Where it ended because rates were known closely enough.
+    pub until: Option<reports::model::UntilPrecision>,
     /// One flip of any stored bit.
     pub stored_bits: Option<StoredBits>,
     /// Raw faults behind memory codes.
@@ -156,6 +158,7 @@ pub(super) fn campaign(
         plan,
         mix: None,
         tally,
+        until: None,
         stored_bits,
         protected,
         assignments,

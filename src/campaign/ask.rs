@@ -33,6 +33,9 @@ pub(super) struct Place {
     pub(super) inputs: Option<PathBuf>,
     pub(super) classes: Option<Vec<u32>>,
     pub(super) limit: Option<usize>,
+    /// The half-width that the campaign goes on to, as typed.
+    #[serde(default)]
+    pub(super) until_precision: Option<String>,
     /// What was said of the unused code, if anything: a file that holds one is else refused.
     pub(super) unused_code: Option<String>,
 }
@@ -45,6 +48,7 @@ impl Place {
             inputs: args.inputs.as_deref().map(absolute).transpose()?,
             classes: args.classes.clone(),
             limit: args.limit,
+            until_precision: args.until_precision.clone(),
             unused_code: unused.or_else(|| file.unused_code.clone()),
         })
     }

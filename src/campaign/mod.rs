@@ -5,6 +5,7 @@
 //! trials is told from their entries, whether they were run now, before, or elsewhere.
 
 mod ask;
+mod precision;
 mod progress;
 mod signals;
 mod status;
@@ -18,7 +19,7 @@ use certify::claim::Deployed;
 use engine::formats::Loaded;
 use engine::kernels::Kernels;
 use faults::journal::{self, Entry, Found as Journalled, Header, JournalError, Shard, Writer};
-use faults::{Campaign, Mix, PlanFile, complete, retold};
+use faults::{Campaign, Mix, PlanFile, complete_until, retold};
 
 use ask::Place;
 use progress::Progress;
@@ -95,6 +96,11 @@ impl<'a> Subject<'a> {
             .map_err(analyze::refusal)
     }
 
+    /// The half-width that the campaign goes on to, if to any.
+    fn half_width(&self) -> Result<Option<f64>, Failure> {
+        self.place.until_precision.as_deref().map(precision::half_width).transpose()
+    }
+
     /// Writes and shows the report of some trials.
     fn tell(&self, campaign: &Campaign, entries: &[Entry], missing: &str) -> Result<(), Failure> {
         let tally = retold(campaign, entries).map_err(refused)?;
@@ -103,14 +109,16 @@ impl<'a> Subject<'a> {
         let worst_before = before.map(|golden| golden.decision()).collect();
         let plan = ask::request(mix, &self.place, self.telling)?;
         let context = self.context(&plan);
+        let until = self.half_width()?.map(|width| precision::told(mix, entries, width));
         let left = mix.plan.trials - tally.trials;
-        if left > 0 {
+        if left > 0 && !until.as_ref().is_some_and(|until| until.reached) {
             context.clock.hit(missing, format!("fault trials: {left} of {}", mix.plan.trials));
         }
         let faults = Campaigned {
             plan: mix.plan.clone(),
             mix: Some(mix.clone()),
             tally,
+            until,
             stored_bits: None,
             protected: Vec::new(),
             assignments: analyze::assignments(&context, campaign),
@@ -134,6 +142,9 @@ fn begin(args: &RunArgs) -> Result<(), Failure> {
     let targets = ask::targets(args)?.or(packed);
     let place = Place::of(args, &file)?;
     ready(telling)?;
+    if place.until_precision.is_some() {
+        ungated(telling)?;
+    }
     if let Some(folder) = args.journal.as_deref().filter(|folder| journal::exists(folder)) {
         // Refused before a model is loaded, where it can be.
         journal::read(folder).map_err(refused)?.header.same_program().map_err(another(folder))?;
@@ -163,7 +174,11 @@ impl Subject<'_> {
         plan.faults = None;
         let context = self.context(&plan);
         let targets = targets.unwrap_or_else(|| analyze::targets(&context));
-        Ok((targets, analyze::trials(&context)))
+        let trials = match self.half_width()? {
+            Some(_) => precision::MOST,
+            None => analyze::trials(&context),
+        };
+        Ok((targets, trials))
     }
 }
 
@@ -247,16 +262,21 @@ fn work(
         std::mem::take(&mut found.entries)
     });
     let wanted = mix.trials_of(shard);
-    let show = !subject.telling.quiet;
-    let progress = Progress::new(wanted, &present, mix.plan.confidence, show);
+    let progress = Progress::new(wanted, &present, mix.plan.confidence, !subject.telling.quiet);
     let writer = journal.as_mut().map(|(writer, _)| writer);
-    let done =
-        complete(&campaign, shard, present, writer, &|entries| progress.add(entries), &|| {
-            signals.stop()
-        });
+    let until = subject.half_width()?;
+    let mut enough = |entries: &[Entry]| {
+        until.is_some_and(|half_width| precision::enough(mix, entries, half_width))
+    };
+    // Without a precision to reach there is one look, at the end.
+    let look = if until.is_some() { precision::LOOK } else { mix.plan.trials };
+    let show = |entries: &[Entry]| progress.add(entries);
+    let stop = || signals.stop();
+    let done = complete_until(&campaign, (shard, look), present, writer, &mut enough, &show, &stop);
     drop(progress);
-    let entries = done.map_err(refused)?;
-    if let Some(exit) = signals.exit().filter(|_| (entries.len() as u64) < wanted) {
+    let (entries, ended) = done.map_err(refused)?;
+    let cut = !ended && (entries.len() as u64) < wanted;
+    if let Some(exit) = signals.exit().filter(|_| cut) {
         return Err(interrupted(exit, entries.len() as u64, wanted, folder));
     }
     subject.tell(&campaign, &entries, "shard")
@@ -287,6 +307,18 @@ fn ready(telling: &TellingArgs) -> Result<(), Failure> {
         output::check(path)?;
     }
     Ok(())
+}
+
+/// Refuses gates on a campaign that ends when it likes what it sees: they compare intervals that
+/// hold for a fixed number of trials.
+fn ungated(telling: &TellingArgs) -> Result<(), Failure> {
+    match (&telling.fail_under[..], &telling.fail_over[..]) {
+        ([], []) => Ok(()),
+        _ => Err(Failure::usage(
+            "--until-precision: gates compare intervals for a fixed number of trials",
+        )
+        .help("--trials N with the gate, or --until-precision without")),
+    }
 }
 
 /// A journal that cannot be used, with the exit code of the reason.

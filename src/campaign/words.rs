@@ -30,6 +30,7 @@ Examples:
   bitnet-certify faults run @language --targets weight_code,kv_int8 --flips 2 -o report.html
   bitnet-certify faults run path/to/checkpoint --inputs x.jsonl --plan plan.toml --journal night
   bitnet-certify faults run @digits --ber 1e-5..1e-2 -o curve.html
+  bitnet-certify faults run @digits --targets weight_code --until-precision 0.2%
   bitnet-certify faults run @digits --shard 0/3 --journal shard0    # and 1/3, 2/3; then merge
 
 Trial i depends on model, samples, plan and i alone: what was interrupted and resumed, dealt to
@@ -71,6 +72,10 @@ pub struct RunArgs {
     /// in steps of 1, 2 and 5; of weight_code, or of each of --targets
     #[arg(long, value_name = "RATE,...|LOW..HIGH", conflicts_with = "flips")]
     pub ber: Option<String>,
+    /// End once the silent-corruption rate of every fault of the plan is known to this half-width,
+    /// by intervals that hold whenever that is; --trials is then the most [default: 1000000]
+    #[arg(long, value_name = "HALF-WIDTH", conflicts_with = "shard")]
+    pub until_precision: Option<String>,
     /// Confidence of the intervals [default: 0.99]
     #[arg(long)]
     pub confidence: Option<f64>,

@@ -4,7 +4,7 @@
 use maud::html;
 
 use super::tables::{Table, interval, near, share, text};
-use crate::model::{FlipsProven, RowsLevel, RowsProven, Stratum};
+use crate::model::{FlipsProven, RowsLevel, RowsProven, Stratum, UntilPrecision};
 use crate::number::{Side, count, percent};
 use crate::story;
 
@@ -56,6 +56,21 @@ pub(super) fn flips_anywhere(targets: &[FlipsProven]) -> Table {
             html! { (share.map_or_else(|| "–".to_owned(), |share| percent(share, Side::Down))) },
             html! { (count(target.pairs)) },
             text(&level.map_or_else(|| target.reason.clone().unwrap_or_default(), methods)),
+        ]
+    })
+}
+
+/// Rates that hold whenever a campaign ended.
+pub(super) fn anytime(until: &UntilPrecision) -> Table {
+    let title = "Silent corruption, by intervals that hold whenever the campaign ended";
+    let columns = ["fault", "#trials", "#sdc", "#sdc rate", "#interval"];
+    Table::of(title, &columns, &until.rates, |row| {
+        vec![
+            html! { code { (row.fault) } },
+            html! { (count(row.trials)) },
+            html! { (count(row.sdc)) },
+            share(row.sdc_rate),
+            interval(row.sdc_rate_low, row.sdc_rate_high),
         ]
     })
 }

@@ -279,6 +279,15 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
             (tables::targets(&faults.targets).render())
             @if !faults.strata.is_empty() {
                 (rows::strata(&faults.strata).render())
+                @if let Some(until) = &faults.until_precision {
+                    (rows::anytime(until).render())
+                    p {
+                        "The campaign was to end at a half-width of "
+                        (percent(until.half_width, Side::Up))
+                        @if until.reached { ", which was reached." }
+                        @else { ", which was not reached." }
+                    }
+                }
                 (sweep::sweeps(faults)?)
             }
             div.stack {

@@ -8,7 +8,9 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Encoding, KvStorage, Method, Protected, StoredBits, Stratum, UnusedCode};
+use super::{
+    Encoding, KvStorage, Method, Protected, StoredBits, Stratum, UntilPrecision, UnusedCode,
+};
 
 /// Everything that the fault campaign and its bounds found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +55,10 @@ pub struct Faults {
     /// Which whole tensors and layers are proven harmless under several flips at once.
     #[serde(default)]
     pub flips_proven: Vec<FlipsProven>,
+    /// Where the campaign ended because its rates were known closely enough; null where the number
+    /// of trials was fixed. All other intervals hold for a fixed number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_precision: Option<UntilPrecision>,
     /// The plan of a campaign by `faults`, normalised: the TOML that `faults run --plan` reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,

@@ -14,6 +14,7 @@ mod check;
 mod faults;
 mod ladder;
 mod memory;
+mod precision;
 mod request;
 mod strata;
 mod subject;
@@ -36,6 +37,7 @@ pub use ladder::{
     EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,
 };
 pub use memory::{Encoding, EncodingDirection, FlipDirection, MemoryCode, Protected, StoredBits};
+pub use precision::{AnytimeRate, UntilPrecision};
 pub use request::{
     Gate, GateKind, KvStorage, Method, Norm, Positions, Request, Threshold, UnusedCode,
 };

@@ -306,6 +306,7 @@ fn faults(layers: u32) -> Faults {
         rows_proven: (0..layers).map(rows_proven).collect(),
         flips_proven: flips_proven(layers),
         plan: None,
+        until_precision: None,
         strata: Vec::new(),
     }
 }
