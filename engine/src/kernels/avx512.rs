@@ -163,20 +163,28 @@ fn differing(a: &[i8], b: &[i8], masks: &mut [u64]) {
 }
 
 fn columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
-    let count = weights.len() / LANES;
-    let most = |list: &[u32]| list.iter().fold(0, |most, &column| most.max(column));
-    let (highest, none) = (most(plus).max(most(minus)), plus.is_empty() && minus.is_empty());
-    assert!(none || (highest as usize) < count, "columns of these weights");
-    assert!(base.len() == LANES && sums.len() == LANES, "64 sums");
-    sums.copy_from_slice(base);
-    let (mut plus, mut minus) = (plus, minus);
-    while !plus.is_empty() || !minus.is_empty() {
-        let (adding, added) = plus.split_at(plus.len().min(PATIENCE));
-        let (taking, taken) = minus.split_at(minus.len().min(PATIENCE - adding.len()));
-        // SAFETY: the table's constructor detected the features; every column was seen to lie
-        // within the weights, and the sums to be 64.
-        unsafe { add_columns(weights, adding, taking, sums) };
-        (plus, minus) = (added, taken);
+    // SAFETY: the table's constructor detected the features that this function enables.
+    unsafe { checked_columns(weights, plus, minus, base, sums) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn checked_columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
+    let count = (weights.len() / LANES) as u32;
+    let outside = plus.iter().chain(minus).fold(false, |any, &column| any | (column >= count));
+    assert!(!outside && base.len() == LANES && sums.len() == LANES, "columns of these weights");
+    let few = plus.len().min(PATIENCE);
+    let (mut adding, mut plus) = plus.split_at(few);
+    let (mut taking, mut minus) = minus.split_at(minus.len().min(PATIENCE - few));
+    let mut base = base.as_ptr();
+    loop {
+        // SAFETY: every column was seen to lie within the weights, and base and sums to be 64.
+        unsafe { add_columns(weights, adding, taking, base, sums.as_mut_ptr()) };
+        if plus.is_empty() && minus.is_empty() {
+            return;
+        }
+        base = sums.as_ptr();
+        (adding, plus) = plus.split_at(plus.len().min(PATIENCE));
+        (taking, minus) = minus.split_at(minus.len().min(PATIENCE - adding.len()));
     }
 }
 
@@ -186,9 +194,15 @@ const PATIENCE: usize = 63;
 /// Adds up to [`PATIENCE`] columns in bytes, two sums side by side, and then widens them.
 ///
 /// # Safety
-/// The weights have every column that is named, and there are 64 sums.
+/// The weights have every column that is named, and there are 64 sums on both sides.
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn add_columns(weights: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i32]) {
+unsafe fn add_columns(
+    weights: &[i8],
+    plus: &[u32],
+    minus: &[u32],
+    base: *const i32,
+    sums: *mut i32,
+) {
     let column = |column: u32| {
         // SAFETY: the caller has seen that the column lies within the weights; the load asks for
         // no alignment.
@@ -221,9 +235,9 @@ unsafe fn add_columns(weights: &[i8], plus: &[u32], minus: &[u32], sums: &mut [i
     for (index, quarter) in quarters.into_iter().enumerate() {
         // SAFETY: the caller has seen that there are 64 sums: four times 16 of them.
         unsafe {
-            let at = sums.as_mut_ptr().add(16 * index).cast();
-            let sum = _mm512_add_epi32(_mm512_loadu_si512(at), _mm512_cvtepi8_epi32(quarter));
-            _mm512_storeu_si512(at, sum);
+            let base = _mm512_loadu_si512(base.add(16 * index).cast());
+            let sum = _mm512_add_epi32(base, _mm512_cvtepi8_epi32(quarter));
+            _mm512_storeu_si512(sums.add(16 * index).cast(), sum);
         }
     }
 }
