@@ -52,6 +52,9 @@ pub enum Command {
     /// Fault campaigns that can be interrupted, resumed and shared out.
     #[command(subcommand)]
     Faults(FaultsCommand),
+    /// Data sets of bit perturbations that replay bit for bit.
+    #[command(subcommand)]
+    Dataset(crate::dataset::DatasetCommand),
     /// Measure how fast fault trials run.
     #[command(subcommand)]
     Bench(crate::commands::bench::Bench),

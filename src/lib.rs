@@ -9,6 +9,7 @@ pub mod attack;
 pub mod campaign;
 pub mod cli;
 pub mod commands;
+pub mod dataset;
 pub mod epsilon;
 pub mod failure;
 pub mod flip;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use bitnet_certify::cli::{Cli, Command};
 use bitnet_certify::failure::{Exit, Failure};
-use bitnet_certify::{analyze, attack, campaign, commands, flip};
+use bitnet_certify::{analyze, attack, campaign, commands, dataset, flip};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     let done = panic::catch_unwind(|| match &cli.command {
         Command::Analyze(args) => analyze::run(args),
         Command::Attack(args) => attack::run(args),
+        Command::Dataset(command) => dataset::run(command),
         Command::Flip(args) => flip::run(args),
         Command::Faults(command) => campaign::run(command),
         other => commands::run(other),

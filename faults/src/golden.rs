@@ -141,6 +141,12 @@ impl Golden {
         self.read_out.decision()
     }
 
+    /// The margin of the clean decision over the best other candidate, in logits.
+    #[must_use]
+    pub fn margin(&self) -> f64 {
+        self.read_out.margin()
+    }
+
     /// The clean stream that leaves a layer, in the rows that are read from it.
     pub(crate) fn leaving(&self, layer: usize) -> Array2<f32> {
         let last = layer + 2 == self.streams.len();

@@ -62,4 +62,4 @@ pub use stats::{
     stratified,
 };
 pub use tally::{Rate, Summary, Tally};
-pub use trial::{Effect, EffectError, Trial, effect, run_trial};
+pub use trial::{Effect, EffectError, Trial, effect, effect_on, run_trial};

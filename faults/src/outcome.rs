@@ -106,6 +106,11 @@ impl ReadOut {
         self.decision
     }
 
+    /// The clean margin of the decision.
+    pub(crate) fn margin(&self) -> f64 {
+        self.margin
+    }
+
     /// The outcome of faulty logits that are not all identical, and the shift where it is finite.
     pub(crate) fn judge(&self, after: &[f32], identical: bool) -> (Outcome, u32, Option<Shift>) {
         if !finite(after) {

@@ -90,15 +90,30 @@ pub fn effect(
 ) -> Result<Effect, EffectError> {
     fault.check(model, kv, sample.tokens())?;
     let golden = Golden::new(model, kernels, kv, read, sample)?;
+    Ok(effect_on(model, kernels, &golden, fault, unused))
+}
+
+/// The same on a clean run that is there already.
+///
+/// # Panics
+/// If a bit of the fault does not exist; see [`Fault::check`].
+#[must_use]
+pub fn effect_on(
+    model: &Model,
+    kernels: &'static Kernels,
+    golden: &Golden,
+    fault: &Fault,
+    unused: UnusedCode,
+) -> Effect {
     let (decision, before) = (golden.decision(), golden.logits.clone());
     if refused(model, fault, unused) {
-        return Ok(Effect { decision, before, after: None, trial: Trial::refused() });
+        return Effect { decision, before, after: None, trial: Trial::refused() };
     }
     let overlay = Overlay::new(model, fault, unused);
-    let after = faulty_logits(model, kernels, &golden, &overlay);
-    let trial = after.as_ref().map_or(Trial::identical(&golden), |logits| judge(&golden, logits));
+    let after = faulty_logits(model, kernels, golden, &overlay);
+    let trial = after.as_ref().map_or(Trial::identical(golden), |logits| judge(golden, logits));
     let after = Some(after.unwrap_or_else(|| before.clone()));
-    Ok(Effect { decision, before, after, trial })
+    Effect { decision, before, after, trial }
 }
 
 impl Trial {

@@ -17,7 +17,8 @@ use std::ops::ControlFlow;
 use crate::cli::Command;
 use crate::failure::Failure;
 
-/// Runs a verb, except those that have a room of their own: `analyze`, `attack`, `flip`, `faults`.
+/// Runs a verb, except those that have a room of their own: `analyze`, `attack`, `dataset`,
+/// `flip` and `faults`.
 ///
 /// # Errors
 /// Whatever ends the verb early; for the others, that they are no business of this function.
@@ -32,9 +33,11 @@ pub fn run(command: &Command) -> Result<(), Failure> {
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man => manual::page(),
         Command::RandomCheckpoint(args) => checkpoint::run(args),
-        Command::Analyze(_) | Command::Attack(_) | Command::Flip(_) | Command::Faults(_) => {
-            Err(Failure::bug("this verb was sent to the wrong place"))
-        }
+        Command::Analyze(_)
+        | Command::Attack(_)
+        | Command::Dataset(_)
+        | Command::Flip(_)
+        | Command::Faults(_) => Err(Failure::bug("this verb was sent to the wrong place")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod patch;
 
-pub(crate) use patch::write_patched;
+pub(crate) use patch::{place, readable, write_patched};
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

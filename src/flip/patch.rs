@@ -40,8 +40,8 @@ pub(crate) fn write_patched(
         Some(checkpoint) => checkpoint.write_to(aside.path()).map_err(step)?,
         None => copy(&origin.path, aside.path()).map_err(step)?,
     }
-    for (file, byte, bit) in places {
-        flip(&aside.path().join(file), byte, bit).map_err(step)?;
+    for place in places {
+        flip(&aside.path().join(&place.file), place.byte, place.bit).map_err(step)?;
     }
     readable(aside.path()).map_err(step)?;
     fs::rename(aside.path(), folder).map_err(step)
@@ -63,8 +63,8 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Temporary folders are private; a checkpoint is for everybody whom the umask allows.
-fn readable(folder: &Path) -> std::io::Result<()> {
+/// Temporary folders are private; what is written is for everybody whom the umask allows.
+pub(crate) fn readable(folder: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -85,8 +85,50 @@ fn flip(file: &Path, byte: u64, bit: u8) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// The file, the byte in it and the bit of that byte.
-fn place(loaded: &Loaded, address: &Address) -> Result<(String, u64, u8), Failure> {
+/// Where a bit lies in the files of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The file.
+    pub(crate) file: String,
+    /// The stored tensor.
+    pub(crate) tensor: String,
+    /// Where the tensor begins in the file.
+    pub(crate) start: u64,
+    /// The byte in the file.
+    pub(crate) byte: u64,
+    /// The bit of that byte.
+    pub(crate) bit: u8,
+}
+
+impl Place {
+    /// The stored byte.
+    ///
+    /// # Errors
+    /// If the file cannot be read any more.
+    pub(crate) fn stored(&self, origin: &Origin) -> Result<u8, Failure> {
+        if let Some(checkpoint) = &origin.embedded {
+            let file = checkpoint.file(&self.file);
+            return file
+                .and_then(|bytes| bytes.get(self.byte as usize).copied())
+                .ok_or_else(|| Failure::bug("a byte of an embedded file"));
+        }
+        let path = origin.path.join(&self.file);
+        let mut byte = [0u8];
+        fs::File::open(&path)
+            .and_then(|mut file| {
+                file.seek(SeekFrom::Start(self.byte))?;
+                file.read_exact(&mut byte)
+            })
+            .map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
+        Ok(byte[0])
+    }
+}
+
+/// Where a bit lies.
+///
+/// # Errors
+/// If it is in no file of the checkpoint.
+pub(crate) fn place(loaded: &Loaded, address: &Address) -> Result<Place, Failure> {
     let entry = |name: String| {
         loaded.manifest.entry(&name).ok_or_else(|| {
             Failure::refused(format!("the checkpoint stores no tensor {name} of its own"))
@@ -104,7 +146,7 @@ fn place(loaded: &Loaded, address: &Address) -> Result<(String, u64, u8), Failur
             }
             let place = address.physical(&loaded.model).map_err(Failure::usage)?;
             let place = place.ok_or_else(|| Failure::bug("a code has a place"))?.place;
-            Ok((entry.file.clone(), entry.offset + place.byte as u64, place.bit))
+            Ok(of(entry, place.byte as u64, place.bit))
         }
         Address::Scale { layer, slot, bit } => {
             Ok(value(entry(format!("{}.weight_scale", linear_name(layer, slot)))?, 0, bit))
@@ -129,9 +171,13 @@ fn place(loaded: &Loaded, address: &Address) -> Result<(String, u64, u8), Failur
 }
 
 /// The place of a bit of a stored little-endian value.
-fn value(entry: &TensorEntry, index: usize, bit: u8) -> (String, u64, u8) {
+fn value(entry: &TensorEntry, index: usize, bit: u8) -> Place {
     let values: usize = entry.shape.iter().product();
     let size = entry.bytes / values as u64;
-    let byte = entry.offset + index as u64 * size + u64::from(bit / 8);
-    (entry.file.clone(), byte, bit % 8)
+    of(entry, index as u64 * size + u64::from(bit / 8), bit % 8)
+}
+
+fn of(entry: &TensorEntry, byte: u64, bit: u8) -> Place {
+    let (file, tensor) = (entry.file.clone(), entry.name.clone());
+    Place { file, tensor, start: entry.offset, byte: entry.offset + byte, bit }
 }

@@ -31,7 +31,7 @@ pub fn card(manifest: &Manifest, counts: &dyn Fn(Split, RowKind) -> u64) -> Stri
         if manifest.flips == 1 { "1 bit".into() } else { format!("{} bits", manifest.flips) },
         manifest.unused_code.name(),
     ));
-    text.push_str("| split | hit | near-miss | proven-benign | benign |\n|---|---|---|---|---|\n");
+    text.push_str("| split | hit | near-miss | benign |\n|---|---|---|---|\n");
     for &split in &splits {
         let row = RowKind::ALL.map(|kind| counts(split, kind).to_string()).join(" | ");
         text.push_str(&format!("| {} | {row} |\n", split.name()));
@@ -40,7 +40,7 @@ pub fn card(manifest: &Manifest, counts: &dyn Fn(Split, RowKind) -> u64) -> Stri
         "\nEvery row replays bit for bit:\n\n    bitnet-certify dataset verify DIR\n    \
          bitnet-certify dataset apply DIR ROW MODEL --out CHECKPOINT\n\n\
          *hit*: the decision changed or the fault was detected; *near-miss*: most of the margin \
-         was lost; *proven-benign*: a bound proves that the decision stands; *benign*: it stood.\n",
+         was lost; *benign*: the decision stood.\n",
     );
     text
 }

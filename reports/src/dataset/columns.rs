@@ -35,7 +35,7 @@ const fn maybe(name: &'static str, kind: Kind) -> Column {
 }
 
 /// All columns, in the order of the files.
-pub(super) const COLUMNS: [Column; 38] = [
+pub(super) const COLUMNS: [Column; 37] = [
     always("row", Kind::Count),
     always("split", Kind::Text),
     always("kind", Kind::Text),
@@ -67,7 +67,6 @@ pub(super) const COLUMNS: [Column; 38] = [
     maybe("kl_divergence", Kind::Number),
     always("outcome", Kind::Text),
     always("identical", Kind::Flag),
-    maybe("logit_change_bound", Kind::Number),
     always("seed", Kind::Count),
     always("trial", Kind::Count),
     always("arithmetic", Kind::Text),

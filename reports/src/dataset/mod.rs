@@ -31,15 +31,13 @@ pub enum RowKind {
     Hit,
     /// The decision stood, but most of its margin was lost.
     NearMiss,
-    /// A bound proves that the decision stands.
-    ProvenBenign,
-    /// The decision stood; nothing proves that it had to.
+    /// The decision stood.
     Benign,
 }
 
 impl RowKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Hit, Self::NearMiss, Self::ProvenBenign, Self::Benign];
+    pub const ALL: [Self; 3] = [Self::Hit, Self::NearMiss, Self::Benign];
 
     /// The word in the rows.
     #[must_use]
@@ -47,7 +45,6 @@ impl RowKind {
         match self {
             Self::Hit => "hit",
             Self::NearMiss => "near-miss",
-            Self::ProvenBenign => "proven-benign",
             Self::Benign => "benign",
         }
     }
@@ -149,9 +146,6 @@ pub struct Row {
     pub outcome: Outcome,
     /// Whether every logit kept every bit.
     pub identical: bool,
-    /// No single flip of the same row of weights changes a logit at the last position by more, on
-    /// this sample (proven); null where no finite bound was found or asked for.
-    pub logit_change_bound: Option<f64>,
     /// Seed of the draw.
     pub seed: u64,
     /// Number of the trial: the draw is a pure function of model, inputs, seed and it.
@@ -250,7 +244,6 @@ mod tests {
             kl_divergence: Some(0.25),
             outcome: Outcome::Sdc,
             identical: false,
-            logit_change_bound: Some(7.0),
             seed: 5,
             trial: 99,
             arithmetic: "bca-1".into(),
@@ -285,6 +278,6 @@ mod tests {
         assert!(text.contains("- split: train\n    path: data/train-*.parquet\n"), "{text}");
         assert!(!text.contains("split: test"), "{text}");
         assert!(text.contains("  - name: old_codes\n    sequence: int64\n"), "{text}");
-        assert!(text.contains("| train | 2 | 0 | 0 | 0 |"), "{text}");
+        assert!(text.contains("| train | 2 | 0 | 0 |"), "{text}");
     }
 }

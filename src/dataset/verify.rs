@@ -1,0 +1,161 @@
+//! Rows that are run again, and rows that become checkpoints.
+
+use std::path::Path;
+
+use faults::{AnyAddress, Fault, UnusedCode};
+use rayon::prelude::*;
+use reports::dataset::{DATASET_VERSION, Manifest, Row};
+
+use super::replay::{Stage, changed_tokens, digest, outcome};
+use super::{ApplyArgs, VerifyArgs};
+use crate::cli::UnusedArg;
+use crate::failure::Failure;
+use crate::flip::write_patched;
+use crate::input::read_file;
+use crate::{commands, input, machine, source};
+
+/// How many rows that differ are named.
+const NAMED: usize = 5;
+
+/// The manifest of a folder.
+fn manifest(folder: &Path) -> Result<Manifest, Failure> {
+    let path = folder.join("dataset.json");
+    let bytes = read_file(&path)?;
+    let refuse = |what: String| Failure::refused(format!("{}: {what}", path.display()));
+    let manifest: Manifest =
+        serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
+    if manifest.dataset_version != DATASET_VERSION {
+        let got = &manifest.dataset_version;
+        return Err(refuse(format!("version {got:?}, expected {DATASET_VERSION:?}")));
+    }
+    Ok(manifest)
+}
+
+/// All rows of a folder, in the order of their numbers; every file is held to its digest.
+fn rows(folder: &Path, manifest: &Manifest) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::new();
+    for file in &manifest.files {
+        let path = folder.join(&file.path);
+        let bytes = read_file(&path)?;
+        let got = blake3::hash(&bytes).to_hex().to_string();
+        if got != file.digest {
+            let (path, expected) = (path.display(), &file.digest);
+            return Err(Failure::refused(format!(
+                "{path}: its digest is {got}, expected {expected}: it was changed"
+            )));
+        }
+        if !file.path.ends_with(".jsonl") {
+            continue;
+        }
+        for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+            if !line.is_empty() {
+                rows.push(serde_json::from_slice(line).map_err(|error| {
+                    let line = number + 1;
+                    Failure::refused(format!("{}, line {line}: {error}", path.display()))
+                })?);
+            }
+        }
+    }
+    rows.sort_by_key(|row: &Row| row.row);
+    Ok(rows)
+}
+
+fn unused_arg(manifest: &Manifest) -> (Option<UnusedArg>, UnusedCode) {
+    use reports::model::UnusedCode as Said;
+    match manifest.unused_code {
+        Said::Deployed => (Some(UnusedArg::Deployed), UnusedCode::Deployed),
+        Said::Zero => (Some(UnusedArg::Zero), UnusedCode::Zero),
+        Said::Detect => (Some(UnusedArg::Detect), UnusedCode::Detect),
+    }
+}
+
+/// `dataset verify`.
+pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
+    let manifest = manifest(&args.folder)?;
+    if manifest.arithmetic != engine::ARITHMETIC {
+        let (made, here) = (&manifest.arithmetic, engine::ARITHMETIC);
+        return Err(Failure::refused(format!("the rows are of {made}, this program is {here}"))
+            .help("the program that made them"));
+    }
+    let rows = rows(&args.folder, &manifest)?;
+    machine::pool(args.threads)?.install(|| {
+        let origin = source::resolve(args.model.as_ref().unwrap_or(&manifest.model))?;
+        let (arg, unused) = unused_arg(&manifest);
+        let loaded = source::load(&origin, arg, false)?;
+        same("model", &manifest.model_digest, &loaded.manifest.digest)?;
+        let named = manifest.inputs.as_deref().map(Path::new);
+        let file = args.inputs.as_deref().or(named);
+        let limit = usize::try_from(manifest.samples).ok();
+        let samples = input::read(&origin, &loaded, file, None, limit)?;
+        same("inputs", &manifest.inputs_digest, &samples.digest)?;
+        let stage = Stage::new(&loaded, machine::kernels(None)?, &samples, unused)?;
+        let checked: Vec<Option<String>> =
+            rows.par_iter().map(|row| differs(&stage, row)).collect();
+        let wrong: Vec<String> = checked.into_iter().flatten().collect();
+        if wrong.is_empty() {
+            return commands::tell(format!("{} rows replay bit for bit\n", rows.len()).as_bytes());
+        }
+        let named = wrong[..wrong.len().min(NAMED)].join("; ");
+        Err(Failure::refused(format!("{} of {} rows differ: {named}", wrong.len(), rows.len())))
+    })
+}
+
+fn same(what: &str, expected: &str, got: &str) -> Result<(), Failure> {
+    if expected == got {
+        return Ok(());
+    }
+    Err(Failure::refused(format!("the {what} have digest {got}, expected {expected}"))
+        .help(format!("--{what} with those that the rows were made from")))
+}
+
+/// What of a row is not so; `None` if it replays.
+fn differs(stage: &Stage, row: &Row) -> Option<String> {
+    let number = row.row;
+    let fault = match fault(row, stage.loaded) {
+        Ok(fault) => fault,
+        Err(failure) => return Some(format!("row {number}: {}", failure.what)),
+    };
+    let sample = usize::try_from(row.sample).ok().filter(|&s| s < stage.goldens.len());
+    let Some(sample) = sample else { return Some(format!("row {number}: no such sample")) };
+    let effect = stage.effect(sample, &fault);
+    let (tokens_changed, first) = changed_tokens(&effect);
+    let checks = [
+        ("outcome", outcome(effect.trial.outcome) == row.outcome),
+        ("decision", effect.trial.decision == row.decision_after),
+        ("tokens", (tokens_changed, first) == (row.tokens_changed, row.first_changed_token)),
+        ("logits", digest(&effect) == row.replay_digest),
+    ];
+    let wrong = checks.iter().find(|check| !check.1)?;
+    Some(format!("row {number}: another {}", wrong.0))
+}
+
+/// The bits of a row.
+fn fault(row: &Row, loaded: &engine::formats::Loaded) -> Result<Fault, Failure> {
+    let mut flips = Vec::new();
+    for name in &row.addresses {
+        let typed: AnyAddress = name.parse().map_err(Failure::refused)?;
+        let address = typed.resolve(&loaded.model).map_err(Failure::refused)?;
+        address
+            .check(&loaded.model, engine::model::KvKind::F32, row.tokens as usize)
+            .map_err(Failure::refused)?;
+        flips.push(address);
+    }
+    Ok(Fault::new(flips))
+}
+
+/// `dataset apply`.
+pub(super) fn apply(args: &ApplyArgs) -> Result<(), Failure> {
+    let manifest = manifest(&args.folder)?;
+    let rows = rows(&args.folder, &manifest)?;
+    let found = rows.iter().find(|row| row.row == args.row);
+    let row = found.ok_or_else(|| {
+        Failure::usage(format!("there is no row {}, expected 0 to {}", args.row, rows.len()))
+    })?;
+    let origin = source::resolve(&args.model)?;
+    let loaded = source::load(&origin, unused_arg(&manifest).0, false)?;
+    same("model", &row.model_digest, &loaded.manifest.digest)?;
+    let flips: Vec<_> = fault(row, &loaded)?.flips().copied().collect();
+    write_patched(&origin, &loaded, &flips, &args.out)?;
+    eprintln!("wrote {} with {} flipped", args.out.display(), row.addresses.join(" "));
+    Ok(())
+}

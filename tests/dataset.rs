@@ -1,0 +1,101 @@
+//! `dataset` from outside: rows that replay, rows that become checkpoints, and rows that lie.
+
+mod terminal;
+
+use fixtures::embedded;
+use reports::dataset::{Manifest, Row, RowKind};
+use serde_json::Value;
+use terminal::{Desk, at};
+
+const BUILD: &str = "dataset build @digits --limit 8 --trials 1500 --rows 40";
+
+fn rows(desk: &Desk, folder: &str) -> Vec<Row> {
+    let manifest: Manifest =
+        serde_json::from_slice(&desk.read(&format!("{folder}/dataset.json"))).expect("a manifest");
+    let mut rows = Vec::new();
+    for file in manifest.files.iter().filter(|file| file.path.ends_with(".jsonl")) {
+        let text = String::from_utf8(desk.read(&format!("{folder}/{}", file.path))).expect("text");
+        let part: Vec<Row> =
+            text.lines().map(|line| serde_json::from_str(line).expect("a row")).collect();
+        assert_eq!(part.len() as u64, file.rows);
+        rows.extend(part);
+    }
+    rows
+}
+
+#[test]
+fn rows_replay_and_are_the_same_bytes_with_any_threads() {
+    let desk = Desk::new();
+    let targets = "--targets weight_code,weight_scale,norm,lm_head --transfer @digits-normal";
+    desk.run(&format!("{BUILD} {targets} --out flips")).ends(0);
+    desk.run(&format!("{BUILD} {targets} --threads 1 --out again")).ends(0);
+    let files = ["dataset.json", "README.md", "data/train.jsonl"];
+    for file in files.into_iter().chain(["data/train-00000-of-00001.parquet"]) {
+        let (one, other) = (format!("flips/{file}"), format!("again/{file}"));
+        assert!(desk.read(&one) == desk.read(&other), "{file}");
+    }
+    let rows = rows(&desk, "flips");
+    for kind in [RowKind::Hit, RowKind::NearMiss, RowKind::Benign] {
+        let of = rows.iter().filter(|row| row.kind == kind).count();
+        assert!((1..=40).contains(&of), "{of} rows of {kind:?}");
+    }
+    assert!(rows.iter().all(|row| row.transfer_outcome.is_some()));
+    for row in &rows {
+        assert_eq!(row.old_bytes[0] ^ row.xor_masks[0], row.new_bytes[0], "{row:?}");
+        let same = |other: &&Row| other.tensors == row.tensors;
+        assert!(rows.iter().filter(same).all(|other| other.split == row.split), "{row:?}");
+    }
+    let told = desk.run("dataset verify flips").ends(0);
+    assert_eq!(told.out, format!("{} rows replay bit for bit\n", rows.len()));
+    desk.run(&format!("{BUILD} --out flips")).ends(5).says(&["flips", "exists already"]);
+}
+
+#[test]
+fn a_row_becomes_the_checkpoint_that_it_describes() {
+    let desk = Desk::new();
+    desk.run(&format!("{BUILD} --out flips")).ends(0);
+    let rows = rows(&desk, "flips");
+    let moved = rows.iter().find(|row| !row.identical).expect("a row that moves");
+    desk.run(&format!("dataset apply flips {} @digits --out broken", moved.row)).ends(0);
+    let bytes = desk.read("broken/model.safetensors");
+    let clean = embedded::digits().file("model.safetensors").expect("weights");
+    let changed: Vec<usize> = (0..clean.len()).filter(|&at| bytes[at] != clean[at]).collect();
+    assert_eq!(changed.len(), 1);
+    assert_eq!(bytes[changed[0]], moved.new_bytes[0]);
+    assert_eq!(clean[changed[0]], moved.old_bytes[0]);
+    let flip = |words: &str| -> Value {
+        let told = desk.run(&format!("flip {words} --limit 8 --json")).ends(0);
+        serde_json::from_str(&told.out).expect("JSON")
+    };
+    let see = "--inputs broken/inputs.safetensors --unused-code deployed";
+    let broken = flip(&format!("broken {see} --bit model.norm.weight[0].0"));
+    let foretold = flip(&format!("@digits --bit {}", moved.addresses[0]));
+    let logits = |shown: &Value, side: &str| -> Vec<Value> {
+        at(shown, &format!("samples[].{side}")).into_iter().cloned().collect()
+    };
+    assert_eq!(logits(&broken, "logits_before"), logits(&foretold, "logits_after"));
+    let change = at(&foretold, "samples[].max_logit_change")[moved.sample as usize].as_f64();
+    assert_eq!(change, moved.max_logit_change);
+    desk.run("dataset apply flips 999999 @digits --out no").ends(2).says(&["999999"]);
+    desk.run("dataset apply flips 0 @digits-normal --out no").ends(3).says(&["digest"]);
+}
+
+#[test]
+fn a_changed_row_is_found_out() {
+    let desk = Desk::new();
+    desk.run(&format!("{BUILD} --out flips")).ends(0);
+    let path = "flips/data/train.jsonl";
+    let text = String::from_utf8(desk.read(path)).expect("text");
+    let lie = text.replacen("\"tokens_changed\":", "\"tokens_changed\":1", 1);
+    desk.put(path, lie.as_bytes());
+    desk.run("dataset verify flips").ends(3).says(&["train.jsonl", "it was changed"]);
+    // With a digest to match, the row itself does not replay.
+    let digest = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
+    let manifest = String::from_utf8(desk.read("flips/dataset.json")).expect("text");
+    let manifest = manifest.replace(&digest(text.as_bytes()), &digest(lie.as_bytes()));
+    desk.put("flips/dataset.json", manifest.as_bytes());
+    desk.run("dataset verify flips").ends(3).says(&["1 of", "another tokens"]);
+    desk.run("dataset verify flips --model @digits-normal").ends(3).says(&["--model"]);
+    desk.run("dataset verify nowhere").ends(3).says(&["nowhere"]);
+    desk.run("dataset build --targets kv_f32 --out x").ends(2).says(&["kv_f32", "weight_code"]);
+}
