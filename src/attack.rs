@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use engine::walk::Read;
@@ -10,7 +11,7 @@ use faults::{End, Found, Goal, Golden, Identity, Search, SearchError, Target, se
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::analyze::{fault_sample, unused_code};
+use crate::analyze::{Clock, fault_sample, unused_code};
 use crate::cli::UnusedArg;
 use crate::failure::Failure;
 use crate::flip::write_patched;
@@ -65,6 +66,9 @@ pub struct AttackArgs {
     /// Worker threads [default: one a processor]
     #[arg(long)]
     pub threads: Option<usize>,
+    /// No progress bar
+    #[arg(long, short)]
+    pub quiet: bool,
     /// As JSON
     #[arg(long)]
     pub json: bool,
@@ -90,8 +94,12 @@ pub fn run(args: &AttackArgs) -> Result<(), Failure> {
         let seed = format!("attack seed={}", args.seed);
         let identity = Identity::of(&[&loaded.manifest.digest, &samples.digest, &seed]);
         let mut all = Vec::with_capacity(sets.len());
+        let clock = Clock::start(Instant::now(), None, !args.quiet);
         for goldens in sets {
-            let found = search(model, kernels, goldens, &settings, &identity, (&|_| (), &|| false));
+            let stage = clock.stage("evaluations", settings.evaluations);
+            let progress = |used| stage.at(used);
+            let found =
+                search(model, kernels, goldens, &settings, &identity, (&progress, &|| false));
             all.push(found.map_err(refused)?);
         }
         if let Some(folder) = &args.write {

@@ -341,6 +341,7 @@ fn a_campaign_ends_at_its_precision_wherever_it_was_interrupted() {
     let finer = words.replace("2%", "1%");
     desk.run(&format!("{finer} --journal night --quiet")).ends(0);
     assert_eq!(report(&desk, &format!("{words} --journal night")), expected, "beyond the end");
+    desk.run("faults merge night").ends(2).says(&["one journal", "resume"]);
     let few = report(&desk, &format!("{words} --trials 100"));
     let few: serde_json::Value = serde_json::from_slice(&few).expect("JSON");
     assert_eq!(few["faults"]["until_precision"]["reached"], false);

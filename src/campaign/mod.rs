@@ -211,6 +211,10 @@ fn merge(args: &MergeArgs) -> Result<(), Failure> {
     }
     let first = all[0].header.clone();
     let (mix, place) = kept(&args.journals[0], &first, &args.moved)?;
+    if place.until_precision.is_some() {
+        let what = "a campaign until a precision is in one journal, there is nothing to merge";
+        return Err(Failure::usage(what).help("bitnet-certify faults resume FOLDER"));
+    }
     let entries = all.into_iter().flat_map(|found| found.entries).collect();
     let entries = journal::merged(entries).map_err(refused)?;
     machine::pool(args.telling.threads)?.install(|| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use engine::model::{KvKind, Weights};
 use engine::walk::Read;
@@ -13,7 +14,7 @@ use reports::model as out;
 
 use super::BuildArgs;
 use super::replay::{Stage, changed_tokens, digest, outcome};
-use crate::analyze::{fault_sample, refusal, unused_code};
+use crate::analyze::{Clock, fault_sample, refusal, unused_code};
 use crate::failure::Failure;
 use crate::flip::{place, readable};
 use crate::input::Samples;
@@ -89,9 +90,10 @@ fn targets(args: &BuildArgs) -> Result<Vec<Target>, Failure> {
 fn choose(args: &BuildArgs, campaign: &Campaign) -> Vec<(RowKind, Record)> {
     let mut counts: BTreeMap<RowKind, usize> = BTreeMap::new();
     let mut chosen = Vec::new();
+    let stage = Clock::start(Instant::now(), None, !args.quiet).stage("flips", args.trials);
     for begin in (0..args.trials).step_by(BLOCK as usize) {
         let end = args.trials.min(begin + BLOCK);
-        for record in campaign.records(begin..end, &|| (), &|| false) {
+        for record in campaign.records(begin..end, &|| stage.step(), &|| false) {
             let kind = kind(campaign, &record);
             let count = counts.entry(kind).or_default();
             if *count < args.rows {

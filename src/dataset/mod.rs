@@ -66,6 +66,9 @@ pub struct BuildArgs {
     /// A new folder
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
+    /// No progress bar
+    #[arg(long, short)]
+    pub quiet: bool,
     /// Worker threads [default: one a processor]
     #[arg(long)]
     pub threads: Option<usize>,
