@@ -345,6 +345,8 @@ fn a_campaign_ends_at_its_precision_wherever_it_was_interrupted() {
     let few = report(&desk, &format!("{words} --trials 100"));
     let few: serde_json::Value = serde_json::from_slice(&few).expect("JSON");
     assert_eq!(few["faults"]["until_precision"]["reached"], false);
+    let shown = desk.run(words).ends(0);
+    assert!(shown.out.contains("2 % reached; whenever it ended"), "{}", shown.out);
     let gated = format!("{words} --fail-over weight_code.sdc_rate_high=0.5");
     desk.run(&gated).ends(2).says(&["--until-precision", "fixed number of trials"]);
     desk.run(&format!("{words} --shard 0/2")).ends(2).says(&["--shard"]);

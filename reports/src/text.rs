@@ -166,6 +166,15 @@ fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
         let value = format!("{rest} more in the report; sdc of any {what}");
         lines.push(format!("  {value} <= {}", percent(worst, Side::Up)));
     }
+    if let Some(until) = &faults.until_precision {
+        let highs = until.rates.iter().map(|rate| rate.sdc_rate_high);
+        let worst = highs.fold(0.0, |most, high| if high > most { high } else { most });
+        let reached = if until.reached { "reached" } else { "not reached" };
+        let width = percent(until.half_width, Side::Up);
+        let worst = percent(worst, Side::Up);
+        let value = format!("{width} {reached}; whenever it ended, sdc of any fault <= {worst}");
+        lines.push(fact("until precision", &value));
+    }
     if let Some(share) = proven_masked_share(faults) {
         let rows = rows_proven_share(faults, Some(4)).map_or(String::new(), |rows| {
             format!("; any 4 flips: rows {}", percent(rows, Side::Down))
