@@ -350,6 +350,10 @@ fn a_campaign_ends_at_its_precision_wherever_it_was_interrupted() {
     let gated = format!("{words} --fail-over weight_code.sdc_rate_high=0.5");
     desk.run(&gated).ends(2).says(&["--until-precision", "fixed number of trials"]);
     desk.run(&format!("{words} --shard 0/2")).ends(2).says(&["--shard"]);
+    // One more nine than the faults can share.
+    let sure = "faults run @digits --until-precision 1% --confidence 0.999999999999998";
+    desk.run(&format!("{sure} --journal sure")).ends(2).says(&["confidence", "8 faults"]);
+    assert!(!desk.path("sure").exists());
     desk.run("faults run @digits --until-precision 90%").ends(2).says(&["90%", "half-width"]);
 }
 

@@ -80,7 +80,9 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// The header of a journal of a plan that can be run as it was asked.
     fn header(&self, mix: &Mix, shard: Shard) -> Result<Header, Failure> {
+        self.half_width()?.map_or(Ok(()), |_| precision::check(mix))?;
         let digests = (&self.loaded.manifest.digest, &self.samples.digest);
         let header = Header::new(digests.0, digests.1, &mix.to_toml(), mix.plan.trials, shard);
         let request = serde_json::to_string(&self.place).map_err(Failure::bug)?;

@@ -29,6 +29,22 @@ pub(super) fn half_width(text: &str) -> Result<f64, Failure> {
     })
 }
 
+/// What each fault of a plan may be wrong with.
+fn alpha(mix: &Mix) -> f64 {
+    (1.0 - mix.plan.confidence) / mix.strata.len() as f64
+}
+
+/// Checks that there is enough to be wrong with for every fault of a plan.
+pub(super) fn check(mix: &Mix) -> Result<(), Failure> {
+    if alpha(mix) >= 1e-15 {
+        return Ok(());
+    }
+    let (confidence, faults) = (mix.plan.confidence, mix.strata.len());
+    let what = format!("confidence {confidence}: {faults} faults share what is left to 1");
+    Err(Failure::usage(format!("{what}, expected 1e-15 or more for each"))
+        .help("--confidence 0.99"))
+}
+
 /// What is certain of every fault of a plan after some trials.
 fn sequences(mix: &Mix, entries: &[Entry], half_width: f64) -> Vec<Sequential> {
     let mut counts = vec![(0, 0); mix.strata.len()];
@@ -37,7 +53,7 @@ fn sequences(mix: &Mix, entries: &[Entry], half_width: f64) -> Vec<Sequential> {
         *events += u64::from(entry.trial.outcome == Outcome::Sdc);
         *trials += 1;
     }
-    let alpha = (1.0 - mix.plan.confidence) / mix.strata.len() as f64;
+    let alpha = alpha(mix);
     let sequence = |(events, trials)| {
         let mut sequence = Sequential::new(alpha, half_width);
         sequence.update(events, trials);
