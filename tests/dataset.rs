@@ -96,6 +96,13 @@ fn a_changed_row_is_found_out() {
     desk.put("flips/dataset.json", manifest.as_bytes());
     desk.run("dataset verify flips").ends(3).says(&["1 of", "another tokens"]);
     desk.run("dataset verify flips --model @digits-normal").ends(3).says(&["--model"]);
+    let none = manifest.split("\"files\"").next().expect("a manifest").to_owned();
+    desk.put("flips/dataset.json", (none.clone() + "\"files\": []}").as_bytes());
+    desk.run("dataset verify flips").ends(4).says(&["no row"]);
+    let outside = "\"files\": [{\"path\": \"../x.jsonl\", \"rows\": 1, \"digest\": \"00\"}]}";
+    desk.put("flips/dataset.json", (none + outside).as_bytes());
+    desk.run("dataset verify flips").ends(3).says(&["../x.jsonl", "no file of a data set"]);
+    desk.run("dataset build --trials 0 --out x").ends(2).says(&["--trials"]);
     desk.run("dataset verify nowhere").ends(3).says(&["nowhere"]);
     desk.run("dataset build --targets kv_f32 --out x").ends(2).says(&["kv_f32", "weight_code"]);
 }

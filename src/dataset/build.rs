@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use reports::dataset::{DATASET_VERSION, File, Manifest, Row, RowKind, Split, card, write_parquet};
 use reports::model as out;
 
-use super::BuildArgs;
 use super::replay::{Stage, changed_tokens, digest, outcome};
+use super::{BuildArgs, files_of};
 use crate::analyze::{Clock, fault_sample, refusal, unused_code};
 use crate::failure::Failure;
 use crate::flip::{place, readable};
@@ -31,6 +31,9 @@ pub(super) fn build(args: &BuildArgs) -> Result<(), Failure> {
     if args.out.exists() {
         return Err(Failure::output(format!("{}: it exists already", args.out.display()))
             .help("--out with the name of a new folder"));
+    }
+    if args.trials == 0 || args.rows == 0 {
+        return Err(Failure::usage("--trials and --rows: expected 1 or more of each"));
     }
     let targets = targets(args)?;
     machine::pool(args.threads)?.install(|| {
@@ -265,11 +268,7 @@ fn write(args: &BuildArgs, maker: &Maker, rows: &[Row]) -> Result<(), Failure> {
             serde_json::to_writer(&mut lines, row).map_err(Failure::bug)?;
             lines.push(b'\n');
         }
-        let name = split.name();
-        for (path, bytes) in [
-            (format!("data/{name}-00000-of-00001.parquet"), parquet),
-            (format!("data/{name}.jsonl"), lines),
-        ] {
+        for (path, bytes) in files_of(split).into_iter().zip([parquet, lines]) {
             fs::write(aside.path().join(&path), &bytes).map_err(failed)?;
             let digest = blake3::hash(&bytes).to_hex().to_string();
             files.push(File { path, rows: part.len() as u64, digest });

@@ -10,6 +10,7 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use reports::dataset::Split;
 
 use crate::cli::UnusedArg;
 use crate::failure::Failure;
@@ -102,6 +103,12 @@ pub struct ApplyArgs {
     /// A new folder, for the checkpoint
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
+}
+
+/// The Parquet file of a split, and its mirror.
+fn files_of(split: Split) -> [String; 2] {
+    let name = split.name();
+    [format!("data/{name}-00000-of-00001.parquet"), format!("data/{name}.jsonl")]
 }
 
 /// Runs a verb behind `dataset`.

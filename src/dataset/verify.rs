@@ -4,10 +4,10 @@ use std::path::Path;
 
 use faults::{AnyAddress, Fault, UnusedCode};
 use rayon::prelude::*;
-use reports::dataset::{DATASET_VERSION, Manifest, Row};
+use reports::dataset::{DATASET_VERSION, Manifest, Row, Split};
 
 use super::replay::{Stage, changed_tokens, digest, outcome};
-use super::{ApplyArgs, VerifyArgs};
+use super::{ApplyArgs, VerifyArgs, files_of};
 use crate::cli::UnusedArg;
 use crate::failure::Failure;
 use crate::flip::write_patched;
@@ -31,10 +31,21 @@ fn manifest(folder: &Path) -> Result<Manifest, Failure> {
     Ok(manifest)
 }
 
+/// Whether a data set has a file of this name.
+fn written(path: &str) -> bool {
+    Split::ALL.iter().any(|&split| files_of(split).iter().any(|file| file == path))
+}
+
 /// All rows of a folder, in the order of their numbers; every file is held to its digest.
 fn rows(folder: &Path, manifest: &Manifest) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for file in &manifest.files {
+        if !written(&file.path) {
+            let path = &file.path;
+            return Err(Failure::refused(format!(
+                "dataset.json: {path:?} is no file of a data set"
+            )));
+        }
         let path = folder.join(&file.path);
         let bytes = read_file(&path)?;
         let got = blake3::hash(&bytes).to_hex().to_string();
@@ -78,6 +89,9 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
             .help("the program that made them"));
     }
     let rows = rows(&args.folder, &manifest)?;
+    if rows.is_empty() {
+        return Err(Failure::incomplete("there is no row to verify").help("dataset build"));
+    }
     machine::pool(args.threads)?.install(|| {
         let origin = source::resolve(args.model.as_ref().unwrap_or(&manifest.model))?;
         let (arg, unused) = unused_arg(&manifest);

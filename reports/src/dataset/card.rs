@@ -8,7 +8,7 @@ pub fn card(manifest: &Manifest, counts: &dyn Fn(Split, RowKind) -> u64) -> Stri
     let total = |split: Split| RowKind::ALL.iter().map(|&kind| counts(split, kind)).sum::<u64>();
     let splits: Vec<Split> = Split::ALL.into_iter().filter(|&split| total(split) > 0).collect();
     let mut text = String::from("---\npretty_name: Bit perturbations of a ternary model\n");
-    text.push_str("license: cc0-1.0\ntags:\n- fault-injection\n- bit-flips\n- ternary\nconfigs:\n");
+    text.push_str("license: unknown\ntags:\n- fault-injection\n- bit-flips\n- ternary\nconfigs:\n");
     text.push_str("- config_name: default\n  data_files:\n");
     for split in &splits {
         let name = split.name();
