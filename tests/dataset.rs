@@ -94,7 +94,30 @@ fn a_changed_row_is_found_out() {
     let manifest = String::from_utf8(desk.read("flips/dataset.json")).expect("text");
     let manifest = manifest.replace(&digest(text.as_bytes()), &digest(lie.as_bytes()));
     desk.put("flips/dataset.json", manifest.as_bytes());
-    desk.run("dataset verify flips").ends(3).says(&["1 of", "another tokens"]);
+    desk.run("dataset verify flips").ends(3).says(&["1 of", "another tokens_changed"]);
+    // Every number of a row is computed again, and so is what the manifest says of the draw.
+    let margin = text.replacen("\"margin_before\":", "\"margin_before\":1", 1);
+    assert_ne!(margin, text);
+    desk.put(path, margin.as_bytes());
+    let whole = String::from_utf8(desk.read("flips/dataset.json")).expect("text");
+    let other = whole.replace(&digest(lie.as_bytes()), &digest(margin.as_bytes()));
+    desk.put("flips/dataset.json", other.as_bytes());
+    desk.run("dataset verify flips").ends(3).says(&["another margin_before"]);
+    desk.put(path, text.as_bytes());
+    let seed = other
+        .replace(&digest(margin.as_bytes()), &digest(text.as_bytes()))
+        .replace("\"seed\": 0", "\"seed\": 1");
+    desk.put("flips/dataset.json", seed.as_bytes());
+    desk.run("dataset verify flips").ends(3).says(&["rows differ"]);
+    let parquet = desk.read("flips/data/train-00000-of-00001.parquet");
+    let cut = &parquet[..parquet.len() - 1];
+    desk.put("flips/data/train-00000-of-00001.parquet", cut);
+    let seed = seed.replace("\"seed\": 1", "\"seed\": 0");
+    desk.put("flips/dataset.json", seed.replace(&digest(&parquet), &digest(cut)).as_bytes());
+    desk.run("dataset verify flips").ends(3).says(&["does not hold the rows"]);
+    desk.put("flips/data/train-00000-of-00001.parquet", &parquet);
+    desk.put("flips/dataset.json", seed.as_bytes());
+    desk.run("dataset verify flips").ends(0);
     desk.run("dataset verify flips --model @digits-normal").ends(3).says(&["--model"]);
     let none = manifest.split("\"files\"").next().expect("a manifest").to_owned();
     desk.put("flips/dataset.json", (none.clone() + "\"files\": []}").as_bytes());

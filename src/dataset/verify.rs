@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use faults::{AnyAddress, Fault, UnusedCode};
+use faults::{AnyAddress, Fault, Target, UnusedCode};
 use rayon::prelude::*;
 use reports::dataset::{DATASET_VERSION, Manifest, Row, Split};
 
-use super::replay::{Stage, changed_tokens, digest, outcome};
+use super::build::encoded;
+use super::replay::{Scene, plan, transfer};
 use super::{ApplyArgs, VerifyArgs, files_of};
 use crate::cli::UnusedArg;
 use crate::failure::Failure;
@@ -102,16 +103,47 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
         let limit = usize::try_from(manifest.samples).ok();
         let samples = input::read(&origin, &loaded, file, None, limit)?;
         same("inputs", &manifest.inputs_digest, &samples.digest)?;
-        let stage = Stage::new(&loaded, machine::kernels(None)?, &samples, unused)?;
-        let checked: Vec<Option<String>> =
-            rows.par_iter().map(|row| differs(&stage, row)).collect();
-        let wrong: Vec<String> = checked.into_iter().flatten().collect();
-        if wrong.is_empty() {
-            return commands::tell(format!("{} rows replay bit for bit\n", rows.len()).as_bytes());
+        let targets = targets(&manifest)?;
+        let plan = plan(manifest.seed, manifest.trials, targets, unused);
+        let (named, kernels) = ((&manifest.model[..], &origin), machine::kernels(None)?);
+        let scene = Scene::new(named, &loaded, kernels, &samples, plan)?;
+        let trials = rows.par_iter().map(|row| scene.row(&scene.campaign.trial(row.trial)));
+        let mut again: Vec<Row> = trials.collect::<Result<_, _>>()?;
+        again.iter_mut().enumerate().for_each(|(number, row)| row.row = number as u64);
+        if let Some(other) = &manifest.transfer {
+            transfer(other, &scene, &mut again)?;
         }
-        let named = wrong[..wrong.len().min(NAMED)].join("; ");
-        Err(Failure::refused(format!("{} of {} rows differ: {named}", wrong.len(), rows.len())))
+        let wrong: Vec<String> =
+            rows.iter().zip(&again).filter_map(|(row, again)| differs(row, again)).collect();
+        if !wrong.is_empty() {
+            let named = wrong[..wrong.len().min(NAMED)].join("; ");
+            let what = format!("{} of {} rows differ: {named}", wrong.len(), rows.len());
+            return Err(Failure::refused(what));
+        }
+        for split in Split::ALL {
+            let part: Vec<Row> = again.iter().filter(|row| row.split == split).cloned().collect();
+            for (path, bytes) in files_of(split).into_iter().zip(encoded(&part)?) {
+                let file = manifest.files.iter().find(|file| file.path == path);
+                let same = file.is_some_and(|file| {
+                    file.digest == blake3::hash(&bytes).to_hex().as_str()
+                        && file.rows == part.len() as u64
+                });
+                if !same && (file.is_some() || !part.is_empty()) {
+                    return Err(Failure::refused(format!("{path}: it does not hold the rows")));
+                }
+            }
+        }
+        commands::tell(format!("{} rows replay bit for bit\n", rows.len()).as_bytes())
     })
+}
+
+/// What was struck.
+fn targets(manifest: &Manifest) -> Result<Vec<Target>, Failure> {
+    let named = |name: &String| {
+        Target::named(name)
+            .ok_or_else(|| Failure::refused(format!("dataset.json: {name:?} is no target")))
+    };
+    manifest.targets.iter().map(named).collect()
 }
 
 fn same(what: &str, expected: &str, got: &str) -> Result<(), Failure> {
@@ -122,25 +154,17 @@ fn same(what: &str, expected: &str, got: &str) -> Result<(), Failure> {
         .help(format!("--{what} with those that the rows were made from")))
 }
 
-/// What of a row is not so; `None` if it replays.
-fn differs(stage: &Stage, row: &Row) -> Option<String> {
-    let number = row.row;
-    let fault = match fault(row, stage.loaded) {
-        Ok(fault) => fault,
-        Err(failure) => return Some(format!("row {number}: {}", failure.what)),
-    };
-    let sample = usize::try_from(row.sample).ok().filter(|&s| s < stage.goldens.len());
-    let Some(sample) = sample else { return Some(format!("row {number}: no such sample")) };
-    let effect = stage.effect(sample, &fault);
-    let (tokens_changed, first) = changed_tokens(&effect);
-    let checks = [
-        ("outcome", outcome(effect.trial.outcome) == row.outcome),
-        ("decision", effect.trial.decision == row.decision_after),
-        ("tokens", (tokens_changed, first) == (row.tokens_changed, row.first_changed_token)),
-        ("logits", digest(&effect) == row.replay_digest),
-    ];
-    let wrong = checks.iter().find(|check| !check.1)?;
-    Some(format!("row {number}: another {}", wrong.0))
+/// What of a row is not so; `None` if it is computed again as it stands.
+fn differs(row: &Row, again: &Row) -> Option<String> {
+    if row == again {
+        return None;
+    }
+    let json = |row: &Row| serde_json::to_value(row).unwrap_or_default();
+    let (told, found) = (json(row), json(again));
+    let keys = told.as_object().into_iter().flat_map(|object| object.keys());
+    let wrong: Vec<&str> =
+        keys.filter(|key| told[*key] != found[*key]).map(String::as_str).collect();
+    Some(format!("row {}: another {}", row.row, wrong.join(", ")))
 }
 
 /// The bits of a row.

@@ -186,6 +186,8 @@ pub struct Manifest {
     pub trials: u64,
     /// Seed of the draw.
     pub seed: u64,
+    /// What was struck, in turn.
+    pub targets: Vec<String>,
     /// Bits that flip together.
     pub flips: u32,
     /// What the unused code means.
@@ -268,6 +270,7 @@ mod tests {
             transfer: None,
             trials: 100,
             seed: 5,
+            targets: vec!["weight_code".into()],
             flips: 1,
             unused_code: UnusedCode::Deployed,
             files: vec![file],
