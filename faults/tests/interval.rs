@@ -1,8 +1,11 @@
 //! Exact intervals against a table of high precision, and their coverage by exact summation.
 
+mod support;
+
 use std::time::{Duration, Instant};
 
 use faults::{RateInterval, clopper_pearson};
+use support::binomial;
 
 /// Made with mpmath at 45 digits: `low` is the largest f64 not above the true lower end, `high` the
 /// smallest not below the true upper end.
@@ -60,20 +63,6 @@ fn an_interval_costs_at_most_a_millisecond() {
     assert!(each < Duration::from_millis(1), "{each:?}");
 }
 
-/// Binomial probabilities of 0..=n by products alone.
-fn probabilities(n: usize, p: f64) -> Vec<f64> {
-    let mut row = vec![1.0];
-    for _ in 0..n {
-        let mut next = vec![0.0; row.len() + 1];
-        for (k, value) in row.iter().enumerate() {
-            next[k] += value * (1.0 - p);
-            next[k + 1] += value * p;
-        }
-        row = next;
-    }
-    row
-}
-
 #[test]
 fn coverage_is_at_least_nominal_for_every_rate() {
     for n in [1usize, 2, 3, 7, 20, 60] {
@@ -82,7 +71,7 @@ fn coverage_is_at_least_nominal_for_every_rate() {
                 (0..=n).map(|k| clopper_pearson(k as u64, n as u64, alpha)).collect();
             for step in 0..=400 {
                 let p = f64::from(step) / 400.0;
-                let covered: f64 = probabilities(n, p)
+                let covered: f64 = binomial(n, p)
                     .iter()
                     .zip(&intervals)
                     .filter(|(_, i)| i.low <= p && p <= i.high)

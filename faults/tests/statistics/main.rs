@@ -6,9 +6,12 @@
 mod finite;
 mod sequence;
 mod strata;
+#[path = "../support/mod.rs"]
+mod support;
 mod truth;
 
 use faults::{Identity, RateInterval, TrialRng};
+use support::binomial;
 
 /// How many repetitions a simulation makes.
 fn repetitions(usual: u64) -> u64 {
@@ -35,20 +38,6 @@ fn hold(name: &str, misses: u64, repetitions: u64, alpha: f64) {
 
 fn contains(interval: RateInterval, truth: f64) -> bool {
     interval.low <= truth && truth <= interval.high
-}
-
-/// Binomial probabilities of 0..=n by products alone.
-fn binomial(n: usize, p: f64) -> Vec<f64> {
-    let mut row = vec![1.0];
-    for _ in 0..n {
-        let mut next = vec![0.0; row.len() + 1];
-        for (k, value) in row.iter().enumerate() {
-            next[k] += value * (1.0 - p);
-            next[k + 1] += value * p;
-        }
-        row = next;
-    }
-    row
 }
 
 /// The probabilities of 0..=sample marked ones among distinct draws, draw by draw.

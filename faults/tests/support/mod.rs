@@ -268,3 +268,17 @@ pub fn same(a: &ndarray::Array2<f32>, b: &ndarray::Array2<f32>) -> bool {
     let equal = |(x, y): (&f32, &f32)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
     a.dim() == b.dim() && a.iter().zip(b).all(equal)
 }
+
+/// Binomial probabilities of 0..=n by products alone.
+pub fn binomial(n: usize, p: f64) -> Vec<f64> {
+    let mut row = vec![1.0];
+    for _ in 0..n {
+        let mut next = vec![0.0; row.len() + 1];
+        for (k, value) in row.iter().enumerate() {
+            next[k] += value * (1.0 - p);
+            next[k + 1] += value * p;
+        }
+        row = next;
+    }
+    row
+}
