@@ -144,6 +144,8 @@ fn senseless_settings_are_refused() {
     assert_eq!(refused(none), SearchError::Targets { targets: String::new() });
     let stored = Search { targets: vec![Target::KvF32], ..settings() };
     assert_eq!(refused(stored), SearchError::Targets { targets: "kv_f32".into() });
+    let twice = Search { targets: vec![Target::Norm; 2], ..settings() };
+    assert_eq!(refused(twice), SearchError::Targets { targets: "norm,norm".into() });
     for got in [0.0, -1.0, 1.5] {
         assert_eq!(refused(Search { share: got, ..settings() }), SearchError::Share { got });
     }

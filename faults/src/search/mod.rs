@@ -12,6 +12,8 @@
 mod candidates;
 mod score;
 
+use std::collections::BTreeSet;
+
 use engine::kernels::Kernels;
 use engine::model::Model;
 use rayon::prelude::*;
@@ -58,8 +60,8 @@ pub enum SearchError {
     /// No samples.
     #[error("there are no samples to attack, expected one or more")]
     NoSamples,
-    /// No targets, or stored keys and values.
-    #[error("the targets are '{targets}', expected one or more, none of a key-value store")]
+    /// No targets, one twice, or stored keys and values.
+    #[error("the targets are '{targets}', expected some, each once, none of a key-value store")]
     Targets {
         /// Their names.
         targets: String,
@@ -155,7 +157,9 @@ impl Search {
         if goldens.is_empty() {
             return Err(SearchError::NoSamples);
         }
-        if self.targets.is_empty() || self.targets.iter().any(|target| target.kv().is_some()) {
+        let distinct: BTreeSet<_> = self.targets.iter().collect();
+        let once = !names.is_empty() && distinct.len() == names.len();
+        if !once || self.targets.iter().any(|target| target.kv().is_some()) {
             return Err(SearchError::Targets { targets: names.join(",") });
         }
         if !(self.share > 0.0 && self.share <= 1.0) {
