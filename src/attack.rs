@@ -7,11 +7,10 @@ use std::time::Instant;
 
 use clap::Args;
 use engine::walk::Read;
-use faults::{End, Found, Goal, Golden, Identity, Search, SearchError, Target, search};
-use rayon::prelude::*;
+use faults::{End, Found, Goal, Golden, Identity, Search, SearchError, search};
 use serde_json::{Value, json};
 
-use crate::analyze::{Clock, fault_sample, unused_code};
+use crate::analyze::{Clock, goldens, targets_named, unused_code};
 use crate::cli::UnusedArg;
 use crate::failure::Failure;
 use crate::flip::write_patched;
@@ -88,7 +87,7 @@ pub fn run(args: &AttackArgs) -> Result<(), Failure> {
         let samples = input::read(&origin, &loaded, file, classes, Some(args.limit))?;
         let kernels = machine::kernels(None)?;
         let model = &loaded.model;
-        let goldens = goldens(model, kernels, &samples)?;
+        let goldens = goldens(model, kernels, Read::Last, &samples)?;
         let sets: Vec<&[Golden]> =
             if args.each { goldens.chunks(1).collect() } else { vec![&goldens[..]] };
         let seed = format!("attack seed={}", args.seed);
@@ -119,40 +118,15 @@ pub fn run(args: &AttackArgs) -> Result<(), Failure> {
 }
 
 fn settings(args: &AttackArgs) -> Result<Search, Failure> {
-    let named = |name: &String| {
-        Target::named(name).ok_or_else(|| {
-            let names = Target::ALL.into_iter().filter(|target| target.kv().is_none());
-            let names: Vec<_> = names.map(Target::name).collect();
-            Failure::usage(format!(
-                "--targets {name}: expected one or more of {}",
-                names.join(", ")
-            ))
-        })
-    };
     Ok(Search {
         goal: args.toward.map_or(Goal::Untargeted, Goal::Targeted),
-        targets: args.targets.iter().map(named).collect::<Result<_, _>>()?,
+        targets: targets_named(&args.targets, false)?,
         unused: unused_code(args.unused_code),
         share: if args.each { 1.0 } else { args.share },
         most_flips: args.flips,
         evaluations: args.evaluations,
         width: args.width,
     })
-}
-
-/// The clean runs.
-fn goldens(
-    model: &engine::model::Model,
-    kernels: &'static engine::kernels::Kernels,
-    samples: &Samples,
-) -> Result<Vec<Golden>, Failure> {
-    let clean = samples.samples.par_iter().enumerate().map(|(number, sample)| {
-        let kv = engine::model::KvKind::F32;
-        Golden::new(model, kernels, kv, Read::Last, fault_sample(sample))
-            .map_err(|error| Failure::refused(format!("sample {number}: {error}")))
-    });
-    // Collected first, so that the first refusal is the first by number.
-    clean.collect::<Vec<_>>().into_iter().collect()
 }
 
 fn refused(error: SearchError) -> Failure {

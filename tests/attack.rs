@@ -61,7 +61,9 @@ fn threads_change_no_byte_and_senseless_words_are_refused() {
     let one = desk.run(&format!("{few} --threads 1")).ends(0).out;
     assert_eq!(one, desk.run(&format!("{few} --threads 3")).ends(0).out);
     desk.run("attack --share 1.5").ends(2).says(&["1.5", "at most 1", "--share"]);
-    desk.run("attack --targets kv_f32").ends(2).says(&["kv_f32", "key-value"]);
+    desk.run("attack --targets kv_f32")
+        .ends(2)
+        .says(&["kv_f32", "expected one or more of weight_code"]);
     desk.run("attack --targets weights").ends(2).says(&["weights", "weight_code"]);
     desk.run("attack --toward 99").ends(2).says(&["99", "--toward"]);
     desk.run("attack --flips 0").ends(2).says(&["flips", "1 or more"]);

@@ -1,12 +1,14 @@
 //! The fault campaign of an analysis: which targets, how many trials, and what came of them.
 
 use engine::formats::Loaded;
-use engine::model::KvKind;
+use engine::kernels::Kernels;
+use engine::model::{KvKind, Model};
 use engine::walk::Read;
 use faults::{
-    Campaign, CampaignError, EncodingRow, Input, Mix, Plan as CampaignPlan, Sample as FaultSample,
-    SampleError, Tally, Target, UnusedCode, run,
+    Campaign, CampaignError, EncodingRow, Golden, Input, Mix, Plan as CampaignPlan,
+    Sample as FaultSample, SampleError, Tally, Target, UnusedCode, run,
 };
+use rayon::prelude::*;
 
 use super::context::Context;
 use super::protection::{Protected, StoredBits, assignments, protected, stored_bits};
@@ -67,6 +69,48 @@ pub(crate) fn targets(context: &Context) -> Vec<Target> {
         targets.extend(kinds.map(Target::of_kv));
     }
     targets
+}
+
+/// The targets of typed names, each once; those in files alone, or those of the cache too.
+///
+/// # Errors
+/// The first name that is none, or is there twice.
+pub(crate) fn targets_named(names: &[String], cache: bool) -> Result<Vec<Target>, Failure> {
+    let all: Vec<Target> =
+        Target::ALL.into_iter().filter(|target| cache || target.kv().is_none()).collect();
+    let mut targets = Vec::with_capacity(names.len());
+    for name in names {
+        let found = all.iter().find(|target| target.name() == name.as_str());
+        let target = *found.ok_or_else(|| {
+            let known: Vec<_> = all.iter().map(|target| target.name()).collect();
+            let known = known.join(", ");
+            Failure::usage(format!("--targets {name}: expected one or more of {known}"))
+        })?;
+        if targets.contains(&target) {
+            let what = format!("--targets: {name} is there twice, expected once");
+            return Err(Failure::usage(what));
+        }
+        targets.push(target);
+    }
+    Ok(targets)
+}
+
+/// Clean runs with keys and values in f32, by sample.
+///
+/// # Errors
+/// The first sample that cannot be run.
+pub(crate) fn goldens(
+    model: &Model,
+    kernels: &'static Kernels,
+    read: Read,
+    samples: &Samples,
+) -> Result<Vec<Golden>, Failure> {
+    let clean = samples.samples.par_iter().enumerate().map(|(number, sample)| {
+        Golden::new(model, kernels, KvKind::F32, read, fault_sample(sample))
+            .map_err(|error| Failure::refused(format!("sample {number}: {error}")))
+    });
+    // Collected first, so that the first refusal is the first by number.
+    clean.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// The policy for the unused code: what the user said, else what is deployed.

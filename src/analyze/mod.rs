@@ -33,7 +33,9 @@ pub use change::{Change, LayerPairs, Pairs};
 pub use climb::{AtEpsilon, Radii, Tried};
 pub use context::{Clock, Context};
 pub use faults::Campaigned;
-pub(crate) use faults::{fault_sample, refusal, targets, trials, unused_code};
+pub(crate) use faults::{
+    fault_sample, goldens, refusal, targets, targets_named, trials, unused_code,
+};
 pub use layers::SampleLayers;
 pub(crate) use protection::assignments;
 pub use protection::{Protected, StoredBits};

@@ -15,6 +15,7 @@ use reports::model::{Method, Norm};
 use serde::{Deserialize, Serialize};
 
 use super::words::{RunArgs, TellingArgs};
+use crate::analyze;
 use crate::cli::{KvArg, PositionsArg, UnusedArg};
 use crate::epsilon;
 use crate::failure::Failure;
@@ -141,21 +142,7 @@ fn check_numbers(args: &RunArgs, file: &PlanFile) -> Result<(), Failure> {
 
 /// The targets that were typed.
 pub(super) fn targets(args: &RunArgs) -> Result<Option<Vec<Target>>, Failure> {
-    let named = |name: &String| {
-        Target::named(name).ok_or_else(|| {
-            let names = Target::ALL.map(Target::name).join(", ");
-            Failure::usage(format!("--targets {name}: expected one or more of {names}"))
-        })
-    };
-    let Some(names) = &args.targets else { return Ok(None) };
-    let targets: Vec<Target> = names.iter().map(named).collect::<Result<_, _>>()?;
-    if let Some(twice) =
-        targets.iter().enumerate().find(|&(at, target)| targets[..at].contains(target))
-    {
-        let name = twice.1.name();
-        return Err(Failure::usage(format!("--targets: {name} is there twice, expected once")));
-    }
-    Ok(Some(targets))
+    args.targets.as_deref().map(|names| analyze::targets_named(names, true)).transpose()
 }
 
 /// Bit error rates, as typed: a list, or a range in steps of 1, 2 and 5.

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use faults::{Record, Target};
+use faults::Record;
 use rayon::prelude::*;
 use reports::dataset::{DATASET_VERSION, File, Manifest, Row, RowKind, Split, card, write_parquet};
 
 use super::replay::{Scene, plan, said, transfer};
 use super::{BuildArgs, files_of};
-use crate::analyze::{Clock, unused_code};
+use crate::analyze::{Clock, targets_named, unused_code};
 use crate::failure::Failure;
 use crate::flip::readable;
 use crate::{input, machine, source};
@@ -28,7 +28,7 @@ pub(super) fn build(args: &BuildArgs) -> Result<(), Failure> {
     if args.trials == 0 || args.rows == 0 {
         return Err(Failure::usage("--trials and --rows: expected 1 or more of each"));
     }
-    let targets = targets(args)?;
+    let targets = targets_named(&args.targets, false)?;
     machine::pool(args.threads)?.install(|| {
         let origin = source::resolve(&args.model)?;
         let loaded = source::load(&origin, args.unused_code, false)?;
@@ -49,20 +49,6 @@ pub(super) fn build(args: &BuildArgs) -> Result<(), Failure> {
         }
         write(args, &scene, &rows)
     })
-}
-
-fn targets(args: &BuildArgs) -> Result<Vec<Target>, Failure> {
-    let stored = || Target::ALL.into_iter().filter(|target| target.kv().is_none());
-    let named = |name: &String| {
-        stored().find(|target| target.name() == name.as_str()).ok_or_else(|| {
-            let names: Vec<_> = stored().map(Target::name).collect();
-            Failure::usage(format!(
-                "--targets {name}: expected one or more of {}",
-                names.join(", ")
-            ))
-        })
-    };
-    args.targets.iter().map(named).collect()
 }
 
 /// The first trials of each kind, in the order of their numbers.

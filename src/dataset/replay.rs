@@ -6,15 +6,15 @@ use engine::model::{KvKind, Weights};
 use engine::numerics::argmax;
 use engine::walk::Read;
 use faults::{
-    Address, AnyAddress, Campaign, Effect, Fault, Golden, Outcome, Plan, Record, Target,
-    UnusedCode, effect_on,
+    Address, AnyAddress, Campaign, Effect, Fault, Outcome, Plan, Record, Target, UnusedCode,
+    effect_on,
 };
 use ndarray::Array2;
 use rayon::prelude::*;
 use reports::dataset::{Row, RowKind, Split};
 use reports::model as out;
 
-use crate::analyze::{fault_sample, refusal};
+use crate::analyze::{fault_sample, goldens, refusal};
 use crate::failure::Failure;
 use crate::flip::place;
 use crate::input::Samples;
@@ -166,12 +166,8 @@ pub(super) fn transfer(other: &str, scene: &Scene, rows: &mut [Row]) -> Result<(
     let origin = source::resolve(other)?;
     let loaded = source::load(&origin, None, false)?;
     let (model, unused) = (&loaded.model, scene.campaign.plan().unused);
-    let clean = scene.samples.samples.par_iter().enumerate().map(|(number, sample)| {
-        Golden::new(model, scene.kernels, KvKind::F32, Read::All, fault_sample(sample))
-            .map_err(|error| Failure::refused(format!("{other}: sample {number}: {error}")))
-    });
-    // Collected first, so that the first refusal is the first by number.
-    let goldens: Vec<Golden> = clean.collect::<Vec<_>>().into_iter().collect::<Result<_, _>>()?;
+    let goldens = goldens(model, scene.kernels, Read::All, scene.samples)
+        .map_err(|failure| Failure { what: format!("{other}: {}", failure.what), ..failure })?;
     rows.par_iter_mut().try_for_each(|row| {
         let typed: AnyAddress = row.addresses[0].parse().map_err(Failure::bug)?;
         let there = typed
