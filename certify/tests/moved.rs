@@ -168,6 +168,7 @@ fn a_point_of_a_changed_model_never_leaves_the_sets_nor_the_margins() {
                 checks += some;
                 let region = Region { clean: &stream, moved: 0..0, ball: Ball::Linf(0.0) };
                 let (mut forms, rows) = Affine::new(&deployed, &matrices, &region, claims);
+                forms.read_logits();
                 if strike.shared {
                     let layer = &model.layers[strike.layer];
                     let sums = strike.slots.iter().map(|&slot| layer.linear(slot).outputs());

@@ -230,9 +230,12 @@ impl Domain for Affine<'_> {
     }
 
     fn logits(&mut self, at: Site, x: &Rows, head: &Float) -> Rows {
-        let boxes = self.interval.logits(at, &x.boxes, head);
+        let mut boxes = self.interval.logits(at, &x.boxes, head);
         if self.interval.diverged().is_none() {
             self.margins = self.bound_margins(x, &boxes, head);
+            if self.reads {
+                self.cut_logits(x, &mut boxes, head);
+            }
         }
         let zeros = vec![Form::constant(vec![0.0; head.rows()]); boxes.lo.nrows()];
         Rows { boxes, shape: Shape::plain(zeros) }
