@@ -41,6 +41,7 @@ pub(super) fn faults(
         flips_proven: proven
             .map_or_else(Vec::new, |of| of.flips.iter().map(proven_flips).collect()),
         until_precision: campaigned.until.clone(),
+        exhaustive: None,
         plan: campaigned.mix.as_ref().map(Mix::to_toml),
         strata: campaigned.mix.as_ref().map_or_else(Vec::new, |mix| strata(mix, campaigned)),
     }

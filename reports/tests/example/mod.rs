@@ -4,6 +4,7 @@
 
 pub(crate) mod chance;
 mod change;
+pub(crate) mod exhaustive;
 mod ladder;
 mod memory;
 mod rows;
@@ -307,6 +308,7 @@ fn faults(layers: u32) -> Faults {
         flips_proven: flips_proven(layers),
         plan: None,
         until_precision: None,
+        exhaustive: None,
         strata: Vec::new(),
     }
 }
