@@ -115,6 +115,13 @@ impl Within {
         *self == Self::default()
     }
 
+    /// Whether a tensor of a layer lies in it.
+    #[must_use]
+    pub fn has(&self, layer: usize, tensor: &str) -> bool {
+        self.layers.as_ref().is_none_or(|layers| layers.contains(&layer))
+            && self.tensors.as_ref().is_none_or(|names| names.iter().any(|name| name == tensor))
+    }
+
     /// The numbers of a target's space that lie in it, in order and joined where they touch.
     pub(crate) fn reach(
         &self,
@@ -259,8 +266,7 @@ impl Mix {
     pub(crate) fn trials_below(&self, shard: Shard, trials: u64) -> u64 {
         let round = self.round();
         let (whole, rest) = (trials / round, trials % round);
-        let rounds = whole / shard.of + u64::from(shard.index < whole % shard.of);
-        rounds * round + if shard.has_round(whole) { rest } else { 0 }
+        shard.share_of(whole) * round + if shard.has_round(whole) { rest } else { 0 }
     }
 
     /// Trials in a round.

@@ -45,6 +45,7 @@ pub(super) fn faults(
             .and_then(|of| of.flips.iter().find(|of| of.place == Place::Model))
             .map(proven_in_model),
         until_precision: campaigned.until.clone(),
+        exhaustive: None,
         plan: campaigned.mix.as_ref().map(Mix::to_toml),
         strata: campaigned.mix.as_ref().map_or_else(Vec::new, |mix| strata(mix, campaigned)),
     }

@@ -4,6 +4,7 @@
 
 pub(crate) mod chance;
 mod change;
+pub(crate) mod exhaustive;
 mod ladder;
 mod memory;
 mod rows;
@@ -308,6 +309,7 @@ fn faults(layers: u32) -> Faults {
         flips_proven_in_model: Some(flips_in_model()),
         plan: None,
         until_precision: None,
+        exhaustive: None,
         strata: Vec::new(),
     }
 }
