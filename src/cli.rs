@@ -58,8 +58,8 @@ pub enum Command {
     /// Data sets of bit perturbations that replay bit for bit.
     #[command(subcommand)]
     Dataset(crate::dataset::DatasetCommand),
-    /// Measure how fast fault trials run.
-    #[command(subcommand)]
+    /// Measure how fast the engine and its fault trials run, beside the limits of the machine.
+    #[command(after_help = "Example:\n  bitnet-certify bench --shape 2b4t --json")]
     Bench(crate::commands::bench::Bench),
     /// Which kernels this processor has, and whether they agree bit for bit.
     Doctor,

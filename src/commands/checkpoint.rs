@@ -146,7 +146,7 @@ fn config_json(config: &Config) -> serde_json::Value {
 }
 
 /// The configuration of a shape.
-fn config(shape: ShapeArg) -> Config {
+pub(crate) fn config(shape: ShapeArg) -> Config {
     let base = Config {
         architecture: "bitnet".into(),
         hidden: 256,

@@ -173,3 +173,27 @@ fn spread_half(group: &[u8], token: &[u8], half: usize, plus: &mut [i32], minus:
     store(ups, &mut plus[8 * half..8 * half + 8]);
     store(downs, &mut minus[8 * half..8 * half + 8]);
 }
+
+/// [`super::probe::Products`]: 12 independent chains of `vpmaddubsw` and `vpaddw`.
+pub(super) fn peak(rounds: u64) -> u64 {
+    // SAFETY: only a table whose constructor detected the features leads here.
+    unsafe { peak_rounds(rounds) }
+}
+
+#[target_feature(enable = "avx2")]
+fn peak_rounds(rounds: u64) -> u64 {
+    let (weights, codes) = (_mm256_set1_epi8(1), _mm256_set1_epi8(2));
+    let mut sums = [_mm256_setzero_si256(); 12];
+    for round in 0..rounds {
+        let codes = _mm256_xor_si256(codes, _mm256_set1_epi32(round as i32 & 1));
+        for sum in &mut sums {
+            let codes = _mm256_xor_si256(codes, *sum);
+            *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(weights, codes));
+        }
+    }
+    let all = sums.into_iter().fold(_mm256_setzero_si256(), |all, sum| _mm256_xor_si256(all, sum));
+    let mut lanes = [0; 8];
+    store(all, &mut lanes);
+    std::hint::black_box(lanes);
+    rounds * 12 * 32 * 2
+}

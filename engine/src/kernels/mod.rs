@@ -19,6 +19,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub mod probe;
 mod programs;
 mod scalar;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `bench`: how fast fault trials run, on shapes that other tools are timed on.
+//! `bench faults`: how fast fault trials run, on shapes that other tools are timed on.
 //!
 //! Every method runs on one thread, for so many seconds of its own processor time; the machine's
 //! other work does not count. The first trials of every method are held to single trials, bit for
@@ -7,7 +7,7 @@
 use std::fs;
 use std::time::Instant;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use engine::kernels::Kernels;
 use engine::model::random::{SplitMix, Style, random_model, small_config};
 use engine::model::{Config, KvKind, Model};
@@ -18,7 +18,7 @@ use faults::{
 };
 use serde_json::json;
 
-use super::tell;
+use crate::commands::tell;
 use crate::cli::PositionsArg;
 use crate::failure::Failure;
 use crate::input::Content;
@@ -32,14 +32,6 @@ const TOKENS: usize = 64;
 const BLOCK: usize = 4096;
 /// Trials that are held to single ones.
 const CHECKED: usize = 16;
-
-/// What to measure.
-#[derive(Debug, Subcommand)]
-pub enum Bench {
-    /// Single-bit faults of packed weights on one prompt, in trials per second of processor time
-    #[command(after_help = "Example:\n  bitnet-certify bench faults --shape small --seconds 10")]
-    Faults(BenchArgs),
-}
 
 /// Options of `bench faults`.
 #[derive(Args, Debug)]
@@ -126,8 +118,7 @@ impl Measured {
 ///
 /// # Errors
 /// If the words make no sense, or a verdict is not that of a single trial: a bug of this program.
-pub fn run(bench: &Bench) -> Result<(), Failure> {
-    let Bench::Faults(args) = bench;
+pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     if !(args.seconds > 0.0 && args.seconds <= 86_400.0) {
         return Err(Failure::usage(format!("--seconds {}: expected 0 to 86400", args.seconds))
             .help("--seconds 10"));
