@@ -9,11 +9,12 @@ use std::arch::x86_64::*;
 
 use super::scalar::group_width;
 use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::stamp_floats,
+    programs::table,
 };
 
 pub(super) static TABLE: Kernels =
-    table!("avx2", ternary, spread, super::programs::SPARSE, self::floats);
+    table!("avx2", ternary, pair, spread, super::programs::SPARSE, self::floats);
 
 stamp_floats!("avx2");
 
@@ -40,6 +41,10 @@ fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
         }
         rest = (later, behind);
     }
+}
+
+fn pair(groups: &[u8], codes: &[i8], out: &mut [i32]) {
+    one_by_one(ternary, groups, codes, out);
 }
 
 /// The half of a block: 32 bytes, 8 rows.
@@ -185,9 +190,11 @@ fn peak_rounds(rounds: u64) -> u64 {
     let (weights, codes) = (_mm256_set1_epi8(1), _mm256_set1_epi8(2));
     let mut sums = [_mm256_setzero_si256(); 12];
     for round in 0..rounds {
-        let codes = _mm256_xor_si256(codes, _mm256_set1_epi32(round as i32 & 1));
-        for sum in &mut sums {
-            let codes = _mm256_xor_si256(codes, *sum);
+        let round = _mm256_set1_epi32(round as i32);
+        for (index, sum) in sums.iter_mut().enumerate() {
+            // No two chains have the same products, which a compiler would compute once.
+            let own = _mm256_xor_si256(round, _mm256_slli_epi32::<8>(round));
+            let codes = _mm256_add_epi8(_mm256_xor_si256(codes, own), _mm256_set1_epi8(index as i8));
             *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(weights, codes));
         }
     }

@@ -13,7 +13,7 @@ use super::{
 };
 
 pub(super) static TABLE: Kernels =
-    table!("avx512", ternary, spread, (differ, columns), self::floats);
+    table!("avx512", ternary, pair, spread, (differ, columns), self::floats);
 
 stamp_floats!("avx512f,avx512bw,avx2");
 
@@ -44,6 +44,74 @@ fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
     }
 }
 
+fn pair(groups: &[u8], codes: &[i8], out: &mut [i32]) {
+    assert!(out.len().is_multiple_of(2 * GROUP_ROWS), "16 results a token row and group");
+    let (a, b) = groups.split_at(groups.len() / 2);
+    assert_eq!(a.len(), b.len(), "two groups of one width");
+    let (mut before, mut behind) = out.split_at_mut(out.len() / 2);
+    let width = group_width(a, codes.len(), before.len());
+    let mut codes = codes;
+    while !codes.is_empty() {
+        let rows = (codes.len() / width).min(TILE);
+        let (now, later) = codes.split_at(rows * width);
+        let (x, x_later) = before.split_at_mut(rows * GROUP_ROWS);
+        let (y, y_later) = behind.split_at_mut(rows * GROUP_ROWS);
+        // SAFETY: the table's constructor detected the features that these functions enable.
+        unsafe {
+            match rows {
+                8 => pair_tile::<8>(a, b, now, x, y),
+                7 => pair_tile::<7>(a, b, now, x, y),
+                6 => pair_tile::<6>(a, b, now, x, y),
+                5 => pair_tile::<5>(a, b, now, x, y),
+                4 => pair_tile::<4>(a, b, now, x, y),
+                3 => pair_tile::<3>(a, b, now, x, y),
+                2 => pair_tile::<2>(a, b, now, x, y),
+                _ => {
+                    ternary_row(a, now, x);
+                    ternary_row(b, now, y);
+                }
+            }
+        }
+        (codes, before, behind) = (later, x_later, y_later);
+    }
+}
+
+/// `M` token rows and two groups: each broadcast of four activations serves 32 rows, and 2 `M`
+/// chains of sums hide the latency of the products.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn pair_tile<const M: usize>(a: &[u8], b: &[u8], codes: &[i8], x: &mut [i32], y: &mut [i32]) {
+    let width = a.len() / BLOCK_BYTES * BLOCK_COLUMNS;
+    assert!(codes.len() == M * width && a.len() == b.len(), "M rows as wide as the groups");
+    let three = _mm512_set1_epi8(3);
+    let (mut first, mut second) = ([_mm512_setzero_si512(); M], [_mm512_setzero_si512(); M]);
+    let blocks = a.chunks_exact(BLOCK_BYTES).zip(b.chunks_exact(BLOCK_BYTES));
+    for (index, (a, b)) in blocks.enumerate() {
+        // SAFETY: a block is 64 bytes long, and the loads ask for no alignment.
+        let (mut left, mut right) = unsafe {
+            (_mm512_loadu_si512(a.as_ptr().cast()), _mm512_loadu_si512(b.as_ptr().cast()))
+        };
+        for quarter in 0..4 {
+            let (p, q) = (_mm512_and_si512(left, three), _mm512_and_si512(right, three));
+            for m in 0..M {
+                let at = m * width + index * BLOCK_COLUMNS + 4 * quarter;
+                // SAFETY: `index` counts whole blocks of the groups, so `at + 4` ends within row
+                // `m` of the `M * width` codes asserted above; the read asks for no alignment.
+                let four = unsafe { codes.as_ptr().add(at).cast::<i32>().read_unaligned() };
+                let four = _mm512_set1_epi32(four);
+                first[m] = _mm512_dpbusd_epi32(first[m], p, four);
+                second[m] = _mm512_dpbusd_epi32(second[m], q, four);
+            }
+            (left, right) = (_mm512_srli_epi32::<2>(left), _mm512_srli_epi32::<2>(right));
+        }
+    }
+    for m in 0..M {
+        let offset = _mm512_set1_epi32(sum(&codes[m * width..(m + 1) * width]));
+        let span = m * GROUP_ROWS..(m + 1) * GROUP_ROWS;
+        store(_mm512_sub_epi32(first[m], offset), &mut x[span.clone()]);
+        store(_mm512_sub_epi32(second[m], offset), &mut y[span]);
+    }
+}
+
 /// Four activations as one int32, for a broadcast to all lanes.
 #[inline(always)]
 fn four(bytes: &[u8]) -> i32 {
@@ -67,6 +135,7 @@ fn ternary_row(group: &[u8], codes: &[i8], out: &mut [i32]) {
     let mut sums = [_mm512_setzero_si512(); 4];
     let blocks = group.chunks_exact(BLOCK_BYTES).zip(as_bytes(codes).chunks_exact(BLOCK_COLUMNS));
     for (block, operand) in blocks {
+        ahead(block.as_ptr().cast());
         // SAFETY: a block is 64 bytes long, and the load asks for no alignment.
         let packed = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
         for quarter in 0..4 {

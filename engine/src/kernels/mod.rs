@@ -70,6 +70,9 @@ pub struct Kernels {
     pub name: &'static str,
     /// Packed ternary group times int8 token rows.
     pub ternary: TernaryProduct,
+    /// The same for two groups that lie behind one another, the results of the first before those
+    /// of the second.
+    pub ternary_pair: TernaryProduct,
     /// Packed ternary group, split by sign, times the widths of integer boxes.
     pub spread: TernarySpread,
     /// Which int8 codes of two rows differ.

@@ -6,10 +6,10 @@
 use std::arch::aarch64::*;
 
 use super::scalar::{floats, group_width};
-use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::table};
+use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table};
 
 pub(super) static TABLE: Kernels =
-    table!("neon", ternary, spread, super::programs::SPARSE, self::floats);
+    table!("neon", ternary, pair, spread, super::programs::SPARSE, self::floats);
 
 fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
     let width = group_width(group, codes.len(), out.len());
@@ -19,6 +19,10 @@ fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
             unsafe { ternary_part(group, token, part, &mut results[4 * part..4 * part + 4]) }
         }
     }
+}
+
+fn pair(groups: &[u8], codes: &[i8], out: &mut [i32]) {
+    one_by_one(ternary, groups, codes, out);
 }
 
 /// The 16 bytes of four rows in a block.

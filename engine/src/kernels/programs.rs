@@ -3,7 +3,7 @@
 //! The bodies are `inline(always)`: inlined into a function that enables an instruction set, they
 //! are compiled for it. Rust neither contracts nor reassociates float operations, so the bits stay.
 
-use super::LANES;
+use super::{LANES, TernaryProduct};
 use crate::numerics;
 
 /// `dot16` of `x` with each row of `rows`; each result has its own lanes, so four rows may run side
@@ -277,13 +277,23 @@ macro_rules! stamp_floats {
 #[cfg(target_arch = "x86_64")]
 pub(super) use stamp_floats;
 
+/// A pair of groups, one after the other.
+#[inline(always)]
+pub(super) fn one_by_one(ternary: TernaryProduct, groups: &[u8], codes: &[i8], out: &mut [i32]) {
+    let (first, second) = groups.split_at(groups.len() / 2);
+    let (before, behind) = out.split_at_mut(out.len() / 2);
+    ternary(first, codes, before);
+    ternary(second, codes, behind);
+}
+
 /// A table from its integer kernels (the last two as a pair) and its module of float entries.
 macro_rules! table {
-    ($name:literal, $ternary:expr, $spread:expr, $sparse:expr, $floats:path) => {{
+    ($name:literal, $ternary:expr, $pair:expr, $spread:expr, $sparse:expr, $floats:path) => {{
         use $floats as floats;
         $crate::kernels::Kernels {
             name: $name,
             ternary: $ternary,
+            ternary_pair: $pair,
             spread: $spread,
             differ: $sparse.0,
             columns: $sparse.1,

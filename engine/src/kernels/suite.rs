@@ -46,6 +46,13 @@ fn integer_kernels_agree(table: &Kernels) {
                 ternary_of(scalar(), &group, &codes, tokens),
                 "{name}"
             );
+            let pair: Vec<u8> = (0..2 * group.len()).map(|i| paint(i, blocks)).collect();
+            let (first, second) = pair.split_at(group.len());
+            let expected = [first, second].map(|group| ternary_of(scalar(), group, &codes, tokens));
+            let together = guarded(2 * tokens * GROUP_ROWS, |out| {
+                (table.ternary_pair)(&pair, &codes, out);
+            });
+            assert_eq!(together, expected.concat(), "{name}");
             assert_eq!(
                 spread_of(table, &group, &bytes, tokens),
                 spread_of(scalar(), &group, &bytes, tokens),

@@ -3,10 +3,14 @@
 //! Rows are widened to f32, exactly, when they are read.
 
 use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use ndarray::ArrayView2;
 
 use crate::kernels::Kernels;
 use crate::packing::BlockType;
+
+/// Rows that one token is multiplied with at a time.
+const TOGETHER: usize = 4;
 
 /// The type of a stored float; every value of it is an f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -180,20 +184,38 @@ impl Float {
 
     /// `dot16` of each row of `x` `[tokens, columns]` with rows `first..` of the matrix.
     ///
-    /// `out` is `[row][token]`, as many rows as it has room for.
+    /// `out` is `[row][token]`, as many rows as it has room for. A dot product has the same bits
+    /// whichever of its factors is called the row.
     pub fn dots(&self, kernels: &Kernels, x: ArrayView2<f32>, first: usize, out: &mut [f32]) {
-        let tokens = x.nrows();
-        let mut row = vec![0.0; self.columns()];
-        for (index, dots) in out.chunks_exact_mut(tokens).enumerate() {
-            match self {
-                Self::Bf16 { data, columns } => {
-                    let at = (first + index) * columns;
-                    (kernels.widen_bf16)(&data[at..at + columns], &mut row);
-                }
-                _ => self.read_row(first + index, &mut row),
+        let (tokens, columns) = (x.nrows(), self.columns());
+        let x = x.as_slice().expect("standard rows");
+        let mut wide = vec![0.0; columns * if tokens == 1 { TOGETHER } else { 1 }];
+        let rows = wide.len() / columns;
+        for (index, dots) in out.chunks_mut(tokens * rows).enumerate() {
+            let wide = &mut wide[..dots.len() / tokens * columns];
+            self.widen(kernels, first + index * rows, wide);
+            if tokens == 1 {
+                (kernels.dot_rows)(x, wide, dots);
+            } else {
+                (kernels.dot_rows)(wide, x, dots);
             }
-            let tokens = x.as_slice().expect("standard rows");
-            (kernels.dot_rows)(&row, tokens, dots);
+        }
+    }
+
+    /// Widens rows that lie behind one another, as many as `out` has room for.
+    fn widen(&self, kernels: &Kernels, first: usize, out: &mut [f32]) {
+        let (at, columns) = (first * self.columns(), self.columns());
+        match self {
+            Self::Bf16 { data, .. } => (kernels.widen_bf16)(&data[at..at + out.len()], out),
+            Self::F16 { data, .. } => {
+                let bits: &[f16] = data[at..at + out.len()].reinterpret_cast();
+                bits.convert_to_f32_slice(out);
+            }
+            _ => {
+                for (index, out) in out.chunks_exact_mut(columns).enumerate() {
+                    self.read_row(first + index, out);
+                }
+            }
         }
     }
 }

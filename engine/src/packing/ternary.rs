@@ -146,16 +146,16 @@ impl TernaryRows {
         let tokens = codes.len() / self.padded_columns();
         let mut out = vec![0i32; self.data.len() / self.group_bytes() * tokens * GROUP_ROWS];
         let group_bytes = self.group_bytes();
-        let groups = self.data.chunks_exact(group_bytes);
+        let (bytes, results) = (2 * group_bytes, 2 * tokens * GROUP_ROWS);
+        // An odd last group stands alone.
+        let multiply = |(groups, out): (&[u8], &mut [i32])| {
+            let alone = groups.len() == group_bytes;
+            (if alone { kernels.ternary } else { kernels.ternary_pair })(groups, codes, out);
+        };
         if self.rows * codes.len() < PARALLEL_WORK {
-            for (group, out) in groups.zip(out.chunks_exact_mut(tokens * GROUP_ROWS)) {
-                (kernels.ternary)(group, codes, out);
-            }
+            self.data.chunks(bytes).zip(out.chunks_mut(results)).for_each(multiply);
         } else {
-            let groups = self.data.par_chunks_exact(group_bytes);
-            groups
-                .zip(out.par_chunks_exact_mut(tokens * GROUP_ROWS))
-                .for_each(|(group, out)| (kernels.ternary)(group, codes, out));
+            self.data.par_chunks(bytes).zip(out.par_chunks_mut(results)).for_each(multiply);
         }
         out
     }

@@ -13,6 +13,8 @@ use crate::model::{
 use crate::numerics;
 use crate::packing::{TernaryRows, weight_of};
 
+/// Outputs of a float product that are computed behind one another.
+const RUN: usize = 32;
 /// Below this many float operations a step runs on the calling thread.
 const PARALLEL_WORK: usize = 1 << 18;
 
@@ -125,20 +127,24 @@ impl Exact {
 
     /// Ternary weights on unquantised rows: `dot16`, then the scale.
     fn float_ternary(&self, x: &Array2<f32>, rows: &TernaryRows, scale: Scale) -> Array2<f32> {
-        self.by_output(x, rows.rows(), |index, dots| {
-            let codes = rows.row(index);
-            let weights: Vec<f32> = codes.iter().map(|&c| weight_of(c) as f32).collect();
-            (self.kernels.dot_rows)(&weights, x.as_slice().expect("standard rows"), dots);
-            for dot in dots {
-                *dot = match scale {
-                    Scale::Divide(ws) => *dot / ws,
-                    Scale::Multiply(ws) => *dot * ws,
-                };
+        self.by_output(x, rows.rows(), |first, out| {
+            let mut codes = vec![0; rows.columns()];
+            let mut weights = vec![0.0; rows.columns()];
+            for (index, dots) in out.chunks_exact_mut(x.nrows()).enumerate() {
+                rows.read_row(first + index, &mut codes);
+                weights.iter_mut().zip(&codes).for_each(|(w, &c)| *w = weight_of(c) as f32);
+                (self.kernels.dot_rows)(&weights, x.as_slice().expect("standard rows"), dots);
+                for dot in dots {
+                    *dot = match scale {
+                        Scale::Divide(ws) => *dot / ws,
+                        Scale::Multiply(ws) => *dot * ws,
+                    };
+                }
             }
         })
     }
 
-    /// Computes output by output (`f(output, [token])`), then turns the result to rows of tokens.
+    /// Computes outputs in runs (`f(first, [output][token])`), then turns them to rows of tokens.
     fn by_output(
         &self,
         x: &Array2<f32>,
@@ -146,7 +152,13 @@ impl Exact {
         f: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Array2<f32> {
         let mut columns = Array2::zeros((outputs, x.nrows()));
-        rows_mut(&mut columns, outputs * x.len(), f);
+        let data = columns.as_slice_mut().expect("standard rows");
+        let run = |(index, out): (usize, &mut [f32])| f(index * RUN, out);
+        if outputs * x.len() < PARALLEL_WORK {
+            data.chunks_mut(RUN * x.nrows()).enumerate().for_each(run);
+        } else {
+            data.par_chunks_mut(RUN * x.nrows()).enumerate().for_each(run);
+        }
         columns.reversed_axes().as_standard_layout().into_owned()
     }
 }
@@ -181,8 +193,8 @@ impl Domain for Exact {
     fn linear(&mut self, _: Site, x: &ExactPrepared, linear: &Linear) -> Array2<f32> {
         match &linear.weights {
             Weights::Ternary { rows, scale, .. } => self.ternary(x, rows, *scale),
-            Weights::Dense(float) => self.by_output(&x.values, float.rows(), |index, dots| {
-                float.dots(self.kernels, x.values.view(), index, dots);
+            Weights::Dense(float) => self.by_output(&x.values, float.rows(), |first, dots| {
+                float.dots(self.kernels, x.values.view(), first, dots);
             }),
         }
     }
@@ -243,8 +255,8 @@ impl Domain for Exact {
     }
 
     fn logits(&mut self, _: Site, x: &Array2<f32>, head: &Float) -> Array2<f32> {
-        self.by_output(x, head.rows(), |index, dots| {
-            head.dots(self.kernels, x.view(), index, dots);
+        self.by_output(x, head.rows(), |first, dots| {
+            head.dots(self.kernels, x.view(), first, dots);
         })
     }
 
