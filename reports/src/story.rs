@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::escape::shown;
 use crate::model::{
-    ActivationPolicy, Certification, EpsilonRow, Faults, FirstLost, GateFunction, GateKind,
-    KvStorage, MarginSource, Method, MethodSummary, Norm, Outcome, Positions, Report, SourceKind,
-    Substitutions, Verdict, WitnessKind,
+    ActivationPolicy, CacheBits, Certification, EpsilonRow, Faults, FirstLost, GateFunction,
+    GateKind, KvStorage, MarginSource, Method, MethodSummary, Norm, Outcome, Positions, Report,
+    SourceKind, Substitutions, Verdict, WitnessKind,
 };
 use crate::number::{Side, count, number, percent, plural};
 
@@ -248,6 +248,27 @@ pub(crate) fn outcome(outcome: Outcome) -> &'static str {
         Outcome::Sdc => "sdc",
         Outcome::Due => "due",
     }
+}
+
+/// What bits of a stored key or value mean.
+pub(crate) fn cache_bits(bits: CacheBits) -> &'static str {
+    match bits {
+        CacheBits::Code => "code",
+        CacheBits::Mantissa => "mantissa",
+        CacheBits::Exponent => "exponent",
+        CacheBits::Sign => "sign",
+    }
+}
+
+/// How many single flips of stored keys and values are proven masked, as a sentence without a full
+/// stop.
+pub(crate) fn cache_proven(faults: &Faults) -> Option<String> {
+    let pairs: u64 = faults.cache_proven.iter().map(|row| row.pairs).sum();
+    let proven: u64 = faults.cache_proven.iter().map(|row| row.proven_masked).sum();
+    (pairs > 0).then(|| {
+        let share = percent(proven as f64 / pairs as f64, Side::Down);
+        format!("{share} of {} pairs of a stored bit and a sample", count(pairs))
+    })
 }
 
 /// How the KV cache is stored.

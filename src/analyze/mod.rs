@@ -40,7 +40,7 @@ pub use layers::SampleLayers;
 pub(crate) use protection::assignments;
 pub use protection::{Protected, StoredBits};
 pub(crate) use rows::model_budget;
-pub use rows::{LayerRows, Level, MOST_FLIPS, Place, PlaceFlips, Proven};
+pub use rows::{CacheBits, CacheFlips, LayerRows, Level, MOST_FLIPS, Place, PlaceFlips, Proven};
 pub use substitutions::Substituted;
 pub use verdicts::Clean;
 

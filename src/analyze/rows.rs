@@ -9,6 +9,9 @@
 //! last layers first where not even one a layer can be afforded.
 
 mod anywhere;
+mod cache;
+#[cfg(test)]
+mod cache_tests;
 mod flips;
 mod proof;
 mod strike;
@@ -31,6 +34,8 @@ use crate::cli::UnusedArg;
 use crate::input::Sample;
 use anywhere::{FlipTarget, Spent, Subject};
 pub use anywhere::{MOST_FLIPS, Place, PlaceFlips};
+use cache::Entry;
+pub use cache::{CacheBits, CacheFlips};
 use flips::LEVELS;
 use proof::{ProvenRow, Prover};
 use tensors::RowTarget;
@@ -53,6 +58,8 @@ pub struct Proven {
     pub rows: Vec<LayerRows>,
     /// In whole tensors and layers, and in the model.
     pub flips: Vec<PlaceFlips>,
+    /// In stored keys and values, one at a time.
+    pub cache: Vec<CacheFlips>,
 }
 
 /// What is proven about the rows of one tensor.
@@ -90,6 +97,8 @@ struct Agenda {
     rows: Vec<Vec<usize>>,
     others: Vec<RowTarget>,
     flips: Vec<FlipTarget>,
+    /// Layers whose stored keys and values are struck, on the first samples.
+    cache: Vec<usize>,
 }
 
 /// What one sample gave, in the order of the agenda.
@@ -97,6 +106,7 @@ struct Sampled {
     rows: Vec<Vec<ProvenRow>>,
     others: Vec<Vec<ProvenRow>>,
     flips: Vec<Option<Spent>>,
+    cache: Vec<Entry>,
 }
 
 /// What is proven; `None` if the time limit passed before the first sample.
@@ -117,6 +127,7 @@ pub(super) fn rows(context: &Context, clean: &[Clean]) -> Option<Proven> {
     let mut proven = Proven {
         rows: down.chain(others).collect(),
         flips: agenda.flips.iter().map(PlaceFlips::untried).collect(),
+        cache: CacheFlips::untried(context.deployed.kv, context.deployed.model.layers.len()),
     };
     let mut any = false;
     for sample in results.into_iter().flatten().flatten() {
@@ -125,6 +136,7 @@ pub(super) fn rows(context: &Context, clean: &[Clean]) -> Option<Proven> {
         proven.rows.iter_mut().zip(rows).for_each(|(layer, rows)| layer.merge(rows));
         let flips = proven.flips.iter_mut().zip(sample.flips);
         flips.for_each(|(place, of)| place.merge(of));
+        proven.cache.iter_mut().for_each(|layer| layer.merge(&sample.cache));
     }
     any.then_some(proven)
 }
@@ -207,7 +219,9 @@ fn agenda(context: &Context, prover: &Prover) -> Agenda {
     let others = tensors::others(context, prover, samples);
     let left = tensors::budget(context, anywhere::BUDGET) / samples as u64;
     let flips = anywhere::targets(prover, tokens(context), left);
-    Agenda { samples, rows, others, flips }
+    let left = tensors::budget(context, cache::BUDGET) / cache::MOST_SAMPLES as u64;
+    let cache = prover.cache_layers(tokens(context), left);
+    Agenda { samples, rows, others, flips, cache }
 }
 
 /// Operations of one climb through the last so many layers to the head, with so many features or
@@ -281,5 +295,7 @@ fn sample_rows(
     let logits = context.deployed.logits(&x, 0, Read::Last);
     let subject = Subject { streams: &streams, claim: &claim, logits: &logits };
     let flips = prover.flips(&agenda.flips, subject);
-    Sampled { rows, others, flips }
+    let cache = if index < cache::MOST_SAMPLES { &agenda.cache[..] } else { &[] };
+    let cache = cache.iter().flat_map(|&layer| prover.cache(layer, subject)).collect();
+    Sampled { rows, others, flips, cache }
 }

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Encoding, FlipBudget, KvStorage, Method, ModelFlips, Protected, StoredBits, Stratum,
-    UntilPrecision, UnusedCode,
+    CacheProven, Encoding, FlipBudget, KvStorage, Method, ModelFlips, Protected, StoredBits,
+    Stratum, UntilPrecision, UnusedCode,
 };
 
 /// Everything that the fault campaign and its bounds found.
@@ -60,6 +60,9 @@ pub struct Faults {
     /// proven of faults.
     #[serde(default)]
     pub flips_proven_in_model: Option<ModelFlips>,
+    /// What is proven of single flips of stored keys and values, layer by layer.
+    #[serde(default)]
+    pub cache_proven: Vec<CacheProven>,
     /// Where the campaign ended because its rates were known closely enough; null where the number
     /// of trials was fixed. All other intervals hold for a fixed number.
     #[serde(default, skip_serializing_if = "Option::is_none")]

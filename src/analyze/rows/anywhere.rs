@@ -331,7 +331,7 @@ fn largest(mut least: usize, mut most: usize, proven: impl Fn(usize) -> bool) ->
 }
 
 /// The smaller of two bounds, where there are any.
-fn lesser(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+pub(super) fn lesser(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     match (a, b) {
         (Some(a), Some(b)) => Some(if b < a { b } else { a }),
         (a, b) => a.or(b),
