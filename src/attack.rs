@@ -23,7 +23,7 @@ use crate::{commands, input, machine, source};
 /// Options of `attack`.
 #[derive(Args, Debug)]
 pub struct AttackArgs {
-    /// Checkpoint folder, or @name of an embedded model
+    /// Checkpoint folder, GGUF file, or @name of an embedded model
     #[arg(default_value = source::DEFAULT)]
     pub model: String,
     /// Samples to attack [default: those of the embedded model]

@@ -44,7 +44,9 @@ pub use ecc::{
 };
 pub use encoding::{Criterion, Direction, Encoding, EncodingRow, Exposure, Histogram, encodings};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
-pub use exhaustive::{Cell, FaultMap, TensorMap, exhaust};
+pub use exhaustive::{
+    Cell, Cells, FaultMap, MapPlan, Place, RowEntry, Shifts, Sweep, SweepError, TensorMap,
+};
 pub use fault::{Fault, UnusedCode};
 pub use golden::{Golden, Input, Sample, SampleError};
 pub use inject::{Faulty, Strike, embed_with};

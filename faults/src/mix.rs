@@ -93,13 +93,13 @@ fn float_type(model: &Model, kv: KvKind, address: &Address) -> Option<FloatType>
     match *address {
         Address::Code { .. } => None,
         Address::Scale { layer, slot, .. } => match &model.layers[layer].linear(slot).weights {
-            Weights::Ternary { stored, .. } => Some(*stored),
+            Weights::Ternary { stored, .. } => *stored,
             Weights::Dense(_) => None,
         },
         Address::Norm { layer, slot, .. } => Some(model.layers[layer].norm(slot)?.stored),
         Address::FinalNorm { .. } => Some(model.final_norm.stored),
-        Address::Embedding { .. } => Some(model.embedding.stored()),
-        Address::Head { .. } => Some(model.head.stored()),
+        Address::Embedding { .. } => model.embedding.stored(),
+        Address::Head { .. } => model.head.stored(),
         Address::Kv { .. } => match kv {
             KvKind::F32 => Some(FloatType::F32),
             KvKind::F16 => Some(FloatType::F16),
@@ -113,6 +113,13 @@ impl Within {
     #[must_use]
     pub fn is_all(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether a tensor of a layer lies in it.
+    #[must_use]
+    pub fn has(&self, layer: usize, tensor: &str) -> bool {
+        self.layers.as_ref().is_none_or(|layers| layers.contains(&layer))
+            && self.tensors.as_ref().is_none_or(|names| names.iter().any(|name| name == tensor))
     }
 
     /// The numbers of a target's space that lie in it, in order and joined where they touch.
@@ -259,8 +266,7 @@ impl Mix {
     pub(crate) fn trials_below(&self, shard: Shard, trials: u64) -> u64 {
         let round = self.round();
         let (whole, rest) = (trials / round, trials % round);
-        let rounds = whole / shard.of + u64::from(shard.index < whole % shard.of);
-        rounds * round + if shard.has_round(whole) { rest } else { 0 }
+        shard.share_of(whole) * round + if shard.has_round(whole) { rest } else { 0 }
     }
 
     /// Trials in a round.

@@ -14,7 +14,7 @@ use crate::journal::{self, Entry, JournalError, Shard, Writer};
 use crate::tally::Tally;
 
 /// How long a batch should take at most: what it holds is lost with the process.
-const BATCH: Duration = Duration::from_millis(200);
+pub(crate) const BATCH: Duration = Duration::from_millis(200);
 /// The most trials of a batch.
 const MOST: u64 = 256;
 /// Trials that are told at once.

@@ -1,4 +1,4 @@
-//! The whole map against single trials of every bit.
+//! The whole map against single trials of every bit, and against drawn ones.
 
 mod support;
 
@@ -7,37 +7,51 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::kernels;
 use engine::model::{KvKind, Model, Slot};
 use engine::walk::Read;
+use faults::journal::{self, Header, JournalError, Shard, Writer};
+use faults::mix::Within;
 use faults::{
-    Address, Cell, Fault, FaultMap, Golden, Outcome, Sample, SampleError, Space, Target,
-    UnusedCode, exhaust, run_trial,
+    Address, Campaign, Cell, Fault, FaultMap, Golden, MapPlan, Outcome, Plan, RowEntry, Sample,
+    SampleError, Space, Sweep, SweepError, Target, UnusedCode, run_trial,
 };
 use support::{Lcg, model, prompt, shape};
 
-const HOW: (KvKind, Read, UnusedCode) = (KvKind::F32, Read::Last, UnusedCode::Deployed);
+fn plan(samples: u64) -> MapPlan {
+    MapPlan {
+        samples,
+        unused: UnusedCode::Deployed,
+        kv: KvKind::F32,
+        positions: Read::Last,
+        within: Within::default(),
+    }
+}
 
 fn samples(model: &Model, count: usize) -> Vec<Sample> {
     let random = &mut Lcg(4);
     (0..count).map(|_| Sample::of_ids(prompt(model.config.vocabulary, 4, random))).collect()
 }
 
-fn map(model: &Model, how: (KvKind, Read, UnusedCode), samples: &[Sample]) -> FaultMap {
-    exhaust(model, kernels::best(), how, samples, &|_, _| (), &|| false).expect("sound samples")
+fn sweep<'a>(model: &'a Model, plan: &MapPlan, samples: &[Sample]) -> Sweep<'a> {
+    Sweep::new(model, kernels::best(), plan.clone(), samples).expect("sound samples")
 }
 
-/// The cell of every tensor, row and bit, from a trial for each fault.
-fn by_hand(model: &Model, how: (KvKind, Read, UnusedCode), samples: &[Sample], map: &FaultMap) {
-    let (kv, read, unused) = how;
-    let space = Space::new(model, kv);
-    let mut cells = std::collections::BTreeMap::<(usize, Slot, usize, u8), Cell>::new();
+fn all(sweep: &Sweep, shard: Shard, present: Vec<RowEntry>) -> Vec<RowEntry> {
+    sweep.run(shard, present, None, &|_| (), &|| false).expect("no journal to fail")
+}
+
+/// The cell of every tensor, row, bit and value that it had, from a trial for each fault.
+fn by_hand(model: &Model, plan: &MapPlan, samples: &[Sample], map: &FaultMap) {
+    let space = Space::new(model, plan.kv);
+    let mut cells = std::collections::BTreeMap::<(usize, Slot, usize, u8, u8), Cell>::new();
     for sample in samples {
-        let golden = Golden::new(model, kernels::best(), kv, read, sample.clone());
+        let golden = Golden::new(model, kernels::best(), plan.kv, plan.positions, sample.clone());
         let golden = golden.expect("a sound sample");
         for number in 0..space.count(Target::WeightCode, sample.tokens()) {
             let address = space.address(Target::WeightCode, sample.tokens(), number);
-            let Address::Code { layer, slot, row, bit, .. } = address else { panic!("a code") };
+            let Address::Code { layer, slot, row, column, bit } = address else { panic!("a code") };
             let fault = Fault::single(address);
-            let outcome = run_trial(model, kernels::best(), &golden, &fault, unused).outcome;
-            let cell = cells.entry((layer, slot, row, bit)).or_default();
+            let outcome = run_trial(model, kernels::best(), &golden, &fault, plan.unused).outcome;
+            let from = code(model, layer, slot, row, column) >> bit & 1;
+            let cell = cells.entry((layer, slot, row, bit, from)).or_default();
             match outcome {
                 Outcome::Masked { identical } => {
                     cell.masked += 1;
@@ -51,59 +65,176 @@ fn by_hand(model: &Model, how: (KvKind, Read, UnusedCode), samples: &[Sample], m
     let mut seen = 0;
     for tensor in &map.tensors {
         for (row, found) in tensor.rows.iter().enumerate() {
-            for (bit, cell) in found.iter().enumerate() {
-                let expected = cells[&(tensor.layer, tensor.slot, row, bit as u8)];
-                assert_eq!(*cell, expected, "{} {:?} {row} {bit}", tensor.layer, tensor.slot);
-                seen += 1;
+            for (place, cell) in found.iter().flatten().enumerate() {
+                let (bit, from) = (place as u8 / 2, place as u8 % 2);
+                let key = (tensor.layer, tensor.slot, row, bit, from);
+                let expected = cells.get(&key).copied().unwrap_or_default();
+                assert_eq!(*cell, expected, "{key:?}");
+                seen += u64::from(cell.faults() > 0);
             }
         }
     }
-    assert_eq!(seen, cells.len());
+    assert_eq!(seen, cells.len() as u64);
+}
+
+fn code(model: &Model, layer: usize, slot: Slot, row: usize, column: usize) -> u8 {
+    match &model.layers[layer].linear(slot).weights {
+        engine::model::Weights::Ternary { rows, .. } => rows.code(row, column),
+        engine::model::Weights::Dense(_) => panic!("a packed tensor"),
+    }
 }
 
 #[test]
 fn every_cell_counts_the_outcomes_of_single_trials() {
-    for (index, read, unused) in [
+    let mut early = 0;
+    for (index, positions, unused) in [
         (0, Read::Last, UnusedCode::Deployed),
         (5, Read::All, UnusedCode::Zero),
         (22, Read::Last, UnusedCode::Detect),
     ] {
         let model = model(&shape(index), 3);
-        let (samples, how) = (samples(&model, 2), (KvKind::Int8, read, unused));
-        let map = map(&model, how, &samples);
-        by_hand(&model, how, &samples, &map);
-        let total = map.total();
-        assert_eq!((map.counts.faults, map.samples), (total.faults(), 2));
+        let samples = samples(&model, 2);
+        let plan = MapPlan { kv: KvKind::Int8, positions, unused, ..plan(2) };
+        let sweep = sweep(&model, &plan, &samples);
+        let entries = all(&sweep, Shard::WHOLE, Vec::new());
+        sweep.check(&entries).expect("rows of this map");
+        let map = FaultMap::of(&sweep, &entries);
+        by_hand(&model, &plan, &samples, &map);
+        let (total, counts) = (map.total(), map.counts());
+        assert_eq!((counts.faults, total.faults()), (2 * sweep.bits(), 2 * sweep.bits()));
+        assert_eq!(counts.still + counts.collapsed + counts.executed, counts.faults);
         assert!(total.masked > total.identical && total.identical > 0, "{total:?}");
         assert_eq!(total.due > 0, unused == UnusedCode::Detect);
-        assert!(map.counts.collapsed + map.counts.still > 0, "{:?}", map.counts);
+        assert!(counts.collapsed + counts.still > 0, "{counts:?}");
+        early += counts.early;
+        let changes: u64 = map.tensors.iter().map(|tensor| tensor.token_changes).sum();
+        assert_eq!(changes > 0, positions == Read::All);
+    }
+    assert!(early > 0, "some rows are clean again");
+}
+
+#[test]
+fn drawn_single_flips_are_those_of_the_map() {
+    let model = model(&shape(5), 8);
+    let samples = samples(&model, 3);
+    let drawn = Plan {
+        seed: 3,
+        trials: 400,
+        flips: 1,
+        targets: vec![Target::WeightCode],
+        unused: UnusedCode::Deployed,
+        kv: KvKind::F32,
+        confidence: 0.99,
+        positions: Read::Last,
+        worst: 0,
+    };
+    let identity = drawn.identity("model", "inputs");
+    let campaign = Campaign::new(&model, kernels::best(), drawn, identity, &samples);
+    let campaign = campaign.expect("a sound plan");
+    let plan = plan(3);
+    let sweep = sweep(&model, &plan, &samples);
+    let entries = all(&sweep, Shard::WHOLE, Vec::new());
+    // Of each row and sample, the outcomes drawn there are among those of its cells.
+    let mut drawn = vec![[[Cell::default(); 2]; 2]; entries.len()];
+    for record in campaign.records(0..400, &|| (), &|| false) {
+        let Some(&Address::Code { layer, slot, row, column, bit }) = record.fault.flips().next()
+        else {
+            panic!("a code")
+        };
+        let entry = entries.iter().position(|entry| {
+            let place = sweep.place(entry.number);
+            let (of, at, ..) = sweep.tensors().nth(place.tensor).expect("a tensor");
+            (place.sample, of, at, place.row) == (record.sample, layer, slot, row)
+        });
+        let entry = entry.expect("a row of the map");
+        let from = usize::from(code(&model, layer, slot, row, column) >> bit & 1);
+        let (cell, of) =
+            (&mut drawn[entry][usize::from(bit)][from], &entries[entry].cells[usize::from(bit)]);
+        match record.trial.outcome {
+            Outcome::Masked { .. } => cell.masked += 1,
+            Outcome::Sdc => cell.sdc += 1,
+            Outcome::Due(_) => cell.due += 1,
+        }
+        let of = &of[from];
+        let once = |cell: u64, of: u64| cell == 0 || of > 0;
+        assert!(once(cell.masked, of.masked) && once(cell.sdc, of.sdc) && once(cell.due, of.due));
     }
 }
 
 #[test]
-fn the_map_does_not_depend_on_threads() {
+fn the_map_does_not_depend_on_threads_shards_or_interruptions() {
     let model = model(&shape(1), 5);
-    let samples = samples(&model, 1);
-    let expected = map(&model, HOW, &samples);
+    let samples = samples(&model, 3);
+    let plan = MapPlan { positions: Read::All, ..plan(3) };
+    let sweep = sweep(&model, &plan, &samples);
+    let expected = all(&sweep, Shard::WHOLE, Vec::new());
+    assert_eq!(expected.len() as u64, sweep.rows());
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        assert_eq!(pool.install(|| map(&model, HOW, &samples)), expected);
+        assert_eq!(pool.install(|| all(&sweep, Shard::WHOLE, Vec::new())), expected);
     }
+    let mut parts = Vec::new();
+    for index in 0..3 {
+        let shard = Shard { index, of: 3 };
+        let part = all(&sweep, shard, Vec::new());
+        assert_eq!(part.len() as u64, sweep.rows_of(shard));
+        parts.extend(part);
+    }
+    assert_eq!(journal::merged(parts).expect("one map"), expected);
+
+    let folder = std::env::temp_dir().join(format!("bitnet-certify-map-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let header = Header::new("model", "inputs", &plan.to_toml(), sweep.rows(), Shard::WHOLE);
+    drop(Writer::begin::<RowEntry>(&folder, &header).expect("a new journal"));
+    let mut rounds = 0;
+    loop {
+        let (mut writer, found) = Writer::resume::<RowEntry>(&folder).expect("a journal");
+        let seen = AtomicU64::new(0);
+        let progress = |entries: &[RowEntry]| {
+            seen.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        };
+        let stop = || seen.load(Ordering::Relaxed) >= 60;
+        let entries =
+            sweep.run(Shard::WHOLE, found.entries, Some(&mut writer), &progress, &stop).unwrap();
+        let again = journal::read::<RowEntry>(&folder).expect("a journal");
+        assert_eq!(again.entries, entries);
+        rounds += 1;
+        if entries.len() as u64 == sweep.rows() {
+            assert_eq!(entries, expected);
+            break;
+        }
+    }
+    assert!(rounds > 1, "it was stopped on the way");
+    let of_trials = journal::read::<journal::Entry>(&folder).expect_err("rows are no trials");
+    assert!(matches!(of_trials, JournalError::NotOne { .. }), "{of_trials}");
+    std::fs::remove_dir_all(&folder).expect("a folder of one's own");
 }
 
 #[test]
-fn a_stopped_run_holds_whole_samples_and_a_bad_one_is_named() {
-    let model = model(&shape(1), 5);
-    let mut three = samples(&model, 3);
-    let told = AtomicU64::new(0);
-    let progress = |done: u64, all: u64| {
-        told.fetch_max(3 * done / all, Ordering::Relaxed);
+fn rows_of_another_model_and_bad_plans_are_refused() {
+    let (model, other) = (model(&shape(1), 5), model(&shape(1), 6));
+    let samples = samples(&model, 2);
+    let here = sweep(&model, &plan(2), &samples);
+    let entries = all(&here, Shard::WHOLE, Vec::new());
+    assert!(sweep(&other, &plan(2), &samples).check(&entries).is_err(), "other codes");
+    assert!(sweep(&model, &plan(1), &samples).check(&entries).is_err(), "fewer samples");
+    let part = |layers: Option<Vec<usize>>, tensors: &[&str]| {
+        let tensors = (!tensors.is_empty()).then(|| tensors.iter().map(|&t| t.into()).collect());
+        let within = Within { layers, tensors, part: None };
+        let plan = MapPlan { within, ..plan(2) };
+        Sweep::new(&model, kernels::best(), plan, &samples)
     };
-    let stop = || told.load(Ordering::Relaxed) >= 2;
-    let stopped = exhaust(&model, kernels::best(), HOW, &three, &progress, &stop);
-    let stopped = stopped.expect("sound samples");
-    assert_eq!(stopped, map(&model, HOW, &three[..2]));
-    three[1] = Sample::of_ids(vec![]);
-    let error = exhaust(&model, kernels::best(), HOW, &three, &|_, _| (), &|| false);
-    assert_eq!(error.expect_err("refused"), (1, SampleError::Empty));
+    let down = part(Some(vec![0]), &["mlp.down_proj"]).expect("a tensor");
+    let found = all(&down, Shard::WHOLE, Vec::new());
+    let whole = FaultMap::of(&here, &entries).tensors;
+    let same = whole.into_iter().find(|of| (of.layer, of.slot) == (0, Slot::Down));
+    assert_eq!(FaultMap::of(&down, &found).tensors, [same.expect("the tensor")]);
+    assert!(matches!(part(Some(vec![99]), &[]), Err(SweepError::Nowhere { .. })));
+    assert!(matches!(part(None, &["mlp.down"]), Err(SweepError::Nowhere { .. })));
+    let mut bad = samples.clone();
+    bad[1] = Sample::of_ids(vec![]);
+    let error = Sweep::new(&model, kernels::best(), plan(2), &bad).expect_err("refused");
+    assert_eq!(error, SweepError::Sample { sample: 1, source: SampleError::Empty });
+    let error = Sweep::new(&model, kernels::best(), plan(3), &samples).expect_err("refused");
+    assert_eq!(error, SweepError::Samples { got: 2, expected: 3 });
 }

@@ -66,7 +66,7 @@ fn a_journalled_campaign_tells_what_a_plain_one_does_however_often_it_was_stoppe
 
     let folder = folder("stopped");
     let header = Header::new("model", "inputs", &plan().text(), 500, Shard::WHOLE);
-    drop(Writer::begin(&folder, &header).expect("a new journal"));
+    drop(Writer::begin::<Entry>(&folder, &header).expect("a new journal"));
     let mut rounds = 0;
     loop {
         let (mut writer, found) = Writer::resume(&folder).expect("a journal");
@@ -79,7 +79,8 @@ fn a_journalled_campaign_tells_what_a_plain_one_does_however_often_it_was_stoppe
         let journal = Some(&mut writer);
         let entries =
             complete(&campaign, Shard::WHOLE, found.entries, journal, &progress, &stop).unwrap();
-        assert_eq!(journal::read(&folder).expect("a journal").entries, entries);
+        let there = journal::read::<Entry>(&folder).expect("a journal");
+        assert_eq!(there.entries, entries);
         assert_eq!(entries.len() as u64, before as u64 + seen.load(Ordering::Relaxed));
         let tally = told(&campaign, &entries);
         assert_eq!(tally.trials, entries.len() as u64);
@@ -90,7 +91,7 @@ fn a_journalled_campaign_tells_what_a_plain_one_does_however_often_it_was_stoppe
         }
     }
     assert!(rounds > 1, "it was stopped on the way");
-    let found = journal::read(&folder).expect("a journal");
+    let found = journal::read::<Entry>(&folder).expect("a journal");
     let again = all(&campaign, Shard::WHOLE, found.entries.clone());
     assert_eq!(again, found.entries, "a finished one has nothing left to run");
     std::fs::remove_dir_all(&folder).expect("a folder of one's own");

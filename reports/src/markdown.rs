@@ -11,7 +11,7 @@ use crate::escape::markdown as safe;
 use crate::metrics::{
     GateResult, evaluate_all, layers_proven_share, proven_masked_share, rows_proven_share,
 };
-use crate::model::{Certification, Faults, Report, Sample, Substitutions, Verdict};
+use crate::model::{Certification, Exhaustive, Faults, Report, Sample, Substitutions, Verdict};
 use crate::number::{Side, count, number, optional, percent, plural};
 use crate::story;
 
@@ -223,15 +223,7 @@ fn strata(page: &mut String, faults: &Faults) {
 }
 
 fn fault_rates(page: &mut String, faults: &Faults) {
-    line(
-        page,
-        format_args!(
-            "### What does happen\n\n{}, {}, {} intervals\n",
-            plural(faults.trials, "fault trial"),
-            story::flipped(faults),
-            percent(faults.confidence, Side::Down),
-        ),
-    );
+    line(page, format_args!("### What does happen\n\n{}\n", story::campaign(faults)));
     heading(page, &["Target", "Trials", "Masked", "SDC", "DUE", "SDC rate", "Interval"]);
     for target in faults.targets.iter().take(MOST_ROWS) {
         let rate = target.sdc_rate.map(|rate| percent(rate, Side::Nearest));
@@ -254,6 +246,9 @@ fn fault_rates(page: &mut String, faults: &Faults) {
     }
     more(page, faults.targets.len());
     strata(page, faults);
+    if let Some(map) = &faults.exhaustive {
+        mapped(page, map);
+    }
     if let Some(share) = proven_masked_share(faults) {
         let share = percent(share, Side::Down);
         line(page, format_args!("Proven masked: {share} of all pairs of a bit and a sample.\n"));
@@ -278,6 +273,31 @@ fn fault_rates(page: &mut String, faults: &Faults) {
         let what = "Single flips of stored keys and values proven masked";
         line(page, format_args!("{what}: {cache}.\n"));
     }
+}
+
+/// How the faults of a map were decided, and its worst tensors.
+fn mapped(page: &mut String, map: &Exhaustive) {
+    line(page, format_args!("Faults of the map: {}.\n", story::map_lines(map).join("; ")));
+    let worst = story::worst_tensors(map, usize::MAX);
+    if worst.is_empty() {
+        return;
+    }
+    heading(page, &["Layer", "Tensor", "Faults", "SDC", "DUE", "SDC share", "Logit change up to"]);
+    for of in worst.iter().take(MOST_ROWS) {
+        row(
+            page,
+            &[
+                of.layer.to_string(),
+                safe(&of.tensor),
+                count(of.decided),
+                count(of.sdc),
+                count(of.due),
+                percent(of.sdc_share.unwrap_or(0.0), Side::Nearest),
+                optional(of.max_logit_change, Side::Up),
+            ],
+        );
+    }
+    more(page, worst.len());
 }
 
 fn open_samples(page: &mut String, found: &Certification) {

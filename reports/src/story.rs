@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::escape::shown;
 use crate::model::{
-    ActivationPolicy, CacheBits, Certification, EpsilonRow, Faults, FirstLost, GateFunction,
-    GateKind, KvStorage, MarginSource, Method, MethodSummary, Norm, Outcome, Positions, Report,
-    SourceKind, Substitutions, Verdict, WitnessKind,
+    ActivationPolicy, CacheBits, Certification, Effort, EpsilonRow, Exhaustive, Faults, FirstLost,
+    GateFunction, GateKind, KvStorage, MapTensor, MarginSource, Method, MethodSummary, Norm,
+    Outcome, Positions, Report, SourceKind, Substitutions, Verdict, WitnessKind,
 };
 use crate::number::{Side, count, number, percent, plural};
 
@@ -322,4 +322,53 @@ pub(crate) fn flip_budgets(faults: &Faults) -> Option<String> {
     });
     let parts: Vec<String> = model.into_iter().chain(layers).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// What a campaign flipped, and how sure its rates are.
+pub(crate) fn campaign(faults: &Faults) -> String {
+    if let Some(map) = &faults.exhaustive {
+        return self::map(map);
+    }
+    format!(
+        "{}, {}, {} intervals",
+        plural(faults.trials, "fault trial"),
+        flipped(faults),
+        percent(faults.confidence, Side::Down),
+    )
+}
+
+/// What a map is of.
+pub(crate) fn map(map: &Exhaustive) -> String {
+    let what = format!(
+        "all {} of packed weights on each of {}",
+        plural(map.bits, "single-bit fault"),
+        plural(map.samples, "sample")
+    );
+    match map.decided == map.pairs {
+        true => what,
+        false => format!("{} of {what}", count(map.decided)),
+    }
+}
+
+/// How the faults of a map were decided, a sentence without a full stop each.
+pub(crate) fn map_lines(map: &Exhaustive) -> Vec<String> {
+    let Effort { executed, early, collapsed, still, proven } = map.effort;
+    let mut lines = vec![
+        format!("{} run, {} of them to a clean state", count(executed), count(early)),
+        format!("{} with the effect of another one, {} with none", count(collapsed), count(still)),
+    ];
+    if proven > 0 {
+        lines.push(format!("{} proven masked by a bound", count(proven)));
+    }
+    lines
+}
+
+/// The tensors whose faults change decisions most often, those that never do left out.
+pub(crate) fn worst_tensors(map: &Exhaustive, most: usize) -> Vec<&MapTensor> {
+    let mut tensors: Vec<_> = map.tensors.iter().filter(|of| of.sdc > 0).collect();
+    let share = |of: &MapTensor| of.sdc_share.unwrap_or(0.0);
+    // A stable sort: equal ones stay in the order of the walk.
+    tensors.sort_by(|a, b| share(b).total_cmp(&share(a)));
+    tensors.truncate(most);
+    tensors
 }

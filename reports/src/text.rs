@@ -8,7 +8,7 @@ use crate::escape::shown;
 use crate::metrics::{
     evaluate_all, layers_proven_share, metric, proven_masked_share, rows_proven_share,
 };
-use crate::model::{Certification, Faults, Report, Stratum, Target, Verdict};
+use crate::model::{Certification, Exhaustive, Faults, Report, Stratum, Target, Verdict};
 use crate::number::{Side, count, number, percent, plural};
 use crate::story;
 
@@ -140,12 +140,11 @@ fn attack(found: &Certification) -> String {
 }
 
 fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
-    let mut lines = vec![format!(
-        "What does happen ({}, {}, {} intervals)",
-        plural(faults.trials, "fault trial"),
-        story::flipped(faults),
-        percent(faults.confidence, Side::Down),
-    )];
+    let mut lines = vec![format!("What does happen ({})", story::campaign(faults))];
+    if let Some(map) = &faults.exhaustive {
+        lines.extend(mapped(map));
+        return lines;
+    }
     let rows: Vec<String> = match faults.flips {
         0 => faults.strata.iter().map(stratum).collect(),
         _ => faults.targets.iter().map(rates).collect(),
@@ -187,6 +186,34 @@ fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
         let value = format!("{} of (bit, sample){rows}{layers}{model}", percent(share, Side::Down));
         lines.push(fact("proven masked", &value));
     }
+    lines
+}
+
+/// What a map came to, and where it is worst.
+fn mapped(map: &Exhaustive) -> Vec<String> {
+    let share = |share: Option<f64>| {
+        share.map_or_else(|| "–".to_owned(), |share| percent(share, Side::Nearest))
+    };
+    let total = format!(
+        "sdc {} exactly ({} of {}), {} due",
+        share(map.sdc_share),
+        count(map.sdc),
+        count(map.decided),
+        count(map.due)
+    );
+    let mut lines = vec![fact("weight_code", &total)];
+    for (number, line) in story::map_lines(map).iter().enumerate() {
+        lines.push(fact(if number == 0 { "decided" } else { "" }, line));
+    }
+    let worst = story::worst_tensors(map, MOST_TARGETS).into_iter().map(|of| {
+        let change = of.max_logit_change.map_or_else(String::new, |change| {
+            format!(", logits move by up to {}", number(change, Side::Up))
+        });
+        let counts = format!("{} of {}", count(of.sdc), count(of.decided));
+        let name = format!("layer {} {}", of.layer, shown(&of.tensor));
+        fact(&name, &format!("sdc {} ({counts}){change}", share(of.sdc_share)))
+    });
+    lines.extend(worst);
     lines
 }
 

@@ -5,8 +5,9 @@ use engine::kernels::Kernels;
 use engine::model::{KvKind, Model};
 use engine::walk::Read;
 use faults::{
-    Campaign, CampaignError, EncodingRow, Golden, Input, Mix, Plan as CampaignPlan,
-    Sample as FaultSample, SampleError, Tally, Target, UnusedCode, run,
+    Campaign, CampaignError, EncodingRow, FaultMap, Golden, Input, MapPlan, Mix,
+    Plan as CampaignPlan, Sample as FaultSample, SampleError, Space, Tally, Target, UnusedCode,
+    run,
 };
 use rayon::prelude::*;
 
@@ -20,6 +21,19 @@ use crate::input::{Content, Sample, Samples};
 const TRIALS: (u64, u64) = (8000, 100);
 /// How many of the worst trials are reported.
 const WORST: usize = 20;
+
+/// A map of all single-bit faults, or a part of one.
+#[derive(Debug)]
+pub struct Mapped {
+    /// The plan.
+    pub plan: MapPlan,
+    /// What became of the faults.
+    pub map: FaultMap,
+    /// Faults on each sample.
+    pub bits: u64,
+    /// What other codes of the weights would do.
+    pub assignments: Vec<EncodingRow>,
+}
 
 /// A finished campaign, or a prefix of one.
 #[derive(Debug)]
@@ -52,16 +66,15 @@ pub(crate) fn targets(context: &Context) -> Vec<Target> {
     let model = context.deployed.model;
     let ids = context.samples.iter().any(|sample| matches!(sample.content, Content::Ids(_)));
     let mut targets = vec![Target::WeightCode, Target::WeightScale, Target::Norm];
-    let ternary = context.weights > 0;
-    if !ternary {
-        targets.drain(..2);
-    }
     if ids || model.config.tied {
         targets.push(Target::Embedding);
     }
     if !model.config.tied {
         targets.push(Target::LmHead);
     }
+    // Some files hold no bit of some of them: dense weights, scales and embeddings in blocks.
+    let space = Space::new(model, context.deployed.kv);
+    targets.retain(|&target| space.count(target, 1) > 0);
     if context.large() {
         targets.push(Target::of_kv(context.deployed.kv));
     } else {
@@ -197,7 +210,7 @@ pub(super) fn campaign(
     let worst_before = before.map(|golden| golden.decision()).collect();
     let protected = protected(context, &campaign, &tally);
     let stored_bits = stored_bits(&campaign, &tally);
-    let assignments = assignments(context, &campaign);
+    let assignments = assignments(context, plan.unused);
     Ok(Some(Campaigned {
         plan,
         mix: None,

@@ -32,7 +32,7 @@ pub use bounds::LayerBound;
 pub use change::{Change, LayerPairs, Pairs};
 pub use climb::{AtEpsilon, Radii, Tried};
 pub use context::{Clock, Context};
-pub use faults::Campaigned;
+pub use faults::{Campaigned, Mapped};
 pub(crate) use faults::{
     fault_sample, goldens, refusal, targets, targets_named, trials, unused_code,
 };
@@ -77,6 +77,8 @@ pub struct Found {
     pub chances: Option<chance::Chances>,
     /// Faults, unless switched off or not reached.
     pub faults: Option<Campaigned>,
+    /// The map of all faults, in place of drawn ones.
+    pub map: Option<Mapped>,
     /// Bounds a layer, unless switched off or not reached.
     pub bounds: Option<Vec<LayerBound>>,
     /// Rows, tensors and layers proven under several flips, likewise.
@@ -192,7 +194,7 @@ fn work(context: &Context, loaded: &Loaded, samples: &Samples) -> Result<(Found,
         rows = faults.as_ref().and_then(|_| rows::rows(context, &clean));
         run.seconds_faults = Some(begun.elapsed().as_secs_f64());
     }
-    Ok((Found { clean, certified, chances, substitutions, faults, bounds, rows }, run))
+    Ok((Found { clean, certified, chances, substitutions, faults, map: None, bounds, rows }, run))
 }
 
 /// What a report says of its run, before it is known.

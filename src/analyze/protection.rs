@@ -3,7 +3,8 @@
 use engine::model::{Model, Weights};
 use faults::{
     Campaign, Criterion, Direction, EncodingRow, Histogram, Identity, Protection, Rate, RawFault,
-    Shield, ShieldTally, Stratified, Stratum, Summary, Tally, Target, encodings, stratified,
+    Shield, ShieldTally, Stratified, Stratum, Summary, Tally, Target, UnusedCode, encodings,
+    stratified,
 };
 
 use super::context::Context;
@@ -125,7 +126,7 @@ pub(super) fn stored_bits(campaign: &Campaign, found: &Tally) -> Option<StoredBi
 
 /// All assignments of codes for the weights of a model, fewest sign flips first; none where there
 /// are no codes, or an unused one is in use.
-pub(crate) fn assignments(context: &Context, campaign: &Campaign) -> Vec<EncodingRow> {
+pub(crate) fn assignments(context: &Context, unused: UnusedCode) -> Vec<EncodingRow> {
     let mut sum = Histogram::default();
     for rows in codes(context.deployed.model) {
         let Some(of) = Histogram::of(rows) else { return Vec::new() };
@@ -136,7 +137,7 @@ pub(crate) fn assignments(context: &Context, campaign: &Campaign) -> Vec<Encodin
     if sum == Histogram::default() {
         return Vec::new();
     }
-    encodings(&sum, campaign.plan().unused, Criterion::Sign, Direction::Both)
+    encodings(&sum, unused, Criterion::Sign, Direction::Both)
 }
 
 fn codes(model: &Model) -> impl Iterator<Item = &engine::packing::TernaryRows> {

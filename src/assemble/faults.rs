@@ -48,6 +48,7 @@ pub(super) fn faults(
             of.cache.iter().map(|row| cache::proven(row, plan.kv)).collect()
         }),
         until_precision: campaigned.until.clone(),
+        exhaustive: None,
         plan: campaigned.mix.as_ref().map(Mix::to_toml),
         strata: campaigned.mix.as_ref().map_or_else(Vec::new, |mix| strata(mix, campaigned)),
     }

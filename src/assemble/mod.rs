@@ -6,6 +6,7 @@ mod cache;
 mod certification;
 mod chance;
 mod curve;
+mod exhaustive;
 mod faults;
 mod forms;
 mod growth;
@@ -44,6 +45,7 @@ pub(crate) fn report(
     let faults = found.faults.as_ref().map(|campaigned| {
         faults::faults(plan, campaigned, found.bounds.as_deref(), found.rows.as_ref())
     });
+    let faults = faults.or(found.map.as_ref().map(|map| exhaustive::faults(plan, map)));
     let (statistical, smoothed) = chance::chances(context, &found.clean, found.chances.as_ref());
     out::Report {
         schema_version: out::SCHEMA_VERSION.into(),
@@ -232,7 +234,14 @@ fn assumptions(context: &Context, found: &Found) -> Vec<String> {
                 .into(),
         );
     }
-    if found.faults.as_ref().is_some_and(|faults| faults.mix.is_some()) {
+    if found.map.is_some() {
+        all.push(
+            "Every single-bit fault of the packed weights that are named was decided on the given \
+             samples, so shares are exact there; nothing is said of other samples, or of several \
+             flips at once."
+                .into(),
+        );
+    } else if found.faults.as_ref().is_some_and(|faults| faults.mix.is_some()) {
         all.push(
             "Fault rates are of faults drawn as the plan says, on the given samples; the rate of a \
              target is that of the plan's mix of faults of it, and the intervals are exact \

@@ -5,6 +5,7 @@
 //! trials is told from their entries, whether they were run now, before, or elsewhere.
 
 mod ask;
+mod map;
 mod precision;
 mod progress;
 mod signals;
@@ -18,11 +19,13 @@ use certify::affine::Matrices;
 use certify::claim::Deployed;
 use engine::formats::Loaded;
 use engine::kernels::Kernels;
-use faults::journal::{self, Entry, Found as Journalled, Header, JournalError, Shard, Writer};
-use faults::{Campaign, Mix, PlanFile, complete_until, retold};
+use faults::journal::{
+    self, Entry, Found as Journalled, Header, JournalError, Kept, Shard, Writer,
+};
+use faults::{Campaign, MapPlan, Mix, PlanFile, complete_until, retold};
 
 use ask::Place;
-use progress::Progress;
+use progress::{Progress, counted, said};
 use signals::Signals;
 use words::{FaultsCommand, MergeArgs, MovedArgs, ResumeArgs, RunArgs, TellingArgs};
 
@@ -83,8 +86,13 @@ impl<'a> Subject<'a> {
     /// The header of a journal of a plan that can be run as it was asked.
     fn header(&self, mix: &Mix, shard: Shard) -> Result<Header, Failure> {
         self.half_width()?.map_or(Ok(()), |_| precision::check(mix))?;
+        self.header_of(&mix.to_toml(), mix.plan.trials, shard)
+    }
+
+    /// The header of a journal of some plan.
+    fn header_of(&self, plan: &str, trials: u64, shard: Shard) -> Result<Header, Failure> {
         let digests = (&self.loaded.manifest.digest, &self.samples.digest);
-        let header = Header::new(digests.0, digests.1, &mix.to_toml(), mix.plan.trials, shard);
+        let header = Header::new(digests.0, digests.1, plan, trials, shard);
         let request = serde_json::to_string(&self.place).map_err(Failure::bug)?;
         Ok(Header { request, ..header })
     }
@@ -123,20 +131,27 @@ impl<'a> Subject<'a> {
             until,
             stored_bits: None,
             protected: Vec::new(),
-            assignments: analyze::assignments(&context, campaign),
+            assignments: analyze::assignments(&context, mix.plan.unused),
             worst_before,
         };
-        let found = Found { faults: Some(faults), ..Found::default() };
+        self.report(&context, &Found { faults: Some(faults), ..Found::default() })
+    }
+
+    /// Writes and shows the report of what was found.
+    fn report(&self, context: &Context, found: &Found) -> Result<(), Failure> {
         let mut run = analyze::empty_run(self.kernels);
         run.started = analyze::rfc3339(self.begun.1);
         run.seconds_total = self.begun.0.elapsed().as_secs_f64();
-        let report = analyze::tell(&context, &self.loaded, &self.samples, &found, run)?;
+        let report = analyze::tell(context, &self.loaded, &self.samples, found, run)?;
         analyze::gates_hold(&report)
     }
 }
 
 /// `faults run`.
 fn begin(args: &RunArgs) -> Result<(), Failure> {
+    if args.exhaustive {
+        return map::begin(args);
+    }
     let telling = &args.telling;
     let file = ask::plan_file(args)?;
     let (shard, rates) = (ask::shard(args.shard.as_deref())?, ask::rates(args.ber.as_deref())?);
@@ -147,10 +162,7 @@ fn begin(args: &RunArgs) -> Result<(), Failure> {
     if place.until_precision.is_some() {
         ungated(telling)?;
     }
-    if let Some(folder) = args.journal.as_deref().filter(|folder| journal::exists(folder)) {
-        // Refused before a model is loaded, where it can be.
-        journal::read(folder).map_err(refused)?.header.same_program().map_err(another(folder))?;
-    }
+    same_program(args)?;
     machine::pool(telling.threads)?.install(|| {
         let subject = Subject::load(telling, place)?;
         let (targets, trials) = subject.defaults(&file, targets)?;
@@ -161,6 +173,14 @@ fn begin(args: &RunArgs) -> Result<(), Failure> {
             Some(folder) => Some((Writer::begin(folder, &header).map_err(refused)?, folder)),
         };
         work(&subject, &mix, shard, journal)
+    })
+}
+
+/// Refuses a journal of another program before a model is loaded.
+fn same_program(args: &RunArgs) -> Result<(), Failure> {
+    let there = args.journal.as_deref().filter(|folder| journal::exists(folder));
+    there.map_or(Ok(()), |folder| {
+        journal::header(folder).map_err(refused)?.same_program().map_err(another(folder))
     })
 }
 
@@ -188,6 +208,9 @@ impl Subject<'_> {
 fn resume(args: &ResumeArgs) -> Result<(), Failure> {
     let folder = &args.journal;
     ready(&args.telling)?;
+    if MapPlan::is_one(&journal::header(folder).map_err(refused)?.plan) {
+        return map::resume(args);
+    }
     let (writer, found) = Writer::resume(folder).map_err(refused)?;
     let (mix, place) = kept(folder, &found.header, &args.moved)?;
     machine::pool(args.telling.threads)?.install(|| {
@@ -202,35 +225,46 @@ fn resume(args: &ResumeArgs) -> Result<(), Failure> {
 /// `faults merge`.
 fn merge(args: &MergeArgs) -> Result<(), Failure> {
     ready(&args.telling)?;
-    let mut all: Vec<Journalled> = Vec::new();
-    for folder in &args.journals {
-        let found = journal::read(folder).map_err(refused)?;
-        if let Some(first) = all.first() {
-            found.header.same_campaign(&first.header).map_err(another(folder))?;
-        }
-        warn_of_torn(&found, folder);
-        all.push(found);
+    if MapPlan::is_one(&journal::header(&args.journals[0]).map_err(refused)?.plan) {
+        return map::merge(args);
     }
-    let first = all[0].header.clone();
+    let (first, entries) = together(&args.journals)?;
     let (mix, place) = kept(&args.journals[0], &first, &args.moved)?;
     if place.until_precision.is_some() {
         let what = "a campaign until a precision is in one journal, there is nothing to merge";
         return Err(Failure::usage(what).help("bitnet-certify faults resume FOLDER"));
     }
-    let entries = all.into_iter().flat_map(|found| found.entries).collect();
-    let entries = journal::merged(entries).map_err(refused)?;
     machine::pool(args.telling.threads)?.install(|| {
         let subject = Subject::load(&args.telling, place)?;
         let header = subject.header(&mix, first.shard)?;
         first.same_campaign(&header).map_err(another(&args.journals[0]))?;
         subject.tell(&subject.campaign(&mix)?, &entries, "merge")?;
-        let (there, wanted) = (entries.len() as u64, mix.plan.trials);
-        if there < wanted {
-            let what = format!("the journals have {there} of {wanted} trials");
-            return Err(Failure::incomplete(what).help("the other shards, or faults resume"));
-        }
-        Ok(())
+        complete(entries.len() as u64, mix.plan.trials, "trials")
     })
+}
+
+/// The first header of journals of one campaign, and what is in any of them.
+fn together<K: Kept>(folders: &[PathBuf]) -> Result<(Header, Vec<K>), Failure> {
+    let (mut first, mut entries): (Option<Header>, Vec<K>) = (None, Vec::new());
+    for folder in folders {
+        let header = journal::header(folder).map_err(refused)?;
+        let first = first.get_or_insert_with(|| header.clone());
+        header.same_campaign(first).map_err(another(folder))?;
+        let found = journal::read::<K>(folder).map_err(refused)?;
+        warn_of_torn(&found, folder);
+        entries.extend(found.entries);
+    }
+    let first = first.ok_or_else(|| Failure::usage("no journal to merge"))?;
+    Ok((first, journal::merged(entries).map_err(refused)?))
+}
+
+/// Whether merged journals have everything.
+fn complete(there: u64, wanted: u64, what: &str) -> Result<(), Failure> {
+    if there < wanted {
+        let what = format!("the journals have {there} of {wanted} {what}");
+        return Err(Failure::incomplete(what).help("the other shards, or faults resume"));
+    }
+    Ok(())
 }
 
 /// The plan and the place that a journal keeps.
@@ -240,6 +274,11 @@ fn kept(folder: &Path, header: &Header, moved: &MovedArgs) -> Result<(Mix, Place
     let mix = mix.map_err(|error| {
         Failure::refused(format!("{}: the plan of the journal: {error}", folder.display()))
     })?;
+    Ok((mix, place(header, moved)?))
+}
+
+/// The place that a journal keeps, or where the files are now.
+fn place(header: &Header, moved: &MovedArgs) -> Result<Place, Failure> {
     let mut place = Place::read(header)?;
     if let Some(model) = &moved.model {
         place.model = ask::standing(model)?;
@@ -247,7 +286,7 @@ fn kept(folder: &Path, header: &Header, moved: &MovedArgs) -> Result<(Mix, Place
     if let Some(inputs) = &moved.inputs {
         place.inputs = Some(inputs.clone());
     }
-    Ok((mix, place))
+    Ok(place)
 }
 
 /// Runs what is missing, and tells all of it.
@@ -268,7 +307,9 @@ fn work(
         std::mem::take(&mut found.entries)
     });
     let wanted = mix.trials_of(shard);
-    let progress = Progress::new(wanted, &present, mix.plan.confidence, !subject.telling.quiet);
+    let confidence = mix.plan.confidence;
+    let say = move |sdc, trials| said(sdc, trials, confidence);
+    let progress = Progress::new(wanted, counted(&present), !subject.telling.quiet, Box::new(say));
     let writer = journal.as_mut().map(|(writer, _)| writer);
     let until = subject.half_width()?;
     let mut enough = |entries: &[Entry]| {
@@ -276,20 +317,21 @@ fn work(
     };
     // Without a precision to reach there is one look, at the end.
     let look = if until.is_some() { precision::LOOK } else { mix.plan.trials };
-    let show = |entries: &[Entry]| progress.add(entries);
+    let show = |entries: &[Entry]| progress.add(counted(entries));
     let stop = || signals.stop();
     let done = complete_until(&campaign, (shard, look), present, writer, &mut enough, &show, &stop);
     drop(progress);
     let (entries, ended) = done.map_err(refused)?;
     let cut = !ended && (entries.len() as u64) < wanted;
     if let Some(exit) = signals.exit().filter(|_| cut) {
-        return Err(interrupted(exit, entries.len() as u64, wanted, folder));
+        let done = format!("{} of {wanted} trials", entries.len());
+        return Err(interrupted(exit, &done, folder));
     }
     subject.tell(&campaign, &entries, "shard")
 }
 
-fn interrupted(exit: Exit, there: u64, wanted: u64, folder: Option<&Path>) -> Failure {
-    let what = format!("interrupted after {there} of {wanted} trials");
+fn interrupted(exit: Exit, done: &str, folder: Option<&Path>) -> Failure {
+    let what = format!("interrupted after {done}");
     let help = match folder {
         Some(folder) => format!("bitnet-certify faults resume {}", folder.display()),
         None => "--journal FOLDER the next time: without one nothing is kept".into(),
@@ -297,7 +339,7 @@ fn interrupted(exit: Exit, there: u64, wanted: u64, folder: Option<&Path>) -> Fa
     Failure { exit, what, help: Some(help) }
 }
 
-fn warn_of_torn(found: &Journalled, folder: &Path) {
+fn warn_of_torn<K>(found: &Journalled<K>, folder: &Path) {
     if found.torn > 0 {
         let (torn, folder) = (found.torn, folder.display());
         eprintln!("{folder}: the last {torn} bytes of the journal are torn and do not count");

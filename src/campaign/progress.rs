@@ -11,11 +11,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 /// How often the interval is computed anew.
 const EVERY: Duration = Duration::from_millis(500);
 
+/// What is said of silent corruptions among trials.
+type Say = Box<dyn Fn(u64, u64) -> String + Send + Sync>;
+
 /// A progress bar on stderr; nothing without a terminal.
-#[derive(Debug)]
 pub(super) struct Progress {
     bar: ProgressBar,
-    confidence: f64,
+    say: Say,
     counts: Mutex<Counts>,
 }
 
@@ -27,8 +29,8 @@ struct Counts {
 }
 
 impl Progress {
-    /// A bar of the trials that a shard has, those of `present` done.
-    pub(super) fn new(trials: u64, present: &[Entry], confidence: f64, show: bool) -> Self {
+    /// A bar of so many trials, of which some are there with so many silent corruptions.
+    pub(super) fn new(trials: u64, there: (u64, u64), show: bool, say: Say) -> Self {
         let bar = ProgressBar::new(trials);
         if !show {
             bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -40,23 +42,27 @@ impl Progress {
             let _ = write!(out, "{:.1}/s", state.per_sec());
         });
         bar.set_style(style.progress_chars("=> "));
-        bar.set_position(present.len() as u64);
+        bar.set_position(there.0);
         bar.reset_eta();
-        let sdc = present.iter().filter(|entry| is_sdc(entry)).count() as u64;
-        let counts = Counts { trials: present.len() as u64, sdc, shown: Instant::now() };
-        Self { bar, confidence, counts: Mutex::new(counts) }
+        let counts = Counts { trials: there.0, sdc: there.1, shown: Instant::now() };
+        Self { bar, say, counts: Mutex::new(counts) }
     }
 
-    /// Some trials have ended.
-    pub(super) fn add(&self, entries: &[Entry]) {
-        self.bar.inc(entries.len() as u64);
+    /// Some trials have ended, with so many silent corruptions.
+    pub(super) fn add(&self, (trials, sdc): (u64, u64)) {
+        self.bar.inc(trials);
         let mut counts = self.counts.lock().expect("no holder panics");
-        counts.trials += entries.len() as u64;
-        counts.sdc += entries.iter().filter(|entry| is_sdc(entry)).count() as u64;
+        counts.trials += trials;
+        counts.sdc += sdc;
         if counts.shown.elapsed() >= EVERY {
             counts.shown = Instant::now();
-            self.bar.set_message(said(counts.sdc, counts.trials, self.confidence));
+            self.bar.set_message((self.say)(counts.sdc, counts.trials));
         }
+    }
+
+    /// Writes a line beside the bar.
+    pub(super) fn note(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
     }
 }
 
@@ -66,8 +72,10 @@ impl Drop for Progress {
     }
 }
 
-fn is_sdc(entry: &Entry) -> bool {
-    entry.trial.outcome == Outcome::Sdc
+/// Trials and silent corruptions among entries.
+pub(super) fn counted(entries: &[Entry]) -> (u64, u64) {
+    let sdc = entries.iter().filter(|entry| entry.trial.outcome == Outcome::Sdc).count();
+    (entries.len() as u64, sdc as u64)
 }
 
 /// A rate and its interval, in words; its ends are rounded outward.

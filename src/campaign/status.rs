@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use faults::journal::{self, Entry, Found};
-use faults::{Mix, Outcome, PlanFile};
+use faults::journal::{self, Entry, Found, Header};
+use faults::mix::Stratum;
+use faults::{Cell, MapPlan, Outcome, PlanError, PlanFile, RowEntry};
 use serde_json::{Value, json};
 
 use super::progress::said;
@@ -27,16 +28,18 @@ struct Counts {
 /// # Errors
 /// If there is no journal, or it is not whole.
 pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
-    let found = journal::read(&args.journal).map_err(refused)?;
-    let mix = PlanFile::parse(&found.header.plan).and_then(|file| file.mix(ask::WORST));
-    let mix = mix.map_err(|error| Failure::refused(format!("the plan of the journal: {error}")))?;
+    let header = journal::header(&args.journal).map_err(refused)?;
+    let (table, wanted, there) = match MapPlan::is_one(&header.plan) {
+        true => rows(args)?,
+        false => trials(args)?,
+    };
     let written = journal::is_written(&args.journal);
     let text = if args.json {
-        let text = serde_json::to_string_pretty(&as_json(&found, &mix, written));
-        text.map_err(Failure::bug)? + "\n"
+        let json = as_json(&header, &table, (wanted, there), written);
+        serde_json::to_string_pretty(&json).map_err(Failure::bug)? + "\n"
     } else {
-        let mut text = as_text(&found, &mix, written);
-        if !written && (found.entries.len() as u64) < mix.trials_of(found.header.shard) {
+        let mut text = as_text(&header, &table, (wanted, there), written);
+        if !written && there < wanted {
             let folder = args.journal.display();
             writeln!(text, "go on with: bitnet-certify faults resume {folder}")
                 .expect("text takes all");
@@ -44,6 +47,50 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
         text
     };
     tell(text.as_bytes())
+}
+
+/// What a journal holds, by kind of fault.
+struct Table {
+    /// A fault, its outcomes, and what is said of their rate.
+    lines: Vec<(String, Counts, String)>,
+    torn: u64,
+    /// What the pieces of the journal are.
+    unit: &'static str,
+}
+
+/// A journal of drawn trials: how many there are to be, and are.
+fn trials(args: &StatusArgs) -> Result<(Table, u64, u64), Failure> {
+    let found: Found = journal::read(&args.journal).map_err(refused)?;
+    let mix = PlanFile::parse(&found.header.plan).and_then(|file| file.mix(ask::WORST));
+    let mix = mix.map_err(no_plan)?;
+    let counts = counts(&found.entries);
+    let line = |(number, stratum): (usize, &Stratum)| {
+        let of = counts.get(&(number as u16)).copied().unwrap_or_default();
+        (stratum.to_string(), of, said(of.sdc, of.trials, mix.plan.confidence))
+    };
+    let lines = mix.strata.iter().enumerate().map(line).collect();
+    let wanted = mix.trials_of(found.header.shard);
+    let there = found.entries.len() as u64;
+    Ok((Table { lines, torn: found.torn, unit: "trials" }, wanted, there))
+}
+
+/// A journal of a map, likewise.
+fn rows(args: &StatusArgs) -> Result<(Table, u64, u64), Failure> {
+    let found: Found<RowEntry> = journal::read(&args.journal).map_err(refused)?;
+    MapPlan::parse(&found.header.plan).map_err(no_plan)?;
+    let totals: Vec<Cell> = found.entries.iter().map(RowEntry::total).collect();
+    let total = Cell::total(&totals);
+    let Cell { masked, sdc, due, .. } = total;
+    let counts = Counts { trials: total.faults(), masked, sdc, due };
+    let share = 100.0 * sdc as f64 / total.faults().max(1) as f64;
+    let line = ("weight_code exhaustive".to_owned(), counts, format!("sdc {share:.3} % of these"));
+    let (Header { trials, shard, .. }, there) = (&found.header, found.entries.len() as u64);
+    let table = Table { lines: vec![line], torn: found.torn, unit: "rows" };
+    Ok((table, shard.share_of(*trials), there))
+}
+
+fn no_plan(error: PlanError) -> Failure {
+    Failure::refused(format!("the plan of the journal: {error}"))
 }
 
 fn counts(entries: &[Entry]) -> BTreeMap<u16, Counts> {
@@ -60,57 +107,44 @@ fn counts(entries: &[Entry]) -> BTreeMap<u16, Counts> {
     all
 }
 
-fn as_text(found: &Found, mix: &Mix, written: bool) -> String {
-    let header = &found.header;
-    let wanted = mix.trials_of(header.shard);
+fn as_text(header: &Header, table: &Table, (wanted, there): (u64, u64), written: bool) -> String {
     let (shard, of) = (header.shard.index, header.shard.of);
-    let state = match (written, found.entries.len() as u64 >= wanted) {
+    let state = match (written, there >= wanted) {
         (true, _) => "running",
         (false, true) => "finished",
         (false, false) => "not running",
     };
     let mut text = format!(
-        "{state}: {} of {wanted} trials, shard {shard}/{of} of {}\nmodel    {}\nsamples  {}\n",
-        found.entries.len(),
-        header.trials,
-        header.model,
-        header.inputs,
+        "{state}: {there} of {wanted} {}, shard {shard}/{of} of {}\nmodel    {}\nsamples  {}\n",
+        table.unit, header.trials, header.model, header.inputs,
     );
-    if found.torn > 0 {
-        writeln!(text, "torn     the last {} bytes do not count", found.torn)
+    if table.torn > 0 {
+        writeln!(text, "torn     the last {} bytes do not count", table.torn)
             .expect("text takes all");
     }
-    let counts = counts(&found.entries);
-    for (number, stratum) in mix.strata.iter().enumerate() {
-        let of = counts.get(&(number as u16)).copied().unwrap_or_default();
-        let said = said(of.sdc, of.trials, mix.plan.confidence);
-        let Counts { trials, masked, due, .. } = of;
-        writeln!(text, "{stratum}: {trials} trials, {masked} masked, {due} due, {said}")
+    for (fault, Counts { trials, masked, due, .. }, said) in &table.lines {
+        writeln!(text, "{fault}: {trials} trials, {masked} masked, {due} due, {said}")
             .expect("text takes all");
     }
     text
 }
 
-fn as_json(found: &Found, mix: &Mix, written: bool) -> Value {
-    let header = &found.header;
-    let counts = counts(&found.entries);
-    let strata = mix.strata.iter().enumerate().map(|(number, stratum)| {
-        let Counts { trials, masked, sdc, due } =
-            counts.get(&(number as u16)).copied().unwrap_or_default();
+fn as_json(header: &Header, table: &Table, (wanted, there): (u64, u64), written: bool) -> Value {
+    let strata = table.lines.iter().map(|(fault, of, _)| {
+        let Counts { trials, masked, sdc, due } = *of;
         json!({
-            "fault": stratum.to_string(),
-            "trials": trials, "masked": masked, "sdc": sdc, "due": due,
+            "fault": fault, "trials": trials, "masked": masked, "sdc": sdc, "due": due,
         })
     });
     json!({
         "running": written,
-        "trials": found.entries.len(),
-        "wanted": mix.trials_of(header.shard),
+        table.unit: there,
+        "wanted": wanted,
         "campaign": header.trials,
         "shard": format!("{}/{}", header.shard.index, header.shard.of),
         "model": header.model,
         "samples": header.inputs,
-        "torn_bytes": found.torn,
+        "torn_bytes": table.torn,
         "plan": header.plan,
         "strata": strata.collect::<Vec<_>>(),
     })

@@ -31,6 +31,7 @@ Examples:
   bitnet-certify faults run path/to/checkpoint --inputs x.jsonl --plan plan.toml --journal night
   bitnet-certify faults run @digits --ber 1e-5..1e-2 -o curve.html
   bitnet-certify faults run @digits --targets weight_code --until-precision 0.2%
+  bitnet-certify faults run @digits --exhaustive -o map.html
   bitnet-certify faults run @digits --shard 0/3 --journal shard0    # and 1/3, 2/3; then merge
 
 Trial i depends on model, samples, plan and i alone: what was interrupted and resumed, dealt to
@@ -43,7 +44,7 @@ Exit codes: 0 done, 1 a gate failed, 2 usage, 3 model, data or journal refused, 
 /// Options of `faults run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
-    /// Checkpoint folder, or @name of an embedded model
+    /// Checkpoint folder, GGUF file, or @name of an embedded model
     pub model: String,
     /// Samples: .jsonl with input_ids, text or inputs_embeds a line, or .safetensors
     #[arg(long, value_name = "FILE")]
@@ -76,6 +77,18 @@ pub struct RunArgs {
     /// by intervals that hold whenever that is; --trials is then the most [default: 1000000]
     #[arg(long, value_name = "HALF-WIDTH", conflicts_with = "shard")]
     pub until_precision: Option<String>,
+    /// Flip every bit of every packed weight, one at a time, on every sample: the whole map, where
+    /// nothing is drawn or estimated. By default on the first samples that make up to 8388608
+    /// faults, one at least
+    #[arg(long, conflicts_with_all = ["plan", "trials", "seed", "flips", "ber", "until_precision",
+        "confidence"])]
+    pub exhaustive: bool,
+    /// Only tensors of these names in every layer, such as mlp.down_proj; of the map
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...", requires = "exhaustive")]
+    pub tensors: Option<Vec<String>>,
+    /// Only these layers, from 0; of the map
+    #[arg(long, value_delimiter = ',', value_name = "N,...", requires = "exhaustive")]
+    pub layers: Option<Vec<usize>>,
     /// Confidence of the intervals [default: 0.99]
     #[arg(long)]
     pub confidence: Option<f64>,
@@ -87,7 +100,7 @@ pub struct RunArgs {
     #[arg(long, value_enum)]
     pub kv: Option<KvArg>,
     /// Where tokens are compared: at every position, or only where the decision is read
-    /// [default: all]
+    /// [default: all; last with --exhaustive]
     #[arg(long, value_enum)]
     pub positions: Option<PositionsArg>,
     /// Token ids among which the decision is taken, for samples without classes of their own

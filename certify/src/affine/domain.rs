@@ -258,6 +258,15 @@ impl Domain for Affine<'_> {
         Rows { boxes, shape }
     }
 
+    /// Boxes, each entry with a symbol of its own: what forms of one row share is not carried over
+    /// to several. Only norms by head ask for it.
+    fn reshape(&self, x: Rows, width: usize) -> Rows {
+        let boxes = self.interval.reshape(x.boxes, width);
+        let rows = (0..boxes.lo.nrows()).map(|row| ends_of(&boxes, row).into_iter().unzip());
+        let rows = rows.map(|(lo, hi): (Vec<f64>, Vec<f64>)| Form::of_box(&lo, &hi)).collect();
+        Rows { boxes, shape: Shape::plain(rows) }
+    }
+
     fn stack(&self, above: &Rows, below: &Rows) -> Rows {
         let forms = self.forms(above).into_iter().chain(self.forms(below)).collect();
         Rows { boxes: self.interval.stack(&above.boxes, &below.boxes), shape: Shape::shared(forms) }

@@ -10,18 +10,14 @@
 //! | 22 | outcome: 0 identical, 1 masked, 2 silent corruption, 3 not finite, 4 unused code |
 //! | 23 | flags: 1 a decision, 2 token changes were looked for, 4 one was found, 8 a shift |
 //! | 24..56 | divergence, likelihood, margin, largest logit change: the bits of four f64 |
-//! | 56..64 | the first bytes of the keyed BLAKE3 of the others |
+//! | 56..64 | the checksum of the others |
 //!
-//! All little-endian. The key is the hash of the journal's header, so a record that strayed in from
-//! another journal is none here. The drawn bits are not kept: they follow from the number.
+//! All little-endian. The drawn bits are not kept: they follow from the number.
 
+use super::{Header, Kept};
+use crate::exhaustive::MapPlan;
 use crate::outcome::{Cause, Outcome, Shift};
 use crate::trial::Trial;
-
-/// The bytes of a record.
-pub(crate) const BYTES: usize = 64;
-/// Those that the checksum is of.
-const HELD: usize = 56;
 
 const DECIDED: u8 = 1;
 const TOKENS_READ: u8 = 2;
@@ -43,38 +39,30 @@ pub struct Entry {
     pub trial: Trial,
 }
 
-impl Entry {
-    /// The record of a trial.
-    pub(crate) fn encode(&self, key: &[u8; 32]) -> [u8; BYTES] {
+impl Kept for Entry {
+    const BYTES: usize = 56;
+
+    fn number(&self) -> u64 {
+        self.index
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
         let trial = &self.trial;
-        let mut bytes = [0u8; BYTES];
-        let mut at = 0;
-        let mut put = |part: &[u8]| {
-            bytes[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
-        };
-        put(&self.index.to_le_bytes());
-        put(&self.sample.to_le_bytes());
-        put(&trial.decision.unwrap_or(0).to_le_bytes());
-        put(&self.flips.to_le_bytes());
-        put(&self.stratum.to_le_bytes());
-        put(&[code(trial.outcome), flags(trial)]);
+        bytes.extend(self.index.to_le_bytes());
+        bytes.extend(self.sample.to_le_bytes());
+        bytes.extend(trial.decision.unwrap_or(0).to_le_bytes());
+        bytes.extend(self.flips.to_le_bytes());
+        bytes.extend(self.stratum.to_le_bytes());
+        bytes.extend([code(trial.outcome), flags(trial)]);
         let shift = trial.shift.unwrap_or_default();
         for value in
             [shift.kl_divergence, shift.nll_change, shift.margin_loss, shift.max_logit_change]
         {
-            put(&value.to_bits().to_le_bytes());
+            bytes.extend(value.to_bits().to_le_bytes());
         }
-        let sum = checksum(key, &bytes[..HELD]);
-        bytes[HELD..].copy_from_slice(&sum);
-        bytes
     }
 
-    /// The trial of a record; `None` if the record is not whole.
-    pub(crate) fn decode(key: &[u8; 32], bytes: &[u8; BYTES]) -> Option<Self> {
-        if checksum(key, &bytes[..HELD]) != bytes[HELD..] {
-            return None;
-        }
+    fn read(bytes: &[u8]) -> Option<Self> {
         let four = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four"));
         let eight = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight"));
         let flags = bytes[23];
@@ -98,11 +86,10 @@ impl Entry {
             },
         })
     }
-}
 
-fn checksum(key: &[u8; 32], bytes: &[u8]) -> [u8; BYTES - HELD] {
-    let hash = blake3::keyed_hash(key, bytes);
-    hash.as_bytes()[..BYTES - HELD].try_into().expect("a hash is longer")
+    fn is_kept_by(header: &Header) -> bool {
+        !MapPlan::is_one(&header.plan)
+    }
 }
 
 fn code(outcome: Outcome) -> u8 {
@@ -139,8 +126,10 @@ fn flags(trial: &Trial) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kept::{SUM, decode, encode};
     use super::*;
 
+    const BYTES: usize = Entry::BYTES + SUM;
     const KEY: [u8; 32] = [7; 32];
 
     fn entries() -> Vec<Entry> {
@@ -169,7 +158,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_bit_for_bit() {
         for entry in entries() {
-            let back = Entry::decode(&KEY, &entry.encode(&KEY)).expect("whole");
+            let back = decode::<Entry>(&KEY, &encode(&entry, &KEY)).expect("whole");
             assert_eq!(back, entry);
             let bits = |e: &Entry| e.trial.shift.map(|s| s.nll_change.to_bits());
             assert_eq!(bits(&back), bits(&entry), "the sign of zero too");
@@ -179,13 +168,14 @@ mod tests {
 
     #[test]
     fn no_flipped_bit_and_no_other_key_goes_unseen() {
-        let bytes = entries()[3].encode(&KEY);
+        let bytes = encode(&entries()[3], &KEY);
+        assert_eq!(bytes.len(), 64, "as the table says");
         for bit in 0..8 * BYTES {
-            let mut other = bytes;
+            let mut other = bytes.clone();
             other[bit / 8] ^= 1 << (bit % 8);
-            assert!(Entry::decode(&KEY, &other).is_none(), "bit {bit}");
+            assert!(decode::<Entry>(&KEY, &other).is_none(), "bit {bit}");
         }
-        assert!(Entry::decode(&[8; 32], &bytes).is_none());
-        assert!(Entry::decode(&KEY, &[0; BYTES]).is_none(), "a page of zeros is no record");
+        assert!(decode::<Entry>(&[8; 32], &bytes).is_none());
+        assert!(decode::<Entry>(&KEY, &[0; BYTES]).is_none(), "a page of zeros is no record");
     }
 }

@@ -38,6 +38,12 @@ impl Shard {
     /// The share that has all trials.
     pub const WHOLE: Self = Self { index: 0, of: 1 };
 
+    /// How many of some rounds belong to the share.
+    #[must_use]
+    pub fn share_of(&self, rounds: u64) -> u64 {
+        rounds / self.of + u64::from(self.index < rounds % self.of)
+    }
+
     /// Whether a round of the plan belongs to the share.
     #[must_use]
     pub fn has_round(&self, round: u64) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! A journal is a folder with two files: `lock`, which the operating system locks for the one that
 //! writes, until that process ends in whatever way; and `journal`, a [`Header`] and then a record
-//! of 64 bytes a trial, in the order in which trials ended.
+//! of fixed size ([`Kept`]) for each trial, or for each row of a map of all faults, in the order in
+//! which they ended.
 //!
 //! Invariants: a trial is in it whole or not at all; what was written before a crash or a full disk
 //! stays good; the header never changes. A record goes to the file as soon as its trial has ended,
@@ -11,6 +12,7 @@
 
 mod entry;
 mod header;
+mod kept;
 mod medium;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use entry::Entry;
 pub use header::{Difference, Header, Shard};
+pub use kept::{Kept, merged};
 use medium::Medium;
 
 /// The file with the header and the records.
@@ -112,22 +115,22 @@ impl JournalError {
 
 /// What is in a journal.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct Found<K = Entry> {
     /// What it is of.
     pub header: Header,
     /// Its trials, in the order of their numbers, each once.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<K>,
     /// Bytes of a torn tail that do not count.
     pub torn: u64,
     /// Where the good records end.
     end: u64,
 }
 
-impl Found {
+impl<K: Kept> Found<K> {
     /// Whether a trial is in it.
     #[must_use]
     pub fn has(&self, index: u64) -> bool {
-        self.entries.binary_search_by_key(&index, |entry| entry.index).is_ok()
+        self.entries.binary_search_by_key(&index, Kept::number).is_ok()
     }
 }
 
@@ -144,40 +147,59 @@ pub fn is_written(folder: &Path) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
+/// Reads what a journal is of.
+///
+/// # Errors
+/// If it cannot be read, or is none.
+pub fn header(folder: &Path) -> Result<Header, JournalError> {
+    let (path, mut from) = open(folder)?;
+    Ok(Header::decode(&path, &mut from)?.0)
+}
+
 /// Reads a journal, be it written or not at the same time.
 ///
 /// # Errors
 /// If it cannot be read, or is not whole up to its tail.
-pub fn read(folder: &Path) -> Result<Found, JournalError> {
-    let path = folder.join(FILE).display().to_string();
-    let file = File::open(&path).map_err(|error| JournalError::read(&path, &error))?;
-    parse(&path, BufReader::with_capacity(1 << 16, file))
+pub fn read<K: Kept>(folder: &Path) -> Result<Found<K>, JournalError> {
+    let (path, from) = open(folder)?;
+    parse(&path, from)
 }
 
-fn parse(path: &str, mut from: impl io::BufRead) -> Result<Found, JournalError> {
+fn open(folder: &Path) -> Result<(String, BufReader<File>), JournalError> {
+    let path = folder.join(FILE).display().to_string();
+    let file = File::open(&path).map_err(|error| JournalError::read(&path, &error))?;
+    Ok((path, BufReader::with_capacity(1 << 16, file)))
+}
+
+fn parse<K: Kept>(path: &str, mut from: impl io::BufRead) -> Result<Found<K>, JournalError> {
     let (header, begin) = Header::decode(path, &mut from)?;
+    if !K::is_kept_by(&header) {
+        // Read as what they are not, all records would look torn.
+        let why = "its plan is of another kind".into();
+        return Err(JournalError::NotOne { path: path.into(), why });
+    }
     let key = header.key();
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut entries: Vec<K> = Vec::new();
     let (mut end, mut at, mut bad) = (begin, begin, None);
-    let mut record = [0u8; entry::BYTES];
+    let mut record = vec![0u8; K::BYTES + kept::SUM];
     loop {
         let got = fill(&mut from, &mut record).map_err(|e| JournalError::read(path, &e))?;
-        let whole = (got == entry::BYTES).then(|| Entry::decode(&key, &record)).flatten();
+        let whole = (got == record.len()).then(|| kept::decode(&key, &record)).flatten();
         match (whole, bad) {
             (Some(entry), None) => {
                 entries.push(entry);
-                end += entry::BYTES as u64;
+                end += record.len() as u64;
             }
             (Some(_), Some(at)) => return Err(JournalError::Damaged { path: path.into(), at }),
             (None, _) if got > 0 => bad = bad.or(Some(at)),
             (None, _) => {}
         }
         at += got as u64;
-        if got < entry::BYTES {
+        if got < record.len() {
             break;
         }
     }
-    let entries = sorted(path, entries)?;
+    let entries = kept::sorted(path, entries)?;
     Ok(Found { header, entries, torn: at - end, end })
 }
 
@@ -193,27 +215,6 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(got)
-}
-
-/// The entries of several journals in the order of their trials, each once.
-///
-/// # Errors
-/// If two of them differ about a trial.
-pub fn merged(entries: Vec<Entry>) -> Result<Vec<Entry>, JournalError> {
-    sorted("the journals", entries)
-}
-
-/// Entries in the order of their trials, each once.
-pub(crate) fn sorted(path: &str, mut entries: Vec<Entry>) -> Result<Vec<Entry>, JournalError> {
-    entries.sort_by_key(|entry| entry.index);
-    let differ =
-        entries.windows(2).find(|pair| pair[0].index == pair[1].index && pair[0] != pair[1]);
-    if let Some(pair) = differ {
-        let why = "it is there twice, with different results";
-        return Err(JournalError::Contradicts { path: path.into(), index: pair[0].index, why });
-    }
-    entries.dedup_by_key(|entry| entry.index);
-    Ok(entries)
 }
 
 /// A journal that is being written.
@@ -235,18 +236,20 @@ impl Writer {
     ///
     /// # Errors
     /// If it cannot be written, another process writes it, or it is of another campaign or shard.
-    pub fn begin(folder: &Path, header: &Header) -> Result<(Self, Found), JournalError> {
+    pub fn begin<K: Kept>(
+        folder: &Path,
+        header: &Header,
+    ) -> Result<(Self, Found<K>), JournalError> {
         fs::create_dir_all(folder).map_err(|error| JournalError::write(folder, &error))?;
         let lock = lock(folder)?;
         let path = folder.join(FILE);
         if !path.exists() {
             create(folder, &path, header).map_err(|error| JournalError::write(&path, &error))?;
         }
-        let (writer, found) = Self::with(folder, lock)?;
-        let mut expected = header.clone();
-        expected.request.clone_from(&found.header.request);
-        let same = found.header.same_campaign(&expected);
-        let shard = (found.header.shard.index, header.shard.index);
+        // Compared first: what another campaign's records look like is not known here.
+        let there = self::header(folder)?;
+        let same = there.same_campaign(header);
+        let shard = (there.shard.index, header.shard.index);
         let same = same.and_then(|()| match shard.0 == shard.1 {
             true => Ok(()),
             false => Err(Difference {
@@ -257,22 +260,20 @@ impl Writer {
         });
         let path = path.display().to_string();
         same.map_err(|difference| JournalError::Another { path, difference })?;
-        Ok((writer, found))
+        Self::with(folder, lock)
     }
 
     /// Goes on with a journal; and what is in it so far.
     ///
     /// # Errors
     /// If there is none, it cannot be written, or another process writes it.
-    pub fn resume(folder: &Path) -> Result<(Self, Found), JournalError> {
+    pub fn resume<K: Kept>(folder: &Path) -> Result<(Self, Found<K>), JournalError> {
         // Asked first, so that a folder without a journal is left without a lock.
-        if !exists(folder) {
-            read(folder)?;
-        }
+        header(folder)?;
         Self::with(folder, lock(folder)?)
     }
 
-    fn with(folder: &Path, lock: File) -> Result<(Self, Found), JournalError> {
+    fn with<K: Kept>(folder: &Path, lock: File) -> Result<(Self, Found<K>), JournalError> {
         let path = folder.join(FILE);
         let found = read(folder)?;
         let open = OpenOptions::new().append(true).open(&path);
@@ -300,11 +301,12 @@ impl Writer {
     /// # Errors
     /// If they cannot be written; then none of them counts, nothing more is taken, and what was
     /// appended before stays good.
-    pub fn append(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
+    pub fn append<K: Kept>(&mut self, entries: &[K]) -> Result<(), JournalError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.encode(&self.key)).collect();
+        let bytes: Vec<u8> =
+            entries.iter().flat_map(|entry| kept::encode(entry, &self.key)).collect();
         let written = self.medium.write_all(&bytes).and_then(|()| {
             if self.synced.elapsed() >= SYNC {
                 self.medium.sync()?;

@@ -21,6 +21,7 @@
 //! Invariant: the verdicts do not depend on the shortcuts, on the batches, or on the order.
 
 mod attention;
+mod counts;
 mod ffn;
 mod job;
 mod prepared;
@@ -39,6 +40,8 @@ use crate::fault::{Fault, UnusedCode};
 use crate::golden::Golden;
 use crate::trial::{Trial, refused, run_trial};
 use attention::Attention;
+pub use counts::Counts;
+pub(crate) use counts::Way;
 use ffn::FeedForward;
 use job::Job;
 use product::{Clean, Scratch, delta};
@@ -114,47 +117,6 @@ impl Shortcuts {
     /// Whether rows are held against the clean ones wherever that may end them.
     fn checks(&self) -> bool {
         self.rows && self.drop
-    }
-}
-
-/// What became of the faults that a simulator was given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Faults.
-    pub faults: u64,
-    /// Those that were known to be masked.
-    pub proven: u64,
-    /// Those that a checking reader refused, or that change no weight.
-    pub still: u64,
-    /// Those with the effect of another one.
-    pub collapsed: u64,
-    /// Those that went to [`run_trial`].
-    pub alone: u64,
-    /// Those that were run here.
-    pub executed: u64,
-}
-
-impl Counts {
-    fn by(&self, other: &Self, f: fn(u64, u64) -> u64) -> Self {
-        Self {
-            faults: f(self.faults, other.faults),
-            proven: f(self.proven, other.proven),
-            still: f(self.still, other.still),
-            collapsed: f(self.collapsed, other.collapsed),
-            alone: f(self.alone, other.alone),
-            executed: f(self.executed, other.executed),
-        }
-    }
-
-    /// What came since an earlier count.
-    #[must_use]
-    pub fn since(&self, before: &Self) -> Self {
-        self.by(before, |now, then| now - then)
-    }
-
-    /// Adds others.
-    pub fn add(&mut self, other: &Self) {
-        *self = self.by(other, |a, b| a + b);
     }
 }
 
@@ -236,28 +198,38 @@ impl<'a> Simulator<'a> {
         unused: UnusedCode,
         proven: impl Fn(&Fault) -> bool,
     ) -> Vec<Option<Trial>> {
-        let mut trials = vec![None; faults.len()];
+        let told = self.told(faults, unused, proven);
+        told.into_iter().map(|(trial, _)| trial).collect()
+    }
+
+    /// The same, with the way in which each fault was decided.
+    pub(crate) fn told(
+        &mut self,
+        faults: &[Fault],
+        unused: UnusedCode,
+        proven: impl Fn(&Fault) -> bool,
+    ) -> Vec<(Option<Trial>, Way)> {
+        let mut told = Vec::with_capacity(faults.len());
         let mut jobs: Vec<(usize, Job)> = Vec::new();
         for (index, fault) in faults.iter().enumerate() {
-            self.counts.faults += 1;
-            if proven(fault) {
-                self.counts.proven += 1;
+            told.push(if proven(fault) {
+                (None, Way::Proven)
             } else if refused(self.model, fault, unused) {
-                self.counts.still += 1;
-                trials[index] = Some(Trial::refused());
+                (Some(Trial::refused()), Way::Still)
             } else if let Some(job) = self.job(fault, unused) {
                 jobs.push((index, job));
+                (None, Way::Still)
             } else {
-                self.counts.alone += 1;
                 let trial = run_trial(self.model, self.kernels, self.golden, fault, unused);
-                trials[index] = Some(trial);
-            }
+                (Some(trial), Way::Alone)
+            });
         }
         let all: Vec<&Job> = jobs.iter().map(|(_, job)| job).collect();
-        for ((index, _), trial) in jobs.iter().zip(self.run_jobs(&all)) {
-            trials[*index] = Some(trial);
+        for ((index, _), (trial, way)) in jobs.iter().zip(self.run_jobs(&all)) {
+            told[*index] = (Some(trial), way);
         }
-        trials
+        told.iter().for_each(|&(_, way)| self.counts.count(way));
+        told
     }
 
     fn job(&self, fault: &Fault, unused: UnusedCode) -> Option<Job> {
@@ -266,7 +238,7 @@ impl<'a> Simulator<'a> {
     }
 
     /// Runs jobs, those with the same effect once.
-    fn run_jobs(&mut self, jobs: &[&Job]) -> Vec<Trial> {
+    fn run_jobs(&mut self, jobs: &[&Job]) -> Vec<(Trial, Way)> {
         let Some(trace) = self.trace.clone() else { return Vec::new() };
         let (model, kernels, golden) = (self.model, self.kernels, self.golden);
         let clean = Clean { model, kernels, golden, trace: &trace, shortcuts: self.shortcuts };
@@ -275,26 +247,19 @@ impl<'a> Simulator<'a> {
         let mut seen: HashMap<Effect, usize> = HashMap::new();
         for (index, job) in jobs.iter().enumerate() {
             if job.changes.is_empty() {
-                self.counts.still += 1;
                 continue;
             }
             let key = self.shortcuts.collapse.then(|| effect(&clean, job)).flatten();
             let run = match key {
-                Some(effect) if effect.sums.iter().all(|&sum| sum == 0) => {
-                    self.counts.still += 1;
-                    continue;
-                }
+                Some(effect) if effect.sums.iter().all(|&sum| sum == 0) => continue,
                 Some(effect) => *seen.entry(effect).or_insert(index),
                 None => index,
             };
             if run == index {
                 runs.push(index);
-            } else {
-                self.counts.collapsed += 1;
             }
             of[index] = Some(run);
         }
-        self.counts.executed += runs.len() as u64;
         runs.sort_by(|&a, &b| jobs[a].changes.cmp(&jobs[b].changes));
         let mut trials = vec![None; jobs.len()];
         let mut rest = &runs[..];
@@ -307,11 +272,12 @@ impl<'a> Simulator<'a> {
             }
             rest = later;
         }
-        let verdict = |run: Option<usize>| match run {
-            Some(run) => trials[run].expect("every run has a verdict"),
-            None => Trial::identical(golden),
+        let verdict = |(index, run): (usize, Option<usize>)| {
+            let Some(run) = run else { return (Trial::identical(golden), Way::Still) };
+            let (trial, early) = trials[run].expect("every run has a verdict");
+            (trial, if run == index { Way::Executed { early } } else { Way::Collapsed })
         };
-        of.into_iter().map(verdict).collect()
+        of.into_iter().enumerate().map(verdict).collect()
     }
 }
 
@@ -361,8 +327,9 @@ impl Buffers {
         }
     }
 
-    /// Runs some trials through the layers together.
-    fn run(&mut self, clean: &Clean, jobs: &[&Job]) -> Vec<Trial> {
+    /// Runs some trials through the layers together, and says of each whether all of its rows were
+    /// clean again before the read-out.
+    fn run(&mut self, clean: &Clean, jobs: &[&Job]) -> Vec<(Trial, bool)> {
         let layers = clean.model.layers.len();
         let begin = jobs.iter().map(|job| job.first_layer()).min().unwrap_or(layers);
         let end = jobs.iter().map(|job| job.last_layer()).max().unwrap_or(0);
@@ -383,6 +350,9 @@ impl Buffers {
             self.attention.half(clean, (layer, jobs), stream, &mut self.scratch, middle);
             self.ffn.half(clean, (layer, jobs), middle, &mut self.scratch, stream);
         }
-        self.read_outs.judge(clean, jobs.len(), &self.stream)
+        let early = (0..jobs.len()).map(|owner| self.stream.of(owner).is_empty());
+        let early: Vec<bool> = early.collect();
+        let trials = self.read_outs.judge(clean, jobs.len(), &self.stream);
+        trials.into_iter().zip(early).collect()
     }
 }

@@ -9,6 +9,7 @@ mod axis;
 mod chance;
 mod change;
 mod charts;
+mod heat;
 mod ladder;
 mod memory;
 mod plot;

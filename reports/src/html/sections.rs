@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::plot::PlotError;
-use super::{change, charts, ladder, memory, rows, sweep, tables};
+use super::{change, charts, heat, ladder, memory, rows, sweep, tables};
 use crate::chance::draws;
 use crate::escape::shown;
 use crate::metrics::{evaluate_all, metric, proven_masked_share};
@@ -262,20 +262,10 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
     let Some(faults) = &report.faults else {
         return Ok(absent("What does happen", report.request.no_faults, "The fault campaign"));
     };
-    let sdc: u64 = faults.targets.iter().map(|row| row.sdc).sum();
     Ok(html! {
         section aria-labelledby="faults" {
             h2 #faults { "What does happen" }
-            p.lead {
-                (count(sdc)) " of " (plural(faults.trials, "fault trial"))
-                " changed a decision without a sign. "
-                @match faults.flips {
-                    0 => "Trials flip bits by the plan",
-                    flips => { "Each trial flips " (plural(u64::from(flips), "bit")) }
-                }
-                "; intervals are exact at "
-                (percent(faults.confidence, Side::Down)) " confidence."
-            }
+            (sweep::lead(faults))
             (tables::targets(&faults.targets).render())
             @if !faults.strata.is_empty() {
                 (rows::strata(&faults.strata).render())
@@ -290,9 +280,13 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
                 }
                 (sweep::sweeps(faults)?)
             }
-            div.stack {
-                (charts::sdc_by_layer(faults)?)
-                (charts::sdc_by_bit(faults)?)
+            @if let Some(map) = &faults.exhaustive {
+                (heat::section(map))
+            } @else {
+                div.stack {
+                    (charts::sdc_by_layer(faults)?)
+                    (charts::sdc_by_bit(faults)?)
+                }
             }
             @if !faults.worst.is_empty() {
                 h3 { "The worst faults seen" }

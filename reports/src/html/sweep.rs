@@ -8,6 +8,29 @@ use super::charts::{Figure, WIDE, drawn};
 use super::plot::{Ink, Mark, Plot, PlotError, RADIUS};
 use super::rows;
 use crate::model::{FaultTarget, Faults, Stratum};
+use crate::number::{Side, count, percent, plural};
+use crate::story;
+
+/// What a campaign came to, and what it was.
+pub(super) fn lead(faults: &Faults) -> Markup {
+    let sdc: u64 = faults.targets.iter().map(|row| row.sdc).sum();
+    html! {
+        p.lead {
+            (count(sdc)) " of " (plural(faults.trials, "fault trial"))
+            " changed a decision without a sign. "
+            @if let Some(map) = &faults.exhaustive {
+                "They are " (story::map(map)) ": shares are exact."
+            } @else {
+                @match faults.flips {
+                    0 => "Trials flip bits by the plan",
+                    flips => { "Each trial flips " (plural(u64::from(flips), "bit")) }
+                }
+                "; intervals are exact at "
+                (percent(faults.confidence, Side::Down)) " confidence."
+            }
+        }
+    }
+}
 
 /// One plot for each target that was struck at two rates or more, and the plan in its own words.
 pub(super) fn sweeps(faults: &Faults) -> Result<Markup, PlotError> {

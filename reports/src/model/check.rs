@@ -7,6 +7,7 @@
 
 mod chance;
 mod change;
+mod exhaustive;
 mod ladder;
 mod memory;
 mod strata;
@@ -14,6 +15,7 @@ mod substitutions;
 mod worst;
 
 use super::{Certification, Faults, Report, RowsLevel, Run, Sample, Verdict};
+use exhaustive::check_exhaustive;
 use ladder::{check_epsilons, check_methods};
 use memory::check_memory;
 use strata::check_strata;
@@ -289,6 +291,7 @@ fn check_faults(check: &mut Check, faults: &Faults) {
         check.finite(&key("mean_margin_loss"), row.mean_margin_loss);
     }
     check_strata(check, faults);
+    check_exhaustive(check, faults);
     for (i, row) in faults.layers.iter().enumerate() {
         let key = |key: &str| format!("faults.layers[{i}].{key}");
         check.sum(&key("trials"), &[row.masked, row.sdc, row.due], row.trials);

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CacheProven, Encoding, FlipBudget, KvStorage, Method, ModelFlips, Protected, StoredBits,
-    Stratum, UntilPrecision, UnusedCode,
+    CacheProven, Encoding, Exhaustive, FlipBudget, KvStorage, Method, ModelFlips, Protected,
+    StoredBits, Stratum, UntilPrecision, UnusedCode,
 };
 
 /// Everything that the fault campaign and its bounds found.
@@ -67,6 +67,11 @@ pub struct Faults {
     /// of trials was fixed. All other intervals hold for a fixed number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_precision: Option<UntilPrecision>,
+    /// The map of every single-bit fault of packed weights; null where faults were drawn. Where it
+    /// is there, every rate of `targets`, `layers` and `bits` is exact: both ends of its interval
+    /// are the rate itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exhaustive: Option<Exhaustive>,
     /// The plan of a campaign by `faults`, normalised: the TOML that `faults run --plan` reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,

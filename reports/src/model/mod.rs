@@ -11,6 +11,7 @@ mod certification;
 mod chance;
 mod change;
 mod check;
+mod exhaustive;
 mod faults;
 mod ladder;
 mod memory;
@@ -30,6 +31,7 @@ pub use change::{
     FormsGrowth, FormsStep, LipschitzBound, MarginLipschitz, MarginSource, SourceKind,
 };
 pub use check::{Violation, finite};
+pub use exhaustive::{Effort, Exhaustive, MapBin, MapBit, MapTensor};
 pub use faults::{
     BitRate, Bound, FaultTarget, Faults, FlipsProven, LayerRate, Outcome, ParseTargetError,
     RowsLevel, RowsMethod, RowsProven, Target, Worst,

@@ -4,6 +4,7 @@
 
 pub(crate) mod chance;
 mod change;
+pub(crate) mod exhaustive;
 mod ladder;
 mod memory;
 mod rows;
@@ -309,6 +310,7 @@ fn faults(layers: u32) -> Faults {
         cache_proven: cache_proven(layers),
         plan: None,
         until_precision: None,
+        exhaustive: None,
         strata: Vec::new(),
     }
 }

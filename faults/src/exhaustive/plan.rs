@@ -1,0 +1,128 @@
+//! What a map is of, as TOML: the plan of its journal.
+
+use std::fmt::Write as _;
+
+use engine::model::KvKind;
+use engine::walk::Read;
+use serde::Deserialize;
+
+use crate::fault::UnusedCode;
+use crate::mix::Within;
+use crate::plan_file::{PlanError, PlanFile};
+
+/// How the plan of every map begins, and no other.
+const OPENING: &str = "exhaustive = \"weight_code\"\n";
+
+/// What a map is of: every single-bit fault of packed weights, on the first so many samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MapPlan {
+    /// How many samples, at least 1.
+    pub samples: u64,
+    /// What a reader does with an unused code.
+    pub unused: UnusedCode,
+    /// How keys and values are stored.
+    pub kv: KvKind,
+    /// Whether all positions are read, which token changes need, or the last alone.
+    pub positions: Read,
+    /// In which layers and tensors.
+    pub within: Within,
+}
+
+/// The keys behind the opening; the words that plans of drawn trials have too are read as there.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    #[serde(rename = "exhaustive")]
+    _exhaustive: String,
+    samples: u64,
+    unused_code: String,
+    kv: String,
+    positions: String,
+    layers: Option<Vec<usize>>,
+    tensors: Option<Vec<String>>,
+}
+
+impl MapPlan {
+    /// Whether a plan is one of a map.
+    #[must_use]
+    pub fn is_one(text: &str) -> bool {
+        text.starts_with(OPENING)
+    }
+
+    /// The plan as text; one plan has one text.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let positions = match self.positions {
+            Read::All => "all",
+            Read::Last => "last",
+        };
+        let (unused, kv) = (self.unused.name(), self.kv.name());
+        let mut text = format!(
+            "{OPENING}samples = {}\nunused_code = {unused:?}\nkv = {kv:?}\n\
+             positions = {positions:?}\n",
+            self.samples
+        );
+        if let Some(layers) = &self.within.layers {
+            writeln!(text, "layers = {layers:?}").expect("text takes all");
+        }
+        if let Some(tensors) = &self.within.tensors {
+            writeln!(text, "tensors = {tensors:?}").expect("text takes all");
+        }
+        text
+    }
+
+    /// Reads what [`Self::to_toml`] wrote.
+    ///
+    /// # Errors
+    /// If it is no such text.
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        let keys: Keys =
+            toml::from_str(text).map_err(|error| PlanError::Toml(error.to_string()))?;
+        let words = PlanFile {
+            unused_code: Some(keys.unused_code),
+            kv: Some(keys.kv),
+            positions: Some(keys.positions),
+            ..PlanFile::default()
+        };
+        let word = |key: &str| PlanError::Toml(format!("{key} is missing"));
+        Ok(Self {
+            samples: keys.samples,
+            unused: words.unused_code()?.ok_or_else(|| word("unused_code"))?,
+            kv: words.kv()?.ok_or_else(|| word("kv"))?,
+            positions: words.positions()?.ok_or_else(|| word("positions"))?,
+            within: Within { layers: keys.layers, tensors: keys.tensors, part: None },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_reads_back_as_itself_and_as_no_other() {
+        let whole = MapPlan {
+            samples: 7,
+            unused: UnusedCode::Detect,
+            kv: KvKind::Int8,
+            positions: Read::Last,
+            within: Within::default(),
+        };
+        let part = MapPlan {
+            within: Within {
+                layers: Some(vec![0, 3]),
+                tensors: Some(vec!["mlp.down_proj".into()]),
+                part: None,
+            },
+            positions: Read::All,
+            ..whole.clone()
+        };
+        for plan in [whole, part] {
+            let text = plan.to_toml();
+            assert!(MapPlan::is_one(&text));
+            assert_eq!(MapPlan::parse(&text), Ok(plan));
+            assert!(PlanFile::parse(&text).is_err(), "no plan of drawn trials");
+        }
+        assert!(!MapPlan::is_one("seed = 1\n") && MapPlan::parse("seed = 1\n").is_err());
+    }
+}

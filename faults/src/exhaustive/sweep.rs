@@ -1,0 +1,333 @@
+//! Running the rows of a map: one sample after the other, so that the clean steps of only one are
+//! held; within a sample, lots of rows in parallel.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use engine::kernels::Kernels;
+use engine::model::{Model, Slot, Weights};
+use engine::packing::TernaryRows;
+use rayon::prelude::*;
+
+use super::entry::RowEntry;
+use super::plan::MapPlan;
+use crate::address::Address;
+use crate::fault::Fault;
+use crate::golden::{Golden, Sample, SampleError};
+use crate::journal::{self, JournalError, Shard, Writer};
+use crate::runner::BATCH;
+use crate::simulator::{Shortcuts, Simulator};
+
+/// The most faults of a lot: enough that trials share products, few enough that lots are even.
+const LOT: usize = 4096;
+
+/// Why a map cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SweepError {
+    /// There is no packed weight where faults were asked for.
+    #[error("there are no packed weights to flip there, expected layers and tensors of the model")]
+    Nothing,
+    /// The plan names what the model does not have.
+    #[error("the model has no {what}")]
+    Nowhere {
+        /// What.
+        what: String,
+    },
+    /// There are fewer samples than the plan asks for.
+    #[error("{got} samples, the plan is for the first {expected}")]
+    Samples {
+        /// How many there are.
+        got: usize,
+        /// How many are needed.
+        expected: u64,
+    },
+    /// A sample cannot be run.
+    #[error("sample {sample}: {source}")]
+    Sample {
+        /// Its number.
+        sample: usize,
+        /// Why not.
+        source: SampleError,
+    },
+    /// The journal cannot be written any more.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// A row of the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The sample.
+    pub sample: usize,
+    /// The tensor, by its number among those of the sweep.
+    pub tensor: usize,
+    /// The row of it.
+    pub row: usize,
+}
+
+/// A tensor of a sweep.
+#[derive(Clone, Copy, Debug)]
+struct Swept<'a> {
+    layer: usize,
+    slot: Slot,
+    rows: &'a TernaryRows,
+    /// Rows of the tensors before it.
+    before: u64,
+}
+
+/// A map that is ready to be made.
+#[derive(Debug)]
+pub struct Sweep<'a> {
+    model: &'a Model,
+    kernels: &'static Kernels,
+    plan: MapPlan,
+    samples: Vec<Sample>,
+    tensors: Vec<Swept<'a>>,
+    /// Rows of all tensors.
+    rows: u64,
+}
+
+impl<'a> Sweep<'a> {
+    /// Checks the plan, and that every sample can be run.
+    ///
+    /// # Errors
+    /// What is wrong with the plan, or the first sample that cannot be run.
+    pub fn new(
+        model: &'a Model,
+        kernels: &'static Kernels,
+        plan: MapPlan,
+        samples: &[Sample],
+    ) -> Result<Self, SweepError> {
+        let (got, expected) = (samples.len(), plan.samples);
+        let first = usize::try_from(expected).ok().filter(|count| (1..=got).contains(count));
+        let samples = samples[..first.ok_or(SweepError::Samples { got, expected })?].to_vec();
+        if let Some(what) = nowhere(model, &plan) {
+            return Err(SweepError::Nowhere { what });
+        }
+        let tensors = packed(model, &plan);
+        let rows = tensors.iter().map(|of| of.rows.rows() as u64).sum();
+        if rows == 0 {
+            return Err(SweepError::Nothing);
+        }
+        let sweep = Self { model, kernels, plan, samples, tensors, rows };
+        let clean = (0..sweep.samples.len()).into_par_iter().map(|sample| sweep.clean(sample));
+        // Collected first, so that the first refusal is the first by number.
+        let clean: Vec<_> = clean.map(|golden| golden.map(|_| ())).collect();
+        clean.into_iter().collect::<Result<(), _>>()?;
+        Ok(sweep)
+    }
+
+    fn clean(&self, sample: usize) -> Result<Golden, SweepError> {
+        let MapPlan { kv, positions, .. } = self.plan;
+        Golden::new(self.model, self.kernels, kv, positions, self.samples[sample].clone())
+            .map_err(|source| SweepError::Sample { sample, source })
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &MapPlan {
+        &self.plan
+    }
+
+    /// Layer, place in it, rows and columns of each tensor, in the order of the walk.
+    pub fn tensors(&self) -> impl Iterator<Item = (usize, Slot, usize, usize)> {
+        self.tensors.iter().map(|of| (of.layer, of.slot, of.rows.rows(), of.rows.columns()))
+    }
+
+    /// Rows of the map, over all samples.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows * self.samples.len() as u64
+    }
+
+    /// Rows of a shard.
+    #[must_use]
+    pub fn rows_of(&self, shard: Shard) -> u64 {
+        shard.share_of(self.rows())
+    }
+
+    /// The bits that are flipped on each sample.
+    #[must_use]
+    pub fn bits(&self) -> u64 {
+        let bits = |of: &Swept| 2 * of.rows.rows() as u64 * of.rows.columns() as u64;
+        self.tensors.iter().map(bits).sum()
+    }
+
+    /// Which row has a number: samples follow one another, in each the tensors, in each its rows.
+    ///
+    /// # Panics
+    /// Unless the number is below [`Self::rows`].
+    #[must_use]
+    pub fn place(&self, number: u64) -> Place {
+        assert!(number < self.rows(), "{number} is no row of the map");
+        let within = number % self.rows;
+        let tensor = self.tensors.partition_point(|of| of.before <= within) - 1;
+        let row = (within - self.tensors[tensor].before) as usize;
+        Place { sample: (number / self.rows) as usize, tensor, row }
+    }
+
+    /// Checks entries that were read from a journal: whether their rows have these faults.
+    ///
+    /// # Errors
+    /// The first entry that is of no row of this map.
+    pub fn check(&self, entries: &[RowEntry]) -> Result<(), JournalError> {
+        let wrong = entries.iter().find(|entry| {
+            if entry.number >= self.rows() {
+                return true;
+            }
+            let Place { tensor, row, .. } = self.place(entry.number);
+            let mut faults = [[0; 2]; 2];
+            for code in self.tensors[tensor].rows.row(row) {
+                for (bit, faults) in faults.iter_mut().enumerate() {
+                    faults[usize::from(code >> bit & 1)] += 1;
+                }
+            }
+            entry.cells.map(|cells| cells.map(|cell| cell.faults())) != faults
+        });
+        let why = "it is of no row of the model";
+        wrong.map_or(Ok(()), |&RowEntry { number: index, .. }| {
+            Err(JournalError::Contradicts { path: "a journal".into(), index, why })
+        })
+    }
+
+    /// Runs the rows of a shard that are not there yet, in parallel, and gives all of them in the
+    /// order of their numbers; of a run that was stopped, those that are there.
+    ///
+    /// Rows go to the journal, if there is one, as soon as their lot has ended; `progress` sees
+    /// them then. `stop` is asked before each lot.
+    ///
+    /// # Errors
+    /// If the journal cannot be written any more.
+    pub fn run(
+        &self,
+        shard: Shard,
+        present: Vec<RowEntry>,
+        mut journal: Option<&mut Writer>,
+        progress: &(dyn Fn(&[RowEntry]) + Sync),
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<RowEntry>, SweepError> {
+        let mut all = present.clone();
+        let mut there = present.iter().map(|entry| entry.number).peekable();
+        let mut size = LOT / 8;
+        for sample in 0..self.samples.len() {
+            let numbers = sample as u64 * self.rows..(sample as u64 + 1) * self.rows;
+            let numbers = numbers.filter(|&number| shard.has_round(number));
+            let missing: Vec<u64> = numbers
+                .filter(|number| {
+                    while there.next_if(|present| present < number).is_some() {}
+                    there.peek() != Some(number)
+                })
+                .collect();
+            if missing.is_empty() || stop() {
+                continue;
+            }
+            let writer = journal.as_deref_mut();
+            let fresh = self.fill(sample, missing, (writer, &mut size), progress, stop)?;
+            all.extend(fresh);
+        }
+        journal.map_or(Ok(()), Writer::finish)?;
+        Ok(journal::merged(all)?)
+    }
+
+    /// Runs rows of one sample.
+    fn fill(
+        &self,
+        sample: usize,
+        missing: Vec<u64>,
+        (journal, size): (Option<&mut Writer>, &mut usize),
+        progress: &(dyn Fn(&[RowEntry]) + Sync),
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<RowEntry>, SweepError> {
+        let golden = self.clean(sample)?;
+        let first = Simulator::new(self.model, self.kernels, &golden, Shortcuts::ALL);
+        let fits = AtomicUsize::new(*size);
+        let mut rest = &missing[..];
+        let next = || {
+            let lot = self.lot(rest, fits.load(Ordering::Relaxed));
+            rest = &rest[lot.len()..];
+            (!lot.is_empty()).then_some(lot)
+        };
+        let shared = Mutex::new((journal, Vec::new(), None));
+        let failed = || shared.lock().expect("no holder panics").2.is_some();
+        let run = |simulator: &mut Simulator, lot: &[u64]| {
+            if stop() || failed() {
+                return;
+            }
+            let begun = Instant::now();
+            let entries = self.decide(simulator, lot);
+            let faults: u64 = entries.iter().map(|entry| entry.counts.faults).sum();
+            // Which rows make a lot changes nothing but how much a killed process loses.
+            let each = begun.elapsed().as_nanos() / u128::from(faults.max(1));
+            let fit = (BATCH.as_nanos() / each.max(1)).min(2 * u128::from(faults)) as usize;
+            fits.store(fit.clamp(1, LOT), Ordering::Relaxed);
+            let mut shared = shared.lock().expect("no holder panics");
+            let (journal, fresh, error) = &mut *shared;
+            match journal.as_mut().map_or(Ok(()), |journal| journal.append(&entries)) {
+                Ok(()) => {
+                    progress(&entries);
+                    fresh.extend(entries);
+                }
+                Err(problem) => *error = Some(problem),
+            }
+        };
+        let lots = std::iter::from_fn(next).par_bridge();
+        lots.for_each_init(|| first.twin(), |simulator, lot| run(simulator, lot));
+        let (_, fresh, error) = shared.into_inner().expect("no holder panics");
+        *size = fits.into_inner();
+        error.map_or(Ok(fresh), |error| Err(error.into()))
+    }
+
+    /// The first rows of some that are of one tensor, up to so many faults, or one row.
+    fn lot<'n>(&self, rows: &'n [u64], faults: usize) -> &'n [u64] {
+        let Some(&first) = rows.first() else { return &[] };
+        let tensor = self.place(first).tensor;
+        let most = (faults / (2 * self.tensors[tensor].rows.columns())).max(1);
+        let same = rows.iter().take(most).take_while(|&&row| self.place(row).tensor == tensor);
+        &rows[..same.count()]
+    }
+
+    /// What the faults of some rows of one tensor do.
+    fn decide(&self, simulator: &mut Simulator, lot: &[u64]) -> Vec<RowEntry> {
+        let Swept { layer, slot, rows, .. } = self.tensors[self.place(lot[0]).tensor];
+        let columns = rows.columns();
+        let mut faults = Vec::with_capacity(2 * lot.len() * columns);
+        for &number in lot {
+            let row = self.place(number).row;
+            for column in 0..columns {
+                for bit in 0..2 {
+                    faults.push(Fault::single(Address::Code { layer, slot, row, column, bit }));
+                }
+            }
+        }
+        let told = simulator.told(&faults, self.plan.unused, |_| false);
+        let entry = |(&number, told): (&u64, _)| {
+            RowEntry::of(number, &rows.row(self.place(number).row), told)
+        };
+        lot.iter().zip(told.chunks_exact(2 * columns)).map(entry).collect()
+    }
+}
+
+/// The packed tensors that a plan speaks of, in the order of the walk.
+fn packed<'a>(model: &'a Model, plan: &MapPlan) -> Vec<Swept<'a>> {
+    let (mut tensors, mut before) = (Vec::new(), 0);
+    for (layer, block) in model.layers.iter().enumerate() {
+        for slot in Slot::ALL {
+            let Weights::Ternary { rows, .. } = &block.linear(slot).weights else { continue };
+            if plan.within.has(layer, slot.name()) {
+                tensors.push(Swept { layer, slot, rows, before });
+                before += rows.rows() as u64;
+            }
+        }
+    }
+    tensors
+}
+
+/// What a plan names and the model does not have, if anything.
+fn nowhere(model: &Model, plan: &MapPlan) -> Option<String> {
+    let layers = plan.within.layers.iter().flatten();
+    let layer = layers.copied().find(|&layer| layer >= model.layers.len());
+    let known = |name: &str| Slot::ALL.iter().any(|slot| slot.name() == name);
+    let tensor = plan.within.tensors.iter().flatten().find(|name| !known(name));
+    layer.map(|layer| format!("layer {layer}")).or(tensor.map(|name| format!("tensor {name:?}")))
+}

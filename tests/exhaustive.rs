@@ -1,0 +1,149 @@
+//! `faults run --exhaustive` from outside: maps that are killed, interrupted, shared out, and told.
+
+mod terminal;
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use terminal::{Desk, number, numbers, one};
+
+/// A map that takes about a second.
+const MAP: &str = "faults run @digits --exhaustive --limit 12";
+
+fn report(desk: &Desk, words: &str) -> Vec<u8> {
+    desk.run(&format!("{words} --quiet --reproducible -o told.json")).ends(0);
+    desk.read("told.json")
+}
+
+fn rows(desk: &Desk, journal: &str) -> u64 {
+    let told = desk.run(&format!("faults status {journal} --json")).ends(0);
+    let status: Value = serde_json::from_str(&told.out).expect("JSON");
+    number(&status, "rows") as u64
+}
+
+/// Starts a map over a journal and ends it by a signal once it has so many bytes; what it said.
+fn cut(desk: &Desk, words: &str, journal: &str, bytes: u64, signal: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitnet-certify"));
+    command.current_dir(desk.path("")).args(words.split_whitespace());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let (path, begun) = (desk.path(journal).join("journal"), Instant::now());
+    while fs::metadata(&path).map_or(0, |data| data.len()) < bytes {
+        assert!(begun.elapsed() < Duration::from_secs(120), "it does not get on");
+        assert!(child.try_wait().expect("a child").is_none(), "it ended early");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+    let output = child.wait_with_output().expect("a child that ends");
+    (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+}
+
+#[test]
+#[cfg(unix)]
+fn a_map_that_is_killed_or_interrupted_resumes_to_the_bytes_of_one_that_was_not() {
+    let desk = Desk::new();
+    let expected = report(&desk, MAP);
+    assert_eq!(report(&desk, &format!("{MAP} --threads 1")), expected, "one thread");
+    cut(&desk, &format!("{MAP} --journal night --quiet --threads 1"), "night", 60_000, "KILL");
+    let killed = rows(&desk, "night");
+    assert!(killed > 100 && killed < 3072, "killed at {killed}");
+    let resume = "faults resume night --quiet --threads 1";
+    let (code, said) = cut(&desk, resume, "night", 200_000, "INT");
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("of 3072 rows") && said.contains("faults resume night"), "{said}");
+    let mut bytes = desk.read("night/journal");
+    bytes.truncate(bytes.len() - 17);
+    desk.put("night/journal", &bytes);
+    let told = desk.run("faults status night").ends(0).out;
+    assert!(told.starts_with("not running: ") && told.contains("go on with"), "{told}");
+    assert_eq!(report(&desk, "faults resume night"), expected);
+    assert_eq!(report(&desk, "faults merge night"), expected, "merged alone");
+    assert_eq!(report(&desk, &format!("{MAP} --journal night")), expected, "begun again");
+    assert_eq!(rows(&desk, "night"), 3072);
+    assert!(desk.run("faults status night").ends(0).out.starts_with("finished: 3072 of 3072 rows"));
+}
+
+#[test]
+fn shards_of_a_map_merge_to_the_bytes_of_one_run() {
+    let desk = Desk::new();
+    let run = "faults run @digits --exhaustive --limit 3 --kv int8 --tensors mlp.down_proj";
+    let expected = report(&desk, run);
+    for shard in 0..3 {
+        let words = format!("{run} --shard {shard}/3 --journal s{shard} --quiet -o s{shard}.json");
+        desk.run(&words).ends(0);
+        let part = desk.json(&format!("s{shard}.json"));
+        assert_eq!(one(&part, "limits_hit[].limit"), "shard");
+    }
+    assert_eq!(report(&desk, "faults merge s2 s0 s1"), expected);
+    let partial = desk.run("faults merge s0 s2 --quiet -o part.json").ends(4);
+    partial.says(&["of 96 rows", "the other shards"]);
+    assert_eq!(one(&desk.json("part.json"), "limits_hit[].limit"), "merge");
+    // A journal of one kind is never taken for one of the other.
+    desk.run("faults run @digits --limit 3 --trials 50 --journal drawn --quiet").ends(0);
+    let there = desk.read("s0/journal");
+    desk.run("faults merge s0 drawn").ends(3).says(&["another plan"]);
+    desk.run("faults merge drawn s0").ends(3).says(&["another plan"]);
+    desk.run("faults run @digits --limit 3 --trials 50 --journal s0").ends(3).says(&["another"]);
+    desk.run(&format!("{run} --journal drawn")).ends(3).says(&["another plan"]);
+    assert_eq!(desk.read("s0/journal"), there, "nothing was cut off");
+    desk.run(&format!("{run} --journal s0 --shard 1/3")).ends(3).says(&["another shard"]);
+}
+
+#[test]
+fn a_report_has_the_map_and_every_face_tells_it() {
+    let desk = Desk::new();
+    let run = "faults run @digits --exhaustive --limit 10 -o m.json -o m.html -o m.md -o m.txt";
+    let told = desk.run(run).ends(0);
+    let told = told.says(&["on each of 10 of 10 samples: 92160 faults, 0 of 2560 rows"]);
+    assert!(told.out.contains("exactly ("), "{}", told.out);
+    let map = desk.json("m.json");
+    let at = |key: &str| number(&map, &format!("faults.exhaustive.{key}"));
+    assert_eq!((at("bits"), at("pairs"), at("decided")), (9216.0, 92160.0, 92160.0));
+    let sdc: f64 = numbers(&map, "faults.exhaustive.tensors[].sdc").iter().sum();
+    assert_eq!((sdc, at("sdc") > 0.0), (at("sdc"), true));
+    let rate = number(&map, "faults.targets[].sdc_rate");
+    assert_eq!(rate, number(&map, "faults.targets[].sdc_rate_high"), "it is exact");
+    assert_eq!(rate, at("sdc_share"));
+    for (face, word) in [("m.html", "svg class=\"heat\""), ("m.md", "SDC share")] {
+        assert!(desk.text(face).contains(word), "{face}");
+    }
+    let gate = "faults run @digits --exhaustive --limit 10 --quiet --fail-over";
+    desk.run(&format!("{gate} weight_code.sdc_rate_high=0.5")).ends(0);
+    desk.run(&format!("{gate} weight_code.sdc_rate_high=0")).ends(1).says(&["gate failed"]);
+    // A detecting reader: flips to the unused code are seen, and nothing else is.
+    desk.run("faults run @digits --exhaustive --limit 1 --unused-code detect --quiet -o u.json")
+        .ends(0);
+    let seen = numbers(&desk.json("u.json"), "faults.exhaustive.bit_rows[].due");
+    assert!(seen[0] > 0.0 && seen[1] == 0.0 && seen[2] > 0.0 && seen[3] == 0.0, "{seen:?}");
+}
+
+#[test]
+fn a_small_sample_of_the_map_is_the_default_of_large_models() {
+    let desk = Desk::new();
+    let run = "faults run @language --exhaustive --layers 1 --tensors self_attn.k_proj";
+    desk.run(&format!("{run} --limit 1 --quiet -o l.json --shard 0/40")).ends(0);
+    let map = desk.json("l.json");
+    assert_eq!(number(&map, "faults.exhaustive.samples"), 1.0);
+    assert_eq!(number(&map, "faults.exhaustive.tensors[].layer"), 1.0);
+}
+
+#[test]
+fn words_that_make_no_sense_beside_a_map_are_refused() {
+    let desk = Desk::new();
+    let refused = |words: &str, parts: &[&str]| {
+        desk.run(&format!("faults run @digits {words}")).ends(2).says(parts);
+    };
+    for option in ["--trials 5", "--seed 1", "--flips 2", "--ber 1e-5", "--until-precision 1%"] {
+        refused(&format!("--exhaustive {option}"), &["--exhaustive", "cannot be used with"]);
+    }
+    refused("--exhaustive --plan p.toml", &["cannot be used with"]);
+    refused("--exhaustive --confidence 0.9", &["cannot be used with"]);
+    refused("--exhaustive --targets norm", &["weight_code", "drawn"]);
+    refused("--exhaustive --tensors down_proj", &["no tensor \"down_proj\""]);
+    refused("--exhaustive --layers 2", &["no layer 2"]);
+    refused("--tensors mlp.down_proj", &["--exhaustive"]);
+    refused("--exhaustive --shard 3/3", &["--shard 3/3"]);
+}
