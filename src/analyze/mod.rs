@@ -39,8 +39,8 @@ pub(crate) use faults::{
 pub use layers::SampleLayers;
 pub(crate) use protection::assignments;
 pub use protection::{Protected, StoredBits};
-pub(crate) use rows::model_budget;
 pub use rows::{CacheBits, CacheFlips, LayerRows, Level, MOST_FLIPS, Place, PlaceFlips, Proven};
+pub(crate) use rows::{flips_at, model_budget};
 pub use substitutions::Substituted;
 pub use verdicts::Clean;
 

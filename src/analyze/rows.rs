@@ -8,6 +8,7 @@
 //! What is spent is counted in operations, never in time. Of many rows every n-th is tried, in the
 //! last layers first where not even one a layer can be afforded.
 
+mod alone;
 mod anywhere;
 mod cache;
 #[cfg(test)]
@@ -21,17 +22,14 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-use certify::affine::Matrices;
-use certify::claim::{Decision, Deployed, decide};
-use certify::ladder::{Ladder, Rung};
+use certify::claim::Decision;
+use certify::ladder::Rung;
 use engine::model::Slot;
 use engine::walk::Read;
 
 use super::context::Context;
 use super::verdicts::{Clean, margin_of};
-use crate::assemble;
-use crate::cli::UnusedArg;
-use crate::input::Sample;
+pub(crate) use alone::{flips_at, model_budget};
 use anywhere::{FlipTarget, Spent, Subject};
 pub use anywhere::{MOST_FLIPS, Place, PlaceFlips};
 use cache::Entry;
@@ -239,36 +237,6 @@ fn pass_cost(prover: &Prover, tokens: usize, layers: usize, moving: usize) -> u6
     let affine = if forms { symbols * (weights + head) } else { 0 };
     let cost = boxes + affine;
     if cost > LEAST_PASS { cost } else { LEAST_PASS }
-}
-
-/// The most flips of weight codes of the model that provably leave its decision, right or wrong, as
-/// it is; `None` where that cannot be bounded, or costs more than so many operations.
-pub(crate) fn model_budget(
-    (deployed, matrices): (&Deployed, &Matrices),
-    sample: &Sample,
-    unused: Option<UnusedArg>,
-    operations: u64,
-) -> Option<usize> {
-    let ladder = Ladder::new(vec![Rung::Interval, Rung::Affine]);
-    let prover = Prover {
-        deployed,
-        matrices,
-        ladder: &ladder,
-        forms: true,
-        unused,
-        parallel: true,
-        weights: assemble::weight_counts(deployed.model).ternary,
-    };
-    if prover.model_cost(sample.tokens())? > operations {
-        return None;
-    }
-    let x = sample.embedded(deployed.model);
-    let logits = deployed.logits(&x, 0, Read::Last);
-    let winner = decide(logits.as_slice()?, &sample.classes)?;
-    let claim = margin_of(&Decision { winner, classes: sample.classes.clone() }, 0);
-    let streams = deployed.streams(&x);
-    let subject = Subject { streams: &streams, claim: &claim, logits: &logits };
-    Some(prover.model_budget(subject))
 }
 
 /// All of one sample.

@@ -71,8 +71,9 @@ impl CacheBits {
     }
 }
 
-/// What is proven about any single flip of a bit of a stored key or value, on some samples, whenever
-/// it strikes. What is stored beside the entries, such as the scales of 8-bit codes, is not struck.
+/// What is proven about any single flip of a bit of a stored key or value, on some samples,
+/// whenever it strikes. What is stored beside the entries, such as the scales of 8-bit codes, is
+/// not struck.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CacheProven {

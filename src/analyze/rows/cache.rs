@@ -1,11 +1,11 @@
 //! What any single flip of a stored key or value can do: one entry of the cache after another, its
 //! bits told apart by what they mean.
 //!
-//! The stream that leaves the struck layer is computed for every bit, by the engine itself; a strike
-//! between two queries leaves the rows before it as they were. So each row is its clean one or the
-//! struck one, whenever the strike falls, and the box that holds both for all bits of an entry is
-//! carried through the layers behind, by boxes and by forms. Where a struck stream is not finite,
-//! nothing is said: exponents may do that.
+//! The stream that leaves the struck layer is computed for every bit, by the engine itself; a
+//! strike between two queries leaves the rows before it as they were. So each row is its clean one
+//! or the struck one, whenever the strike falls, and the box that holds both for all bits of an
+//! entry is carried through the layers behind, by boxes and by forms. Where a struck stream is not
+//! finite, nothing is said: exponents may do that.
 
 use certify::affine::Affine;
 use certify::claim::Proof;

@@ -1,5 +1,5 @@
-//! Every single flip of stored keys and values of a trained model, at every step: none moves a logit
-//! by more than its bound, and none that is proven masked changes the decision.
+//! Every single flip of stored keys and values of a trained model, at every step: none moves a
+//! logit by more than its bound, and none that is proven masked changes the decision.
 
 use certify::claim::{Decision, Deployed, decide};
 use engine::kernels;
