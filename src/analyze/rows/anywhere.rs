@@ -19,7 +19,7 @@ use super::strike::{Bits, SHARED, Strike};
 use crate::analyze::bounds::widest;
 
 /// Operations that these proofs may take for each trial of the campaign beside them, and at most.
-pub(super) const BUDGET: (u64, u64) = (1_000_000, 8_000_000_000);
+pub(super) const BUDGET: (u64, u64) = (500_000, 4_000_000_000);
 /// Passes a target: one for each number of [`SHARED`], two between them.
 pub(super) const PASSES: u64 = 6;
 
@@ -163,11 +163,12 @@ pub(super) fn targets(prover: &Prover, tokens: usize, operations: u64) -> Vec<Fl
             FlipTarget { place, possible: cost.is_some(), tried, by_rows: false }
         })
         .collect();
-    // What is left is spent on rows, in all of a tensor or not at all.
+    // What is left is spent on rows, in all of a tensor or not at all; the first that is not
+    // proven ends a tensor, so that a third of them is a fair guess.
     for target in targets.iter_mut().filter(|target| target.tried) {
         if let Place::Tensor(layer, slot) = target.place {
             let rows = prover.rows_of(layer, slot) as u64;
-            let cost = rows * pass_cost(prover, tokens, layers - layer, 1) / PASSES;
+            let cost = rows * pass_cost(prover, tokens, layers - layer, 1) / 3;
             target.by_rows = cost <= left;
             left -= if target.by_rows { cost } else { 0 };
         }

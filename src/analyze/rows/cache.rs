@@ -26,9 +26,9 @@ use super::strike::Passed;
 use crate::analyze::bounds::widest;
 
 /// Operations that these proofs may take for each trial of the campaign beside them, and at most.
-pub(super) const BUDGET: (u64, u64) = (1_000_000, 6_000_000_000);
+pub(super) const BUDGET: (u64, u64) = (250_000, 2_000_000_000);
 /// Samples at most.
-pub(super) const MOST_SAMPLES: usize = 2;
+pub(super) const MOST_SAMPLES: usize = 1;
 
 /// What a bit of a stored entry means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
