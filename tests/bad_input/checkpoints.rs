@@ -101,7 +101,7 @@ fn configurations_that_do_not_hold_together_are_refused_by_field() {
         parts.extend(["config.json", field, "expected"]);
         refused(&desk, WORDS, 3, &parts);
     };
-    change("model_type", json!("gpt2"), &["gpt2", "\"bitnet\" or \"llama\""]);
+    change("model_type", json!("gpt2"), &["gpt2", "\"bitnet\", \"llama\" or \"qwen3\""]);
     change("hidden_size", json!(0), &["0"]);
     change("num_attention_heads", json!(-4), &["-4"]);
     change("vocab_size", json!(1.5), &["1.5"]);

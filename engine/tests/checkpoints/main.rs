@@ -6,6 +6,7 @@ mod containers;
 mod families;
 mod forms;
 mod gguf;
+mod gguf_hostile;
 mod goldens;
 mod hostile;
 mod reference;

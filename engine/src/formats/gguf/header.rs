@@ -2,8 +2,8 @@
 //!
 //! Everything is checked before it is used: a count against the bytes that are left, a product
 //! against overflow, an extent against the file. Invariants: nothing is allocated beyond a small
-//! multiple of the bytes that were read; extents lie inside the file and do not overlap; no key and
-//! no tensor is there twice.
+//! multiple of the bytes that were read; the tensors fill the rest of the file without holes or
+//! overlaps, so that no size can be misread; no key and no tensor is there twice.
 
 use std::collections::BTreeMap;
 
@@ -43,8 +43,6 @@ pub(super) struct Container<'a> {
     pub(super) metadata: Metadata<'a>,
     /// Its tensors, by name.
     pub(super) tensors: BTreeMap<&'a str, Extent<'a>>,
-    /// What is odd.
-    pub(super) warnings: Vec<String>,
 }
 
 /// A tensor as the list names it.
@@ -80,8 +78,8 @@ pub(super) fn read<'a>(file: &str, bytes: &'a [u8]) -> Result<Container<'a>, For
         let got = format!("the end of the file, at {}", bytes.len());
         return Err(cursor.wrong(bytes.len(), "padding and tensors", got));
     }
-    let (tensors, warnings) = extents(&cursor, infos, data, alignment)?;
-    Ok(Container { metadata, tensors, warnings })
+    let tensors = extents(&cursor, infos, data, alignment)?;
+    Ok(Container { metadata, tensors })
 }
 
 /// Magic, version and the two counts.
@@ -127,9 +125,9 @@ fn extents<'a>(
     mut infos: Vec<Info<'a>>,
     data: usize,
     alignment: usize,
-) -> Result<(BTreeMap<&'a str, Extent<'a>>, Vec<String>), FormatError> {
+) -> Result<BTreeMap<&'a str, Extent<'a>>, FormatError> {
     infos.sort_by_key(|info| info.offset);
-    let (mut tensors, mut warnings) = (BTreeMap::new(), Vec::new());
+    let mut tensors = BTreeMap::new();
     let mut end = data;
     for index in 0..infos.len() {
         let info = &infos[index];
@@ -156,7 +154,8 @@ fn extents<'a>(
             return Err(entry("bytes of its own".into(), "bytes of another tensor".into()));
         }
         if start > end.next_multiple_of(alignment) {
-            warnings.push(format!("bytes {end} to {start} belong to no tensor"));
+            let got = format!("a hole from byte {end} to {start}");
+            return Err(entry("bytes right behind those of the tensor before".into(), got));
         }
         end = stop;
         let data = &cursor.bytes[start..stop];
@@ -167,10 +166,10 @@ fn extents<'a>(
         }
     }
     if cursor.bytes.len() > end.next_multiple_of(alignment) {
-        let more = cursor.bytes.len() - end;
-        warnings.push(format!("{more} bytes behind the last tensor belong to none"));
+        let more = format!("{} bytes behind the last tensor", cursor.bytes.len() - end);
+        return Err(cursor.wrong(end, "the end of the file", more));
     }
-    Ok((tensors, warnings))
+    Ok(tensors)
 }
 
 /// The type and size of a tensor. Two formats share number 42: where the bytes up to the next

@@ -116,7 +116,7 @@ impl<'a> Builder<'a> {
             options,
             activations: Activations::None,
             entries: BTreeMap::new(),
-            warnings: container.warnings.clone(),
+            warnings: Vec::new(),
         };
         builder.activations = match options.activations {
             Some(policy) => policy,
