@@ -45,7 +45,8 @@ pub use ecc::{
 pub use encoding::{Criterion, Direction, Encoding, EncodingRow, Exposure, Histogram, encodings};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use exhaustive::{
-    Cell, Cells, FaultMap, MapPlan, Place, RowEntry, Shifts, Sweep, SweepError, TensorMap,
+    BitEffect, Cell, Cells, FaultMap, MapPlan, Place, Ranking, RowEntry, Shifts, Sweep, SweepError,
+    TensorMap,
 };
 pub use fault::{Fault, UnusedCode};
 pub use golden::{Golden, Input, Sample, SampleError};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::rank::RankArgs;
 use crate::cli::{KvArg, PositionsArg, UnusedArg};
 
 /// What to do about faults.
@@ -19,6 +20,9 @@ pub enum FaultsCommand {
     #[command(after_help = "Example:\n  bitnet-certify faults merge shard0 shard1 shard2 -o \
         report.json")]
     Merge(MergeArgs),
+    /// Flip every bit of the packed weights, and put the bits in order, the worst first
+    #[command(after_help = "Example:\n  bitnet-certify faults rank @digits --top 10 -o bits.csv")]
+    Rank(Box<RankArgs>),
     /// How far a campaign is, and what it has found; loads no model
     Status(StatusArgs),
 }

@@ -9,12 +9,14 @@
 
 mod entry;
 mod plan;
+mod rank;
 mod sweep;
 
 use engine::model::Slot;
 
 pub use entry::{RowEntry, Shifts};
 pub use plan::MapPlan;
+pub use rank::{BitEffect, Ranking};
 pub use sweep::{Place, Sweep, SweepError};
 
 use crate::outcome::Outcome;

@@ -14,13 +14,13 @@ use super::entry::RowEntry;
 use super::plan::MapPlan;
 use crate::address::Address;
 use crate::fault::Fault;
-use crate::golden::{Golden, Sample, SampleError};
+use crate::golden::{Sample, SampleError};
 use crate::journal::{self, JournalError, Shard, Writer};
 use crate::runner::BATCH;
 use crate::simulator::{Shortcuts, Simulator};
 
 /// The most faults of a lot: enough that trials share products, few enough that lots are even.
-const LOT: usize = 4096;
+pub(super) const LOT: usize = 4096;
 
 /// Why a map cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +50,12 @@ pub enum SweepError {
         /// Why not.
         source: SampleError,
     },
+    /// There are too many bits to put them in order.
+    #[error("{got} bits to put in order, expected less than 2^32: fewer layers or tensors")]
+    Bits {
+        /// How many.
+        got: u64,
+    },
     /// The journal cannot be written any more.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -68,22 +74,29 @@ pub struct Place {
 
 /// A tensor of a sweep.
 #[derive(Clone, Copy, Debug)]
-struct Swept<'a> {
-    layer: usize,
-    slot: Slot,
-    rows: &'a TernaryRows,
+pub(super) struct Swept<'a> {
+    pub(super) layer: usize,
+    pub(super) slot: Slot,
+    pub(super) rows: &'a TernaryRows,
     /// Rows of the tensors before it.
     before: u64,
+}
+
+impl Swept<'_> {
+    /// The bits of its codes.
+    pub(super) fn bits(&self) -> usize {
+        2 * self.rows.rows() * self.rows.columns()
+    }
 }
 
 /// A map that is ready to be made.
 #[derive(Debug)]
 pub struct Sweep<'a> {
-    model: &'a Model,
-    kernels: &'static Kernels,
+    pub(super) model: &'a Model,
+    pub(super) kernels: &'static Kernels,
     plan: MapPlan,
-    samples: Vec<Sample>,
-    tensors: Vec<Swept<'a>>,
+    pub(super) samples: Vec<Sample>,
+    pub(super) tensors: Vec<Swept<'a>>,
     /// Rows of all tensors.
     rows: u64,
 }
@@ -118,12 +131,6 @@ impl<'a> Sweep<'a> {
         Ok(sweep)
     }
 
-    fn clean(&self, sample: usize) -> Result<Golden, SweepError> {
-        let MapPlan { kv, positions, .. } = self.plan;
-        Golden::new(self.model, self.kernels, kv, positions, self.samples[sample].clone())
-            .map_err(|source| SweepError::Sample { sample, source })
-    }
-
     /// The plan.
     #[must_use]
     pub fn plan(&self) -> &MapPlan {
@@ -150,8 +157,13 @@ impl<'a> Sweep<'a> {
     /// The bits that are flipped on each sample.
     #[must_use]
     pub fn bits(&self) -> u64 {
-        let bits = |of: &Swept| 2 * of.rows.rows() as u64 * of.rows.columns() as u64;
-        self.tensors.iter().map(bits).sum()
+        self.tensors.iter().map(|of| of.bits() as u64).sum()
+    }
+
+    /// The samples.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        self.samples.len()
     }
 
     /// Which row has a number: samples follow one another, in each the tensors, in each its rows.
