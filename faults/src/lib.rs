@@ -8,6 +8,7 @@
 //! trials. Nothing here depends on threads, time, kernels, or the platform.
 
 mod address;
+mod batch;
 mod campaign;
 mod check;
 mod draw;
