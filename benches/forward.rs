@@ -37,6 +37,7 @@ fn small() -> Case {
         vocabulary: 512,
         max_positions: SMALL_TOKENS,
         theta: 500_000.0,
+        yarn: None,
         tied: true,
         ..small_config(4, 256, 4, 4)
     };

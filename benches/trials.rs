@@ -26,6 +26,7 @@ fn small() -> Model {
         vocabulary: 512,
         max_positions: TOKENS,
         theta: 500_000.0,
+        yarn: None,
         tied: true,
         ..small_config(4, 256, 4, 4)
     };

@@ -1,5 +1,7 @@
-//! `attack`: few flips of stored bits that change the decisions of a model, beside what single
-//! flips were shown not to do.
+//! `attack`: few flips of stored bits that change the decisions of a model, beside how many are
+//! proven not to.
+
+mod lower;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,10 +9,11 @@ use std::time::Instant;
 
 use clap::Args;
 use engine::walk::Read;
-use faults::{End, Found, Goal, Golden, Identity, Search, SearchError, search};
+use faults::{End, Goal, Golden, Identity, Search, SearchError, search};
+use lower::Searched;
 use serde_json::{Value, json};
 
-use crate::analyze::{Clock, goldens, targets_named, unused_code};
+use crate::analyze::{Clock, MOST_FLIPS, goldens, targets_named, unused_code};
 use crate::cli::UnusedArg;
 use crate::failure::Failure;
 use crate::flip::write_patched;
@@ -20,7 +23,7 @@ use crate::{commands, input, machine, source};
 /// Options of `attack`.
 #[derive(Args, Debug)]
 pub struct AttackArgs {
-    /// Checkpoint folder, or @name of an embedded model
+    /// Checkpoint folder, GGUF file, or @name of an embedded model
     #[arg(default_value = source::DEFAULT)]
     pub model: String,
     /// Samples to attack [default: those of the embedded model]
@@ -88,21 +91,27 @@ pub fn run(args: &AttackArgs) -> Result<(), Failure> {
         let kernels = machine::kernels(None)?;
         let model = &loaded.model;
         let goldens = goldens(model, kernels, Read::Last, &samples)?;
+        settings.check(&goldens).map_err(refused)?;
         let sets: Vec<&[Golden]> =
             if args.each { goldens.chunks(1).collect() } else { vec![&goldens[..]] };
         let seed = format!("attack seed={}", args.seed);
         let identity = Identity::of(&[&loaded.manifest.digest, &samples.digest, &seed]);
         let mut all = Vec::with_capacity(sets.len());
+        let budgets = lower::budgets(args, model, &settings.targets, &samples)?;
         let clock = Clock::start(Instant::now(), None, !args.quiet);
-        for goldens in sets {
+        for (index, goldens) in sets.into_iter().enumerate() {
             let stage = clock.stage("evaluations", settings.evaluations);
             let progress = |used| stage.at(used);
             let found =
                 search(model, kernels, goldens, &settings, &identity, (&progress, &|| false));
-            all.push(found.map_err(refused)?);
+            let found = found.map_err(refused)?;
+            let first = index * goldens.len();
+            let budgets = budgets.as_ref().map(|all| &all[first..first + goldens.len()]);
+            let goal = (settings.goal, settings.share);
+            all.push(lower::beside(found, budgets, goldens, goal)?);
         }
         if let Some(folder) = &args.write {
-            let flips: Vec<_> = all[0].steps.iter().map(|step| step.flip).collect();
+            let flips: Vec<_> = all[0].found.steps.iter().map(|step| step.flip).collect();
             write_patched(&origin, &loaded, &flips, folder)?;
             eprintln!("wrote {} with {} flips", folder.display(), flips.len());
         }
@@ -151,15 +160,17 @@ fn ended(end: End) -> &'static str {
 }
 
 /// What is shown of the fewest flips, from below.
-fn least(found: &Found) -> String {
-    match found.least {
+fn least(of: &Searched) -> String {
+    match of.at_least {
         0 => "no flip is needed: the decisions are as wanted".into(),
         1 => "at least 1 flip is needed".into(),
+        least if least > of.found.least => format!("at least {least} flips are needed: proven"),
         least => format!("at least {least} flips are needed: every single one was run"),
     }
 }
 
-fn step_by_step(args: &AttackArgs, found: &Found) -> String {
+fn step_by_step(args: &AttackArgs, of: &Searched) -> String {
+    let found = &of.found;
     let mut text = format!(
         "{}: {} of {} samples wanted\n  flip  won  resistance  bit\n",
         args.model,
@@ -178,8 +189,9 @@ fn step_by_step(args: &AttackArgs, found: &Found) -> String {
         .expect("a string takes all");
     }
     let (end, flips) = (ended(found.end), found.steps.len());
-    writeln!(text, "{end}, {flips} flips, {} evaluations; {}", found.evaluations, least(found))
+    writeln!(text, "{end}, {flips} flips, {} evaluations; {}", found.evaluations, least(of))
         .expect("a string takes all");
+    writeln!(text, "{}", lower::told(of.budgets.as_deref())).expect("a string takes all");
     text
 }
 
@@ -187,18 +199,22 @@ fn wanted(share: f64, samples: u64) -> u64 {
     (share * samples as f64).ceil() as u64
 }
 
-fn by_sample(args: &AttackArgs, all: &[Found]) -> String {
-    let mut text = format!("{}: every sample alone\n  sample  flips  shown   end\n", args.model);
-    for (number, found) in all.iter().enumerate() {
+fn by_sample(args: &AttackArgs, all: &[Searched]) -> String {
+    let columns = "  sample  flips  shown   budget  end";
+    let mut text = format!("{}: every sample alone\n{columns}\n", args.model);
+    for (number, of) in all.iter().enumerate() {
+        let found = &of.found;
         let flips = match found.end {
             End::Reached => found.steps.len().to_string(),
             _ => "-".into(),
         };
-        let least = format!(">= {}", found.least);
-        writeln!(text, "  {number:>6}  {flips:>5}  {least:<6}  {}", ended(found.end))
+        let least = format!(">= {}", of.at_least);
+        let budget = of.budgets.as_ref().map_or_else(|| "-".into(), |of| of[0].to_string());
+        let end = ended(found.end);
+        writeln!(text, "  {number:>6}  {flips:>5}  {least:<6}  {budget:>6}  {end}")
             .expect("a string takes all");
     }
-    let mut flips: Vec<usize> = (all.iter())
+    let mut flips: Vec<usize> = (all.iter().map(|of| &of.found))
         .filter(|found| found.end == End::Reached)
         .map(|found| found.steps.len())
         .collect();
@@ -207,11 +223,14 @@ fn by_sample(args: &AttackArgs, all: &[Found]) -> String {
         writeln!(text, "changed {} of {}, by a median of {median} flips", flips.len(), all.len())
             .expect("a string takes all");
     }
+    let budgets: Option<Vec<usize>> = all.iter().map(|of| Some(of.budgets.as_ref()?[0])).collect();
+    writeln!(text, "{}", lower::told(budgets.as_deref())).expect("a string takes all");
     text
 }
 
-fn as_json(args: &AttackArgs, digest: &str, samples: &Samples, all: &[Found]) -> Value {
-    let search = |found: &Found| {
+fn as_json(args: &AttackArgs, digest: &str, samples: &Samples, all: &[Searched]) -> Value {
+    let search = |of: &Searched| {
+        let found = &of.found;
         let steps = found.steps.iter().map(|step| {
             json!({
                 "address": step.flip.to_string(),
@@ -225,7 +244,9 @@ fn as_json(args: &AttackArgs, digest: &str, samples: &Samples, all: &[Found]) ->
             "end": ended(found.end),
             "samples": found.samples,
             "flips": found.steps.len(),
-            "flips_at_least": found.least,
+            "flips_at_least": of.at_least,
+            "certified_flip_budgets": of.budgets,
+            "gap": of.gap(),
             "evaluations": found.evaluations,
             "steps": steps.collect::<Vec<Value>>(),
         })
@@ -241,6 +262,7 @@ fn as_json(args: &AttackArgs, digest: &str, samples: &Samples, all: &[Found]) ->
         "targets": args.targets,
         "unused_code": unused_code(args.unused_code).name(),
         "seed": args.seed,
+        "flips_searched_by_proofs": MOST_FLIPS,
         "searches": all.iter().map(search).collect::<Vec<Value>>(),
     })
 }

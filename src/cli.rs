@@ -52,6 +52,9 @@ pub enum Command {
     /// Fault campaigns that can be interrupted, resumed and shared out.
     #[command(subcommand)]
     Faults(FaultsCommand),
+    /// Write a model in another packed form, code by code the same.
+    #[command(after_help = crate::commands::convert::EXAMPLES)]
+    Convert(crate::commands::convert::ConvertArgs),
     /// Data sets of bit perturbations that replay bit for bit.
     #[command(subcommand)]
     Dataset(crate::dataset::DatasetCommand),
@@ -97,7 +100,7 @@ Examples:
   bitnet-certify analyze path/to/checkpoint --inputs x.jsonl --fail-under cert_acc=0.8 \\
       --fail-over weight_code.sdc_rate_high=1e-3 -o report.json -o junit.xml
 
-A model is a Hugging Face checkpoint folder, or one that comes with the program:
+A model is a Hugging Face folder, a GGUF file, or one that comes with the program:
   @digits, @digits-normal, @digits-calm, @digits-shallow, @digits-deep, @digits-six, @pixels,
   @language, @language-robust
 
@@ -114,7 +117,7 @@ Examples:
 /// Options of `analyze`.
 #[derive(Args, Debug)]
 pub struct AnalyzeArgs {
-    /// Checkpoint folder, or @name of an embedded model [default: @digits]
+    /// Checkpoint folder, GGUF file, or @name of an embedded model [default: @digits]
     pub model: Option<String>,
     /// Samples: .jsonl with input_ids, text or inputs_embeds a line, or .safetensors
     #[arg(long, value_name = "FILE")]
@@ -224,7 +227,7 @@ pub struct AnalyzeArgs {
 /// Options of `inspect`.
 #[derive(Args, Debug)]
 pub struct InspectArgs {
-    /// Checkpoint folder, or @name of an embedded model
+    /// Checkpoint folder, GGUF file, or @name of an embedded model
     pub model: String,
     /// As JSON
     #[arg(long)]
@@ -240,7 +243,7 @@ pub struct InspectArgs {
 /// Options of `generate`.
 #[derive(Args, Debug)]
 pub struct GenerateArgs {
-    /// Checkpoint folder, or @name of an embedded model
+    /// Checkpoint folder, GGUF file, or @name of an embedded model
     pub model: String,
     /// The text to continue
     #[arg(long, required_unless_present = "input_ids")]

@@ -54,6 +54,40 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Makes a folder aside, fills it, then renames it into place.
+///
+/// # Errors
+/// If something stands in its place, or any step fails; nothing is then left behind.
+pub fn new_folder(
+    folder: &Path,
+    fill: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> Result<(), Failure> {
+    if folder.exists() {
+        return Err(Failure::output(format!("{}: it exists already", folder.display()))
+            .help("the name of a new folder"));
+    }
+    let step = |error: std::io::Error| {
+        Failure::output(format!("{}: cannot be written: {error}", folder.display()))
+    };
+    let parent = folder_of(folder);
+    fs::create_dir_all(&parent).map_err(step)?;
+    let aside = tempfile::Builder::new().prefix(".aside-").tempdir_in(parent).map_err(step)?;
+    fill(aside.path()).map_err(step)?;
+    readable_folder(aside.path()).map_err(step)?;
+    fs::rename(aside.path(), folder).map_err(step)
+}
+
+/// Temporary folders are private; what is written is for everybody whom the umask allows.
+pub(crate) fn readable_folder(folder: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
+    let _ = folder;
+    Ok(())
+}
+
 /// Temporary files are private; a report is for everybody whom the umask allows.
 fn readable(file: &File) -> std::io::Result<()> {
     #[cfg(unix)]

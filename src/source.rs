@@ -1,8 +1,14 @@
-//! Where models come from: a checkpoint folder, or one that comes with the program.
+//! Where models come from: a checkpoint folder, a GGUF file, or a checkpoint that comes with the
+//! program.
+//!
+//! What a GGUF file leaves open can be said behind its name, `model.gguf,activations=none,i2s=64`,
+//! so that every command, journal and data set names the same model in the same words.
 
 use std::path::PathBuf;
 
 use engine::formats::{self, LoadOptions, Loaded, Source, UnusedCode};
+use engine::model::Activations;
+use engine::packing::I2sRuns;
 use fixtures::embedded::{self, Checkpoint};
 
 use crate::cli::UnusedArg;
@@ -20,6 +26,8 @@ pub struct Origin {
     pub path: PathBuf,
     /// Its files.
     pub source: Source<'static>,
+    /// What was said of it behind its name.
+    options: LoadOptions,
 }
 
 /// Resolves `@name` or a folder.
@@ -28,19 +36,42 @@ pub struct Origin {
 /// If there is no embedded model of that name.
 pub fn resolve(text: &str) -> Result<Origin, Failure> {
     let Some(name) = text.strip_prefix('@') else {
-        let path = PathBuf::from(text);
-        return Ok(Origin { embedded: None, source: Source::folder(&path), path });
+        let (path, options) = split(text)?;
+        return Ok(Origin { embedded: None, source: Source::path(&path), path, options });
     };
     let all = embedded::all();
     let found = all.iter().find(|checkpoint| checkpoint.name == name).copied();
     let checkpoint = found.ok_or_else(|| {
         let names: Vec<String> = all.iter().map(|c| format!("@{}", c.name)).collect();
         Failure::usage(format!("there is no embedded model {text:?}"))
-            .help(format!("one of {}, or a checkpoint folder", names.join(", ")))
+            .help(format!("one of {}, a checkpoint folder or a GGUF file", names.join(", ")))
     })?;
     let files = checkpoint.files.iter().map(|&(name, bytes)| (name, bytes));
     let source = Source::memory(checkpoint.name, files);
-    Ok(Origin { embedded: Some(checkpoint), source, path: PathBuf::new() })
+    let options = LoadOptions::default();
+    Ok(Origin { embedded: Some(checkpoint), source, path: PathBuf::new(), options })
+}
+
+/// The path of a model and what is said behind it.
+fn split(text: &str) -> Result<(PathBuf, LoadOptions), Failure> {
+    let mut options = LoadOptions::default();
+    let whole = PathBuf::from(text);
+    let Some((path, said)) = text.split_once(',').filter(|_| !whole.exists()) else {
+        return Ok((whole, options));
+    };
+    for word in said.split(',') {
+        match word {
+            "activations=per_token_int8" => options.activations = Some(Activations::PerTokenInt8),
+            "activations=none" => options.activations = Some(Activations::None),
+            "i2s=128" => options.i2s = I2sRuns::Wide,
+            "i2s=64" => options.i2s = I2sRuns::Narrow,
+            _ => {
+                return Err(Failure::usage(format!("{path}: {word:?} says nothing of a model"))
+                    .help("activations=per_token_int8, activations=none, i2s=128 or i2s=64"));
+            }
+        }
+    }
+    Ok((PathBuf::from(path), options))
 }
 
 /// Loads a model.
@@ -54,7 +85,7 @@ pub fn load(origin: &Origin, unused: Option<UnusedArg>, mmap: bool) -> Result<Lo
         Some(UnusedArg::Zero) => UnusedCode::Zero,
         Some(UnusedArg::Detect) => UnusedCode::Detect,
     };
-    Ok(formats::load(&origin.source, &LoadOptions { mmap, unused })?)
+    Ok(formats::load(&origin.source, &LoadOptions { mmap, unused, ..origin.options })?)
 }
 
 /// Refuses faults on a file whose unused codes are read as zero: a flip of such a stored bit would

@@ -49,9 +49,18 @@ fn where_no_single_flip_is_enough_that_is_said() {
     for search in searches {
         let alone = search["reached"] == true;
         assert_eq!(search["flips_at_least"], if alone { 1 } else { 2 }, "{search}");
+        // What is certified lies below what the search needed.
+        let flips = search["flips"].as_u64().expect("a count");
+        let budget = search["certified_flip_budgets"][0].as_u64().expect("a budget");
+        assert!(search["reached"] == false || budget < flips, "{search}");
+        let gap = if alone { search["gap"].as_u64() } else { None };
+        assert_eq!(gap, alone.then(|| flips - 1), "{search}");
     }
     let told = desk.run("attack @digits --each --limit 1 --evaluations 500").ends(0);
     assert!(told.out.contains(">= 1"), "too few runs to say more:\n{}", told.out);
+    assert!(told.out.contains("certified flip budget: "), "{}", told.out);
+    let norms = json(&desk, "attack @digits --limit 1 --evaluations 500 --targets norm --json");
+    assert!(norms["searches"][0]["certified_flip_budgets"].is_null(), "{norms}");
 }
 
 #[test]

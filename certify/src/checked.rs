@@ -182,6 +182,11 @@ impl<S: Enclosure> Domain for Checked<S> {
         }
     }
 
+    fn reshape(&self, x: Pair<S::Rows>, width: usize) -> Pair<S::Rows> {
+        let (set, point) = (self.set.reshape(x.set, width), self.point.reshape(x.point, width));
+        Pair { set, point }
+    }
+
     fn stack(&self, above: &Pair<S::Rows>, below: &Pair<S::Rows>) -> Pair<S::Rows> {
         Pair {
             set: self.set.stack(&above.set, &below.set),

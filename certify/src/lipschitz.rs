@@ -268,13 +268,15 @@ impl Domain for Responsive {
         let half = rope.frequencies().len();
         let most = Extremes::of(&x.boxes).largest();
         let mut response = x.response.clone();
-        let turned = |a: f64, b: f64| (a * a + b * b).sqrt() * (1.0 + 1e-6);
+        let stretch = f64::from(rope.stretch());
+        let turned = |a: f64, b: f64| stretch * (a * a + b * b).sqrt() * (1.0 + 1e-6);
         for start in (0..response.bound.len()).step_by(2 * half) {
             for (a, b) in (start..start + half).zip(start + half..start + 2 * half) {
                 let bound = turned(response.bound[a], response.bound[b]);
                 let slack = turned(response.slack[a], response.slack[b]);
                 for i in [a, b] {
-                    (response.bound[i], response.slack[i]) = (bound, slack + 8.0 * UNIT * most);
+                    (response.bound[i], response.slack[i]) =
+                        (bound, slack + 8.0 * UNIT * stretch * most);
                 }
             }
         }
@@ -369,6 +371,15 @@ impl Domain for Responsive {
 
     fn select(&self, x: &Responding, rows: Range<usize>) -> Responding {
         Responding { boxes: self.set.select(&x.boxes, rows), response: x.response.clone() }
+    }
+
+    fn reshape(&self, x: Responding, width: usize) -> Responding {
+        let old = x.response.bound.len();
+        let mut response = Response::zero(width);
+        for i in 0..old.max(width) {
+            response.raise(i % width, x.response.bound[i % old], x.response.slack[i % old]);
+        }
+        Responding::new(self.set.reshape(x.boxes, width), response)
     }
 
     fn stack(&self, above: &Responding, below: &Responding) -> Responding {

@@ -135,6 +135,10 @@ where
         self.inner.select(x, rows)
     }
 
+    fn reshape(&self, x: D::Rows, width: usize) -> D::Rows {
+        self.inner.reshape(x, width)
+    }
+
     fn stack(&self, above: &D::Rows, below: &D::Rows) -> D::Rows {
         self.inner.stack(above, below)
     }

@@ -168,6 +168,7 @@ fn a_point_of_a_changed_model_never_leaves_the_sets_nor_the_margins() {
                 checks += some;
                 let region = Region { clean: &stream, moved: 0..0, ball: Ball::Linf(0.0) };
                 let (mut forms, rows) = Affine::new(&deployed, &matrices, &region, claims);
+                forms.read_logits();
                 if strike.shared {
                     let layer = &model.layers[strike.layer];
                     let sums = strike.slots.iter().map(|&slot| layer.linear(slot).outputs());
@@ -201,7 +202,7 @@ fn ones(row: usize, column: usize) -> (Model, Linear) {
     let (_, mut model) = nets().into_iter().next().expect("a net");
     let linear = model.layers[0].linear_mut(Slot::Q);
     let of = |zero: Option<(usize, usize)>, linear: &Linear| {
-        let Weights::Ternary { rows, scale, stored } = &linear.weights else {
+        let Weights::Ternary { rows, scale, stored, layout } = &linear.weights else {
             panic!("a ternary layer");
         };
         let packed = TernaryRows::pack(rows.rows(), rows.columns(), |index, out| {
@@ -210,7 +211,12 @@ fn ones(row: usize, column: usize) -> (Model, Linear) {
                 out[column] = 1;
             }
         });
-        let weights = Weights::Ternary { rows: Arc::new(packed), scale: *scale, stored: *stored };
+        let weights = Weights::Ternary {
+            rows: Arc::new(packed),
+            scale: *scale,
+            stored: *stored,
+            layout: *layout,
+        };
         Linear { weights, ..linear.clone() }
     };
     let struck = of(Some((row, column)), linear);

@@ -38,7 +38,7 @@ struct Trained {
 fn trained(checkpoint: &Checkpoint) -> Trained {
     let files = checkpoint.files.iter().map(|&(name, bytes)| (name, bytes));
     let source = Source::memory(checkpoint.name, files);
-    let options = LoadOptions { mmap: false, unused: Codes::Refuse };
+    let options = LoadOptions { unused: Codes::Refuse, ..LoadOptions::default() };
     let model = load(&source, &options).expect("a sound checkpoint").model;
     let samples = match checkpoint.file("inputs.jsonl") {
         Some(lines) => lines.split(|&byte| byte == b'\n').filter_map(ids).collect(),

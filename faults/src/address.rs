@@ -16,7 +16,7 @@
 //! in which the file stores them, lowest = 0.
 
 use engine::model::{KvKind, KvPlace, Linear, Model, Norm, NormSlot, Side, Slot, Weights};
-use engine::packing::{BitPlace, HfRows};
+use engine::packing::{BitPlace, Layout};
 
 use crate::space::Target;
 
@@ -153,7 +153,11 @@ pub enum AddressError {
     },
 }
 
-const NO_CODES: &str = "the weights of this layer are not ternary; only 2-bit codes are addressed";
+const NO_CODES: &str =
+    "the weights of this layer are not stored as 2-bit codes; only those are addressed";
+const NO_SCALE: &str = "the scale of this layer has no bits of its own in the file";
+const NO_VALUES: &str = "the values of this matrix have no bits of their own, they share blocks";
+const NO_CODE_THERE: &str = "this bit belongs to a scale between the codes";
 const NO_NORM: &str = "the model has no norm at this place";
 const TIED: &str = "head and embedding are one tensor; name it model.embed_tokens.weight";
 const NO_QUARTERS: &str = "the packed layout needs a number of rows that four divides";
@@ -215,7 +219,7 @@ impl Address {
         match *self {
             Self::Code { row, column, bit, .. } => {
                 let linear = self.linear(model)?;
-                if !matches!(linear.weights, Weights::Ternary { .. }) {
+                if !has_codes(&linear.weights) {
                     return Err(self.absent(NO_CODES));
                 }
                 self.below("row", row, linear.outputs())?;
@@ -223,9 +227,10 @@ impl Address {
                 self.below("bit", bit.into(), 2)
             }
             Self::Scale { bit, .. } => match &self.linear(model)?.weights {
-                Weights::Ternary { stored, .. } => {
+                Weights::Ternary { stored: Some(stored), .. } => {
                     self.below("bit", bit.into(), stored.bits().into())
                 }
+                Weights::Ternary { stored: None, .. } => Err(self.absent(NO_SCALE)),
                 Weights::Dense(_) => Err(self.absent(NO_CODES)),
             },
             Self::Norm { layer, slot, index, bit } => {
@@ -255,9 +260,9 @@ impl Address {
     pub fn physical(&self, model: &Model) -> Result<Option<PhysicalAddress>, AddressError> {
         let Self::Code { layer, slot, row, column, bit } = *self else { return Ok(None) };
         self.check(model, KvKind::F32, 0)?;
-        let linear = model.layers[layer].linear(slot);
-        let rows = HfRows::new(linear.outputs(), linear.inputs());
-        let place = rows.ok_or_else(|| self.absent(NO_QUARTERS))?.locate(row, column, bit);
+        let layout = layout(&model.layers[layer].linear(slot).weights);
+        let layout = layout.ok_or_else(|| self.absent(NO_QUARTERS))?;
+        let place = layout.locate(row, column, bit).ok_or_else(|| self.absent(NO_CODES))?;
         Ok(Some(PhysicalAddress { layer, slot, place }))
     }
 
@@ -283,7 +288,8 @@ impl Address {
     ) -> Result<(), AddressError> {
         self.below("row", row, matrix.rows())?;
         self.below("column", column, matrix.columns())?;
-        self.below("bit", bit.into(), matrix.stored().bits().into())
+        let stored = matrix.stored().ok_or_else(|| self.absent(NO_VALUES))?;
+        self.below("bit", bit.into(), stored.bits().into())
     }
 
     fn below(&self, field: &'static str, got: usize, limit: usize) -> Result<(), AddressError> {
@@ -291,6 +297,11 @@ impl Address {
             return Ok(());
         }
         Err(AddressError::Outside { address: self.to_string(), field, got, limit })
+    }
+
+    /// The refusal of whole bytes of codes between which scales stand.
+    pub(crate) fn between_scales(&self) -> AddressError {
+        self.absent("the bytes of these codes hold scales too")
     }
 
     fn absent(&self, why: &'static str) -> AddressError {
@@ -313,18 +324,17 @@ impl PhysicalAddress {
             return outside("layer", layer, model.layers.len());
         }
         let linear = model.layers[layer].linear(slot);
-        if !matches!(linear.weights, Weights::Ternary { .. }) {
+        if !has_codes(&linear.weights) {
             return Err(absent(NO_CODES));
         }
-        let rows = HfRows::new(linear.outputs(), linear.inputs());
-        let rows = rows.ok_or_else(|| absent(NO_QUARTERS))?;
+        let rows = layout(&linear.weights).ok_or_else(|| absent(NO_QUARTERS))?;
         if place.byte >= rows.bytes() {
             return outside("byte", place.byte, rows.bytes());
         }
         if place.bit >= 8 {
             return outside("bit", place.bit.into(), 8);
         }
-        let (row, column, bit) = rows.invert(place);
+        let (row, column, bit) = rows.invert(place).ok_or_else(|| absent(NO_CODE_THERE))?;
         Ok(Address::Code { layer, slot, row, column, bit })
     }
 }
@@ -340,5 +350,21 @@ impl AnyAddress {
             Self::Logical(address) => Ok(*address),
             Self::Physical(physical) => physical.logical(model),
         }
+    }
+}
+
+/// Whether the weights of a layer are codes of two bits each, in their file as here.
+pub(crate) fn has_codes(weights: &Weights) -> bool {
+    match weights {
+        Weights::Ternary { layout, .. } => layout.is_none_or(|layout| layout.has_two_bits()),
+        Weights::Dense(_) => false,
+    }
+}
+
+/// Where the codes of a layer stand in their file.
+pub(crate) fn layout(weights: &Weights) -> Option<Layout> {
+    match weights {
+        Weights::Ternary { layout, .. } => *layout,
+        Weights::Dense(_) => None,
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use engine::model::{Model, Weights};
 use engine::numerics::special::smaller;
-use engine::packing::HfRows;
 
+use crate::address::layout;
 use crate::campaign::Plan;
 use crate::golden::{Sample, SampleError};
 use crate::mix::Mix;
@@ -71,7 +71,7 @@ pub enum CampaignError {
     /// Codes that have no place in a file.
     #[error(
         "fault {number} of the plan asks where codes lie: a tensor has {rows} rows, expected a \
-         multiple of 4"
+         multiple of 4, or bytes that hold nothing but codes"
     )]
     Layout {
         /// Its number, from 0.
@@ -152,10 +152,9 @@ impl Mix {
 fn check_layouts(model: &Model, number: usize) -> Result<(), CampaignError> {
     for layer in &model.layers {
         for linear in &layer.linears {
-            let (outputs, inputs) = (linear.outputs(), linear.inputs());
-            let packed = matches!(linear.weights, Weights::Ternary { .. });
-            if packed && HfRows::new(outputs, inputs).is_none() {
-                return Err(CampaignError::Layout { number, rows: outputs });
+            let flat = layout(&linear.weights).is_some_and(|layout| layout.is_flat());
+            if matches!(linear.weights, Weights::Ternary { .. }) && !flat {
+                return Err(CampaignError::Layout { number, rows: linear.outputs() });
             }
         }
     }

@@ -173,6 +173,10 @@ impl<D: Domain> Domain for Faulty<'_, D> {
         self.inner.select(x, rows)
     }
 
+    fn reshape(&self, x: D::Rows, width: usize) -> D::Rows {
+        self.inner.reshape(x, width)
+    }
+
     fn stack(&self, above: &D::Rows, below: &D::Rows) -> D::Rows {
         self.inner.stack(above, below)
     }

@@ -47,7 +47,7 @@ pub use encoding::{Criterion, Direction, Encoding, EncodingRow, Exposure, Histog
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use exhaustive::{
     BitEffect, Cell, Cells, FaultMap, MapPlan, Place, Ranking, RowEntry, Shifts, Sweep, SweepError,
-    TensorMap,
+    TensorMap, packed_bits,
 };
 pub use fault::{Fault, UnusedCode};
 pub use golden::{Golden, Input, Sample, SampleError};

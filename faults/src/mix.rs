@@ -93,13 +93,13 @@ fn float_type(model: &Model, kv: KvKind, address: &Address) -> Option<FloatType>
     match *address {
         Address::Code { .. } => None,
         Address::Scale { layer, slot, .. } => match &model.layers[layer].linear(slot).weights {
-            Weights::Ternary { stored, .. } => Some(*stored),
+            Weights::Ternary { stored, .. } => *stored,
             Weights::Dense(_) => None,
         },
         Address::Norm { layer, slot, .. } => Some(model.layers[layer].norm(slot)?.stored),
         Address::FinalNorm { .. } => Some(model.final_norm.stored),
-        Address::Embedding { .. } => Some(model.embedding.stored()),
-        Address::Head { .. } => Some(model.head.stored()),
+        Address::Embedding { .. } => model.embedding.stored(),
+        Address::Head { .. } => model.head.stored(),
         Address::Kv { .. } => match kv {
             KvKind::F32 => Some(FloatType::F32),
             KvKind::F16 => Some(FloatType::F16),

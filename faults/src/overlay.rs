@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::model::{Float, KvPlace, Linear, Model, Norm, NormSlot, Scale, Side, Slot, Weights};
+use engine::model::{
+    Float, FloatType, KvPlace, Linear, Model, Norm, NormSlot, Scale, Side, Slot, Weights,
+};
 use engine::packing::{TernaryRows, UNUSED_CODE, ZERO_CODE};
 
 use crate::address::Address;
@@ -155,13 +157,14 @@ impl Masks {
 
     fn linear(&self, model: &Model, site: (usize, Slot), unused: UnusedCode) -> LinearPatch {
         let linear = model.layers[site.0].linear(site.1);
-        let Weights::Ternary { rows, scale, stored } = &linear.weights else {
+        let Weights::Ternary { rows, scale, stored, layout } = &linear.weights else {
             panic!("the address of a code was not checked");
         };
         let mask = self.scales.get(&site).copied().unwrap_or(0);
-        let scale = scale.with(stored.flip_mask(scale.stored(), mask));
+        let struck = |stored: &FloatType| scale.with(stored.flip_mask(scale.stored(), mask));
+        let scale = stored.as_ref().map_or(*scale, struck);
         let with = |rows: Arc<TernaryRows>, scale: Scale| Linear {
-            weights: Weights::Ternary { rows, scale, stored: *stored },
+            weights: Weights::Ternary { rows, scale, stored: *stored, layout: *layout },
             norm: None,
             activations: linear.activations,
         };
@@ -215,5 +218,6 @@ fn flip_row(matrix: &Float, row: usize, flips: &BTreeMap<usize, u32>) -> Float {
         }
         Float::F16 { data, columns } => Float::F16 { data: halves(data), columns: *columns },
         Float::Bf16 { data, columns } => Float::Bf16 { data: halves(data), columns: *columns },
+        Float::Blocks { .. } => unreachable!("a value of a block has no address"),
     }
 }

@@ -95,9 +95,11 @@ impl<'a> Cursor<'a> {
     }
 }
 
-const NORMS: [(&str, NormSlot); 4] = [
+const NORMS: [(&str, NormSlot); 6] = [
     ("input_layernorm", NormSlot::Input),
     ("self_attn.attn_sub_norm", NormSlot::AttentionSub),
+    ("self_attn.q_norm", NormSlot::Query),
+    ("self_attn.k_norm", NormSlot::Key),
     ("post_attention_layernorm", NormSlot::Post),
     ("mlp.ffn_sub_norm", NormSlot::FfnSub),
 ];
@@ -226,7 +228,7 @@ mod tests {
     }
 
     fn norm() -> impl Strategy<Value = NormSlot> {
-        prop_oneof![(0usize..4).prop_map(|i| NORMS[i].1), slot().prop_map(NormSlot::Inside),]
+        prop_oneof![(0..NORMS.len()).prop_map(|i| NORMS[i].1), slot().prop_map(NormSlot::Inside),]
     }
 
     fn logical() -> impl Strategy<Value = Address> {

@@ -12,6 +12,8 @@ pub(crate) fn norm_name(slot: NormSlot) -> String {
     match slot {
         NormSlot::Input => "input_layernorm".into(),
         NormSlot::AttentionSub => "self_attn.attn_sub_norm".into(),
+        NormSlot::Query => "self_attn.q_norm".into(),
+        NormSlot::Key => "self_attn.k_norm".into(),
         NormSlot::Post => "post_attention_layernorm".into(),
         NormSlot::FfnSub => "mlp.ffn_sub_norm".into(),
         NormSlot::Inside(slot) => format!("{}.rms_norm", slot.name()),

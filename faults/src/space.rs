@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use engine::model::{Float, KvKind, Model, NormSlot, Slot, Weights};
 
-use crate::address::Address;
+use crate::address::{Address, has_codes};
 use crate::print::norm_name;
 use crate::stores::{Stores, steps};
 
@@ -160,9 +160,13 @@ impl Space {
                 let linear = block.linear(slot);
                 let Weights::Ternary { rows, stored, .. } = &linear.weights else { continue };
                 let columns = rows.columns();
-                let size = 2 * rows.rows() as u64 * columns as u64;
-                tables[0].push(Region::Codes { layer, slot, columns }, size);
-                tables[1].push(Region::Scale { layer, slot }, stored.bits().into());
+                if has_codes(&linear.weights) {
+                    let size = 2 * rows.rows() as u64 * columns as u64;
+                    tables[0].push(Region::Codes { layer, slot, columns }, size);
+                }
+                if let Some(stored) = stored {
+                    tables[1].push(Region::Scale { layer, slot }, stored.bits().into());
+                }
             }
             for slot in norm_slots() {
                 if let Some(norm) = block.norm(slot) {
@@ -172,10 +176,12 @@ impl Space {
         }
         push_norm(&mut tables[2], model.layers.len(), NormSlot::Final, &model.final_norm);
         let size = |matrix: &Float, bits| matrix.rows() as u64 * matrix.columns() as u64 * bits;
-        let (columns, bits) = (model.embedding.columns(), model.embedding.stored().bits().into());
-        tables[3].push(Region::Embedding { columns, bits }, size(&model.embedding, bits));
-        if !model.config.tied {
-            let (columns, bits) = (model.head.columns(), model.head.stored().bits().into());
+        if let Some(stored) = model.embedding.stored() {
+            let (columns, bits) = (model.embedding.columns(), stored.bits().into());
+            tables[3].push(Region::Embedding { columns, bits }, size(&model.embedding, bits));
+        }
+        if let Some(stored) = model.head.stored().filter(|_| !model.config.tied) {
+            let (columns, bits) = (model.head.columns(), stored.bits().into());
             tables[4].push(Region::Head { columns, bits }, size(&model.head, bits));
         }
         let stores = Stores {
@@ -268,9 +274,15 @@ impl Space {
 
 /// The norms of a block, in the order of the numbers.
 fn norm_slots() -> impl Iterator<Item = NormSlot> {
-    [NormSlot::Input, NormSlot::AttentionSub, NormSlot::Post, NormSlot::FfnSub]
-        .into_iter()
-        .chain(Slot::ALL.into_iter().map(NormSlot::Inside))
+    let of_block = [
+        NormSlot::Input,
+        NormSlot::AttentionSub,
+        NormSlot::Query,
+        NormSlot::Key,
+        NormSlot::Post,
+        NormSlot::FfnSub,
+    ];
+    of_block.into_iter().chain(Slot::ALL.into_iter().map(NormSlot::Inside))
 }
 
 fn push_norm(table: &mut Regions, layer: usize, slot: NormSlot, norm: &engine::model::Norm) {

@@ -263,6 +263,12 @@ fn fault_rates(page: &mut String, faults: &Faults) {
         let what = "of the pairs of a layer and a sample, under any 4 flips of its weight codes";
         line(page, format_args!("Layers proven harmless: {share} {what}.\n"));
     }
+    if let Some(budgets) = story::flip_budgets(faults) {
+        line(
+            page,
+            format_args!("Flips of weight codes that provably change no answer: {budgets}.\n"),
+        );
+    }
 }
 
 /// How the faults of a map were decided, and its worst tensors.

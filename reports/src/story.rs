@@ -332,3 +332,22 @@ pub(crate) fn worst_tensors(map: &Exhaustive, most: usize) -> Vec<&MapTensor> {
     tensors.truncate(most);
     tensors
 }
+
+/// The certified flip budgets of layers and model, as a sentence without a full stop.
+pub(crate) fn flip_budgets(faults: &Faults) -> Option<String> {
+    let layers = faults.flips_proven.iter().filter(|of| of.tensor == "layer");
+    let budgets: Vec<u32> =
+        layers.filter_map(|of| of.budget.as_ref()).map(|budget| budget.min).collect();
+    let layers = budgets.iter().min().zip(budgets.iter().max()).map(|(least, most)| {
+        let range = if least == most { least.to_string() } else { format!("{least} to {most}") };
+        format!("layers {range}")
+    });
+    let model = faults.flips_proven_in_model.as_ref().and_then(|of| of.budget.as_ref());
+    let model = model.map(|budget| {
+        let share = percent(budget.share_at_least_one, Side::Down);
+        let (min, median) = (budget.min, budget.median);
+        format!("model {min} (median {median}), 1 or more for {share} of samples")
+    });
+    let parts: Vec<String> = model.into_iter().chain(layers).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}

@@ -139,6 +139,7 @@ mod reader {
         pub(crate) bounds: Vec<BTreeMap<String, Value>>,
         pub(crate) rows_proven: Vec<BTreeMap<String, Value>>,
         pub(crate) flips_proven: Vec<BTreeMap<String, Value>>,
+        pub(crate) flips_proven_in_model: BTreeMap<String, Value>,
     }
 }
 
@@ -180,7 +181,10 @@ fn a_reader_with_its_own_types_reads_every_key_under_its_name() {
     for key in ["layer", "tensor", "rows_total", "rows_tried", "pairs", "levels", "reason"] {
         assert!(seen.faults.rows_proven[0].contains_key(key), "rows_proven[].{key}");
     }
-    for key in ["layer", "tensor", "pairs", "levels", "reason"] {
+    for key in ["pairs", "levels", "budget", "reason"] {
+        assert!(seen.faults.flips_proven_in_model.contains_key(key), "of the model: {key}");
+    }
+    for key in ["layer", "tensor", "pairs", "levels", "budget", "reason"] {
         assert!(seen.faults.flips_proven[0].contains_key(key), "flips_proven[].{key}");
     }
     assert_eq!(seen.faults.targets[0]["target"], "weight_code");

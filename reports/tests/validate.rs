@@ -3,7 +3,7 @@
 mod example;
 
 use reports::Report;
-use reports::model::{Method, Stratum, Target, Verdict, finite};
+use reports::model::{Method, Outcome, Stratum, Target, Verdict, finite};
 
 fn certification(report: &mut Report) -> &mut reports::model::Certification {
     report.certification.as_mut().unwrap()
@@ -250,4 +250,37 @@ fn memory_codes_and_assignments_that_contradict_themselves_are_named() {
         }),
         ("faults.encodings", |report| faults(report).encodings[0].deployed = true),
     ]);
+}
+
+#[test]
+fn a_budget_that_a_seen_fault_or_its_own_levels_contradict_is_named() {
+    let breaks: [Break; 8] = [
+        ("faults.flips_proven[2].budget.samples", |report| {
+            budget(report).samples.push(1);
+        }),
+        ("faults.flips_proven[2].budget.min", |report| budget(report).min = 2),
+        ("faults.flips_proven[2].budget.samples", |report| budget(report).flips_searched = 7),
+        ("faults.flips_proven[2].budget.share_at_least_one", |report| {
+            budget(report).share_at_least_one = 0.5;
+        }),
+        ("faults.flips_proven[2].levels[1].logit_change_bound", |report| {
+            faults(report).flips_proven[2].levels[1].logit_change_bound = Some(0.1);
+        }),
+        // Sample 1 has a budget of 8 in this tensor and of 3 in the model.
+        ("faults.flips_proven[2].budget.samples", |report| seen(report, Outcome::Sdc, 0.0)),
+        ("faults.flips_proven_in_model.budget.samples", |report| seen(report, Outcome::Sdc, 0.0)),
+        ("faults.flips_proven[2].levels", |report| seen(report, Outcome::Masked, 2.0)),
+    ];
+    each_is_named(&breaks);
+}
+
+fn budget(report: &mut Report) -> &mut reports::model::FlipBudget {
+    faults(report).flips_proven[2].budget.as_mut().unwrap()
+}
+
+/// A fault that changes logits of sample 1, in the down projection of layer 1.
+fn seen(report: &mut Report, outcome: Outcome, change: f64) {
+    let worst = &mut faults(report).worst[0];
+    worst.address = "model.layers.1.mlp.down_proj.weight[0,0].1".to_owned();
+    (worst.sample, worst.outcome, worst.max_logit_change) = (1, outcome, Some(change));
 }

@@ -285,15 +285,19 @@ impl Case<'_> {
         let finite = domain.inner.diverged().is_none();
         let margins = domain.inner.margins();
         let certified = finite && margins.len() == 1 && margins[0] > 0.0;
-        let ends = out.lo.iter().zip(&out.hi).zip(self.logits);
-        let change = ends
-            .map(|((&lo, &hi), &at)| {
-                let (below, above) = (f64::from(at) - f64::from(lo), f64::from(hi) - f64::from(at));
-                if below > above { below } else { above }
-            })
-            .fold(0.0, |most, change| if change > most { change } else { most });
+        let change = widest(&out, self.logits);
         (Passed { certified, change: finite.then_some(change) }, reach)
     }
+}
+
+/// How far boxes reach from the clean logits.
+pub(super) fn widest(boxes: &Boxes, logits: &Array2<f32>) -> f64 {
+    let ends = boxes.lo.iter().zip(&boxes.hi).zip(logits);
+    let reach = ends.map(|((&lo, &hi), &at)| {
+        let (below, above) = (f64::from(at) - f64::from(lo), f64::from(hi) - f64::from(at));
+        if below > above { below } else { above }
+    });
+    reach.fold(0.0, |most, change| if change > most { change } else { most })
 }
 
 impl LayerBound {

@@ -6,7 +6,8 @@ use engine::model::{KvKind, Model};
 use engine::walk::Read;
 use faults::{
     Campaign, CampaignError, EncodingRow, FaultMap, Golden, Input, MapPlan, Mix,
-    Plan as CampaignPlan, Sample as FaultSample, SampleError, Tally, Target, UnusedCode, run,
+    Plan as CampaignPlan, Sample as FaultSample, SampleError, Space, Tally, Target, UnusedCode,
+    run,
 };
 use rayon::prelude::*;
 
@@ -65,16 +66,15 @@ pub(crate) fn targets(context: &Context) -> Vec<Target> {
     let model = context.deployed.model;
     let ids = context.samples.iter().any(|sample| matches!(sample.content, Content::Ids(_)));
     let mut targets = vec![Target::WeightCode, Target::WeightScale, Target::Norm];
-    let ternary = context.weights > 0;
-    if !ternary {
-        targets.drain(..2);
-    }
     if ids || model.config.tied {
         targets.push(Target::Embedding);
     }
     if !model.config.tied {
         targets.push(Target::LmHead);
     }
+    // Some files hold no bit of some of them: dense weights, scales and embeddings in blocks.
+    let space = Space::new(model, context.deployed.kv);
+    targets.retain(|&target| space.count(target, 1) > 0);
     if context.large() {
         targets.push(Target::of_kv(context.deployed.kv));
     } else {

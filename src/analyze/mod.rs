@@ -40,7 +40,8 @@ pub(crate) use faults::{
 pub use layers::SampleLayers;
 pub(crate) use protection::assignments;
 pub use protection::{Protected, StoredBits};
-pub use rows::{LayerFlips, LayerRows, Level, Proven};
+pub(crate) use rows::model_budget;
+pub use rows::{LayerRows, Level, MOST_FLIPS, Place, PlaceFlips, Proven};
 pub use substitutions::Substituted;
 pub use verdicts::Clean;
 

@@ -1,13 +1,14 @@
-//! What any k flips of codes can do: the share of rows, tensors and layers proven harmless.
+//! What any k flips of codes can do: the share of rows, tensors, layers and models proven harmless.
 //!
 //! A single fault is as cheap to run as to prove; a proof pays where there are too many faults to
-//! run: k flips anywhere in a row, in a tensor or in a layer at once, or arbitrary codes in all of
-//! a row. A row of a down projection writes one feature of the stream that leaves its layer, and is
-//! a box there; other rows, and whole tensors, are struck where they stand.
+//! run: k flips anywhere in a row, in a tensor, in a layer or in the model at once, or arbitrary
+//! codes in all of a row. A row of a down projection writes one feature of the stream that leaves
+//! its layer, and is a box there; other rows, and whole tensors, are struck where they stand.
 //!
 //! What is spent is counted in operations, never in time. Of many rows every n-th is tried, in the
 //! last layers first where not even one a layer can be afforded.
 
+mod anywhere;
 mod flips;
 mod proof;
 mod strike;
@@ -17,16 +18,22 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-use certify::claim::Decision;
-use certify::ladder::Rung;
+use certify::affine::Matrices;
+use certify::claim::{Decision, Deployed, decide};
+use certify::ladder::{Ladder, Rung};
 use engine::model::Slot;
+use engine::walk::Read;
 
 use super::context::Context;
 use super::verdicts::{Clean, margin_of};
+use crate::assemble;
+use crate::cli::UnusedArg;
+use crate::input::Sample;
+use anywhere::{FlipTarget, Spent, Subject};
+pub use anywhere::{MOST_FLIPS, Place, PlaceFlips};
 use flips::LEVELS;
 use proof::{ProvenRow, Prover};
-pub use tensors::LayerFlips;
-use tensors::{FlipTarget, RowTarget};
+use tensors::RowTarget;
 
 /// Operations that all proofs together may take.
 const BUDGET: u64 = 4_000_000_000;
@@ -40,12 +47,12 @@ const PASSES: u64 = 3;
 const MOST_SAMPLES: usize = 4;
 
 /// What is proven under several flips at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Proven {
     /// In one row: down projections first, layer by layer, then other tensors.
     pub rows: Vec<LayerRows>,
-    /// In whole tensors and layers.
-    pub flips: Vec<LayerFlips>,
+    /// In whole tensors and layers, and in the model.
+    pub flips: Vec<PlaceFlips>,
 }
 
 /// What is proven about the rows of one tensor.
@@ -89,7 +96,7 @@ struct Agenda {
 struct Sampled {
     rows: Vec<Vec<ProvenRow>>,
     others: Vec<Vec<ProvenRow>>,
-    flips: Vec<Option<tensors::ByShared>>,
+    flips: Vec<Option<Spent>>,
 }
 
 /// What is proven; `None` if the time limit passed before the first sample.
@@ -109,7 +116,7 @@ pub(super) fn rows(context: &Context, clean: &[Clean]) -> Option<Proven> {
     });
     let mut proven = Proven {
         rows: down.chain(others).collect(),
-        flips: agenda.flips.iter().map(LayerFlips::untried).collect(),
+        flips: agenda.flips.iter().map(PlaceFlips::untried).collect(),
     };
     let mut any = false;
     for sample in results.into_iter().flatten().flatten() {
@@ -117,7 +124,7 @@ pub(super) fn rows(context: &Context, clean: &[Clean]) -> Option<Proven> {
         let rows = sample.rows.iter().chain(&sample.others);
         proven.rows.iter_mut().zip(rows).for_each(|(layer, rows)| layer.merge(rows));
         let flips = proven.flips.iter_mut().zip(sample.flips);
-        flips.for_each(|(layer, by)| layer.merge(by));
+        flips.for_each(|(place, of)| place.merge(of));
     }
     any.then_some(proven)
 }
@@ -129,9 +136,10 @@ pub(super) fn passes(context: &Context) -> f64 {
     let share = |behind: usize| behind as f64 / layers as f64 + 0.1;
     let down = agenda.rows.iter().enumerate().map(|(layer, rows)| (layer + 1, rows.len()));
     let others = agenda.others.iter().map(|target| (target.layer, target.rows.len()));
-    let flips = agenda.flips.iter().map(|target| (target.layer, usize::from(target.tried)));
-    let passes = down.chain(others).chain(flips);
-    let passes = passes.map(|(from, tries)| (PASSES * tries as u64) as f64 * share(layers - from));
+    let flips = agenda.flips.iter().map(|target| (target.from(), usize::from(target.tried)));
+    let rows = down.chain(others).map(|(from, tries)| (from, PASSES * tries as u64));
+    let passes = rows.chain(flips.map(|(from, tries)| (from, anywhere::PASSES * tries as u64)));
+    let passes = passes.map(|(from, passes)| passes as f64 * share(layers - from));
     passes.sum::<f64>() * agenda.samples as f64
 }
 
@@ -167,6 +175,7 @@ fn prover<'a>(context: &'a Context<'a>) -> Prover<'a> {
         forms: context.forms_pay(tokens(context)),
         unused: context.plan.unused,
         parallel: !context.large(),
+        weights: context.weights,
     }
 }
 
@@ -190,24 +199,25 @@ fn agenda(context: &Context, prover: &Prover) -> Agenda {
     let rows = (0..layers)
         .map(|layer| {
             let all = possible(prover, layer, Slot::Down);
-            let afforded = each / pass_cost(context, prover, layers - 1 - layer, 1);
+            let afforded = each / pass_cost(prover, tokens(context), layers - 1 - layer, 1);
             let tried = usize::try_from(afforded).map_or(all, |afforded| afforded.min(all));
             (0..tried).map(|index| index * all / tried).collect()
         })
         .collect();
     let others = tensors::others(context, prover, samples);
-    let flips = tensors::targets(context, prover, samples);
+    let left = tensors::budget(context, anywhere::BUDGET) / samples as u64;
+    let flips = anywhere::targets(prover, tokens(context), left);
     Agenda { samples, rows, others, flips }
 }
 
 /// Operations of one climb through the last so many layers to the head, with so many features or
 /// sums of each token that move at its beginning.
-fn pass_cost(context: &Context, prover: &Prover, layers: usize, moving: usize) -> u64 {
-    let config = &context.deployed.model.config;
-    let tokens = tokens(context) as u64;
+fn pass_cost(prover: &Prover, tokens: usize, layers: usize, moving: usize) -> u64 {
+    let config = &prover.deployed.model.config;
+    let tokens = tokens as u64;
     let (hidden, ffn) = (config.hidden as u64, config.ffn as u64);
     let (behind, moving) = (layers as u64, moving as u64);
-    let weights = context.weights / config.layers as u64 * behind;
+    let weights = prover.weights / config.layers as u64 * behind;
     let head = config.vocabulary as u64 * hidden;
     let boxes = 4 * (weights * tokens + head);
     let forms = prover.forms && prover.ladder.rungs().contains(&Rung::Affine);
@@ -215,6 +225,36 @@ fn pass_cost(context: &Context, prover: &Prover, layers: usize, moving: usize) -
     let affine = if forms { symbols * (weights + head) } else { 0 };
     let cost = boxes + affine;
     if cost > LEAST_PASS { cost } else { LEAST_PASS }
+}
+
+/// The most flips of weight codes of the model that provably leave its decision, right or wrong, as
+/// it is; `None` where that cannot be bounded, or costs more than so many operations.
+pub(crate) fn model_budget(
+    (deployed, matrices): (&Deployed, &Matrices),
+    sample: &Sample,
+    unused: Option<UnusedArg>,
+    operations: u64,
+) -> Option<usize> {
+    let ladder = Ladder::new(vec![Rung::Interval, Rung::Affine]);
+    let prover = Prover {
+        deployed,
+        matrices,
+        ladder: &ladder,
+        forms: true,
+        unused,
+        parallel: true,
+        weights: assemble::weight_counts(deployed.model).ternary,
+    };
+    if prover.model_cost(sample.tokens())? > operations {
+        return None;
+    }
+    let x = sample.embedded(deployed.model);
+    let logits = deployed.logits(&x, 0, Read::Last);
+    let winner = decide(logits.as_slice()?, &sample.classes)?;
+    let claim = margin_of(&Decision { winner, classes: sample.classes.clone() }, 0);
+    let streams = deployed.streams(&x);
+    let subject = Subject { streams: &streams, claim: &claim, logits: &logits };
+    Some(prover.model_budget(subject))
 }
 
 /// All of one sample.
@@ -237,8 +277,9 @@ fn sample_rows(
             if any { prover.rows(layer, &streams, rows, &claim) } else { Vec::new() }
         })
         .collect();
-    let of = |layer: usize| &streams[layer];
-    let others = prover.others(&agenda.others, &of, &claim);
-    let flips = prover.flips(&agenda.flips, &of, &claim);
+    let others = prover.others(&agenda.others, &streams, &claim);
+    let logits = context.deployed.logits(&x, 0, Read::Last);
+    let subject = Subject { streams: &streams, claim: &claim, logits: &logits };
+    let flips = prover.flips(&agenda.flips, subject);
     Sampled { rows, others, flips }
 }

@@ -39,6 +39,7 @@ pub(super) fn faults(plan: &Plan, mapped: &Mapped) -> out::Faults {
         bounds: Vec::new(),
         rows_proven: Vec::new(),
         flips_proven: Vec::new(),
+        flips_proven_in_model: None,
         until_precision: None,
         exhaustive: Some(map),
         plan: None,

@@ -1,7 +1,6 @@
 //! Outcomes of faults, and bounds on them, in the words of the contract.
 
 use certify::ladder::Rung;
-use engine::model::Slot;
 use engine::numerics::special::exp;
 use faults::mix::{Mix, Stratum};
 use faults::{Outcome, Rate, Summary, Target};
@@ -9,7 +8,9 @@ use reports::model as out;
 use reports::model::finite;
 
 use super::{memory, number, unused};
-use crate::analyze::{Campaigned, LayerBound, LayerFlips, LayerRows, Level, Proven};
+use crate::analyze::{
+    Campaigned, LayerBound, LayerRows, Level, MOST_FLIPS, Place, PlaceFlips, Proven,
+};
 use crate::plan::Plan;
 
 pub(super) fn faults(
@@ -39,7 +40,10 @@ pub(super) fn faults(
         bounds: bounds.unwrap_or_default().iter().enumerate().map(bound).collect(),
         rows_proven: proven.map_or_else(Vec::new, |of| of.rows.iter().map(proven_rows).collect()),
         flips_proven: proven
-            .map_or_else(Vec::new, |of| of.flips.iter().map(proven_flips).collect()),
+            .map_or_else(Vec::new, |of| of.flips.iter().filter_map(proven_flips).collect()),
+        flips_proven_in_model: proven
+            .and_then(|of| of.flips.iter().find(|of| of.place == Place::Model))
+            .map(proven_in_model),
         until_precision: campaigned.until.clone(),
         exhaustive: None,
         plan: campaigned.mix.as_ref().map(Mix::to_toml),
@@ -226,19 +230,61 @@ fn bound((index, bound): (usize, &LayerBound)) -> out::Bound {
 /// Why nothing is said of flips.
 const NO_CODES: &str = "its sums are not integers: there is no flip of a code to bound";
 
-fn proven_flips(flips: &LayerFlips) -> out::FlipsProven {
-    let reason = match (flips.possible, flips.samples) {
+fn proven_flips(of: &PlaceFlips) -> Option<out::FlipsProven> {
+    let (layer, tensor) = match of.place {
+        Place::Tensor(layer, slot) => (layer, slot.name()),
+        Place::Layer(layer) => (layer, "layer"),
+        Place::Model => return None,
+    };
+    Some(out::FlipsProven {
+        layer: number(layer),
+        tensor: tensor.to_owned(),
+        pairs: of.budgets.len() as u64,
+        levels: flip_levels(of),
+        budget: flip_budget(&of.budgets),
+        reason: untried(of),
+    })
+}
+
+fn proven_in_model(of: &PlaceFlips) -> out::ModelFlips {
+    out::ModelFlips {
+        pairs: of.budgets.len() as u64,
+        levels: flip_levels(of),
+        budget: flip_budget(&of.budgets),
+        reason: untried(of),
+    }
+}
+
+fn untried(of: &PlaceFlips) -> Option<String> {
+    match (of.possible, of.budgets.len()) {
         (false, _) => Some(NO_CODES.to_owned()),
         (true, 0) => Some("it costs more than the budget of these proofs".to_owned()),
         _ => None,
-    };
-    out::FlipsProven {
-        layer: number(flips.layer),
-        tensor: flips.slot.map_or("layer", Slot::name).to_owned(),
-        pairs: flips.samples,
-        levels: flips.proven.iter().map(|level| proven_level(level, flips.samples)).collect(),
-        reason,
     }
+}
+
+fn flip_levels(of: &PlaceFlips) -> Vec<out::RowsLevel> {
+    let levels = of.proven.iter().zip(&of.changes);
+    let level = |(level, change): (&Level, &Option<f64>)| out::RowsLevel {
+        logit_change_bound: change.and_then(finite),
+        ..proven_level(level, of.budgets.len() as u64)
+    };
+    levels.map(level).collect()
+}
+
+/// The budgets of some samples in one; none of none.
+fn flip_budget(budgets: &[usize]) -> Option<out::FlipBudget> {
+    let mut sorted = budgets.to_vec();
+    sorted.sort_unstable();
+    let min = *sorted.first()?;
+    let any = budgets.iter().filter(|&&flips| flips > 0).count();
+    Some(out::FlipBudget {
+        flips_searched: number(MOST_FLIPS),
+        samples: budgets.iter().map(|&flips| number(flips)).collect(),
+        min: number(min),
+        median: number(sorted[(sorted.len() - 1) / 2]),
+        share_at_least_one: any as f64 / budgets.len() as f64,
+    })
 }
 
 fn proven_rows(rows: &LayerRows) -> out::RowsProven {
@@ -268,5 +314,6 @@ fn proven_level(level: &Level, pairs: u64) -> out::RowsLevel {
         methods: (by.into_iter().filter(|&(_, proven)| proven > 0))
             .map(|(rung, proven)| out::RowsMethod { method: super::ladder::word(rung), proven })
             .collect(),
+        logit_change_bound: None,
     }
 }

@@ -16,6 +16,8 @@ pub(super) fn step_name(step: Step) -> &'static str {
     match step {
         Step::Norm(NormSlot::Input) => "input_norm",
         Step::Norm(NormSlot::AttentionSub) => "attn_sub_norm",
+        Step::Norm(NormSlot::Query) => "q_norm",
+        Step::Norm(NormSlot::Key) => "k_norm",
         Step::Norm(NormSlot::Post) => "ffn_norm",
         Step::Norm(NormSlot::FfnSub) => "ffn_sub_norm",
         Step::Norm(NormSlot::Inside(_)) => "inner_norm",
@@ -43,7 +45,9 @@ pub(super) fn order(step: Step) -> usize {
     match step {
         Step::Norm(NormSlot::Input) => 0,
         Step::Linear(s @ (Slot::Q | Slot::K | Slot::V)) => 1 + slot(s),
-        Step::Rope(s) => 5 + slot(s),
+        Step::Norm(NormSlot::Query) => 4,
+        Step::Norm(NormSlot::Key) => 5,
+        Step::Rope(s) => 6 + slot(s),
         Step::Store => 8,
         Step::Attend => 9,
         Step::Norm(NormSlot::AttentionSub) => 10,

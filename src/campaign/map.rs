@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::model::{KvKind, Weights};
+use engine::model::KvKind;
 use engine::walk::Read;
 use faults::journal::{Found as Journalled, Header, Shard, Writer};
 use faults::mix::Within;
-use faults::{FaultMap, MapPlan, Mix, Plan as FaultPlan, RowEntry, Sweep, SweepError, Target};
+use faults::{
+    FaultMap, MapPlan, Mix, Plan as FaultPlan, RowEntry, Sweep, SweepError, Target, packed_bits,
+};
 use indicatif::HumanDuration;
 
 use super::ask::{self, Place};
@@ -177,25 +179,11 @@ pub(super) fn default_samples(
     tensors: &Option<Vec<String>>,
 ) -> u64 {
     let all = subject.samples.samples.len() as u64;
-    let bits = 2 * packed(&subject.loaded.model, &ask_of(layers, tensors));
+    let bits = packed_bits(&subject.loaded.model, &ask_of(layers, tensors));
     match limit {
         Some(_) => all,
         None => all.min((MOST / bits.max(1)).max(1)),
     }
-}
-
-/// Packed weights of the tensors that a map is of.
-fn packed(model: &engine::model::Model, within: &Within) -> u64 {
-    let layers = model.layers.iter().enumerate();
-    let linears = layers.flat_map(|(layer, block)| {
-        engine::model::Slot::ALL.into_iter().map(move |slot| (layer, slot, block.linear(slot)))
-    });
-    let weights = linears.filter(|(layer, slot, _)| within.has(*layer, slot.name()));
-    let count = |linear: &engine::model::Linear| match &linear.weights {
-        Weights::Ternary { rows, .. } => rows.rows() as u64 * rows.columns() as u64,
-        Weights::Dense(_) => 0,
-    };
-    weights.map(|(.., linear)| count(linear)).sum()
 }
 
 /// Faults and silent corruptions of some rows.

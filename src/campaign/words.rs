@@ -48,7 +48,7 @@ Exit codes: 0 done, 1 a gate failed, 2 usage, 3 model, data or journal refused, 
 /// Options of `faults run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
-    /// Checkpoint folder, or @name of an embedded model
+    /// Checkpoint folder, GGUF file, or @name of an embedded model
     pub model: String,
     /// Samples: .jsonl with input_ids, text or inputs_embeds a line, or .safetensors
     #[arg(long, value_name = "FILE")]

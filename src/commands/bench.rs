@@ -223,6 +223,7 @@ fn subject(shape: BenchShape) -> Result<(Model, Sample), Failure> {
         vocabulary: 512,
         max_positions: TOKENS,
         theta: 500_000.0,
+        yarn: None,
         tied: true,
         ..small_config(layers, hidden, heads, heads)
     };

@@ -159,6 +159,7 @@ fn config(shape: ShapeArg) -> Config {
         max_positions: 64,
         eps: 1e-5,
         theta: 500_000.0,
+        yarn: None,
         gate: Gate::Relu2,
         activations: Activations::PerTokenInt8,
         tied: true,

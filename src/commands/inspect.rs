@@ -161,8 +161,8 @@ impl Inventory {
 
 impl Tensor {
     fn of(entry: &TensorEntry, scales: &BTreeMap<String, Scale>) -> Self {
-        let values = values(entry);
-        let scale = scales.get(&entry.name);
+        let values = entry.values;
+        let scale = scales.get(entry.role.as_ref().unwrap_or(&entry.name));
         Self {
             name: entry.name.clone(),
             dtype: entry.dtype.clone(),
@@ -184,12 +184,6 @@ impl Tensor {
             all_zero: entry.all_zero(),
         }
     }
-}
-
-/// How many values a tensor stands for; a packed byte stands for four.
-fn values(entry: &TensorEntry) -> u64 {
-    let elements: u64 = entry.shape.iter().map(|&width| width as u64).product();
-    if entry.kind == TensorKind::TernaryPacked { 4 * elements } else { elements }
 }
 
 /// The scales of ternary layers, under the names of their weights and of their scale tensors.
@@ -237,7 +231,7 @@ fn totals(entries: &[TensorEntry]) -> Totals {
             totals.ternary_zeros += census[1];
             totals.unused_codes += census[3];
         } else if matches!(entry.kind, TensorKind::Float | TensorKind::Norm) {
-            totals.float_weights += values(entry);
+            totals.float_weights += entry.values;
         }
     }
     totals

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+pub mod convert;
 pub mod doctor;
 pub mod generate;
 pub mod inspect;
@@ -25,6 +26,7 @@ use crate::failure::Failure;
 pub fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Inspect(args) => inspect::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Render(args) => render::run(args),
         Command::Bench(args) => bench::run(args),

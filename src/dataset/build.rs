@@ -13,7 +13,7 @@ use super::replay::{Scene, plan, said, transfer};
 use super::{BuildArgs, files_of};
 use crate::analyze::{Clock, targets_named, unused_code};
 use crate::failure::Failure;
-use crate::flip::readable;
+use crate::output::readable_folder;
 use crate::{input, machine, source};
 
 /// Trials whose records are held at once.
@@ -100,7 +100,7 @@ fn write(args: &BuildArgs, scene: &Scene, rows: &[Row]) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(&manifest).map_err(Failure::bug)?;
     fs::write(aside.path().join("dataset.json"), text + "\n").map_err(failed)?;
     fs::write(aside.path().join("README.md"), card(&manifest, &count)).map_err(failed)?;
-    readable(aside.path()).map_err(failed)?;
+    readable_folder(aside.path()).map_err(failed)?;
     fs::rename(aside.path(), &args.out).map_err(failed)?;
     let kinds = RowKind::ALL.map(|kind| {
         format!("{} {}", Split::ALL.iter().map(|&s| count(s, kind)).sum::<u64>(), kind.name())

@@ -37,7 +37,7 @@ pub enum DatasetCommand {
 /// Options of `dataset build`.
 #[derive(Args, Debug)]
 pub struct BuildArgs {
-    /// Checkpoint folder, or @name of an embedded model
+    /// Checkpoint folder, GGUF file, or @name of an embedded model
     #[arg(default_value = source::DEFAULT)]
     pub model: String,
     /// Samples [default: those of the embedded model]

@@ -2,7 +2,7 @@
 
 mod patch;
 
-pub(crate) use patch::{place, readable, write_patched};
+pub(crate) use patch::{place, write_patched};
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use crate::{commands, input, machine, source};
 /// Options of `flip`.
 #[derive(Args, Debug)]
 pub struct FlipArgs {
-    /// Checkpoint folder, or @name of an embedded model
+    /// Checkpoint folder, GGUF file, or @name of an embedded model
     pub model: String,
     /// Logical or physical address of a bit
     #[arg(long, value_name = "ADDRESS")]

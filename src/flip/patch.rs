@@ -9,6 +9,7 @@ use engine::model::NormSlot;
 use faults::Address;
 
 use crate::failure::Failure;
+use crate::output;
 use crate::source::Origin;
 
 /// Copies a checkpoint to a new folder and flips the bits there.
@@ -23,54 +24,33 @@ pub(crate) fn write_patched(
 ) -> Result<(), Failure> {
     let places: Vec<_> =
         addresses.iter().map(|address| place(loaded, address)).collect::<Result<_, _>>()?;
-    if folder.exists() {
-        return Err(Failure::output(format!("{}: it exists already", folder.display()))
-            .help("the name of a new folder"));
-    }
-    let step = |error: std::io::Error| {
-        Failure::output(format!("{}: cannot be written: {error}", folder.display()))
-    };
-    let parent = match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(parent).map_err(step)?;
-    let aside = tempfile::Builder::new().prefix(".flip-").tempdir_in(parent).map_err(step)?;
-    match &origin.embedded {
-        Some(checkpoint) => checkpoint.write_to(aside.path()).map_err(step)?,
-        None => copy(&origin.path, aside.path()).map_err(step)?,
-    }
-    for place in places {
-        flip(&aside.path().join(&place.file), place.byte, place.bit).map_err(step)?;
-    }
-    readable(aside.path()).map_err(step)?;
-    fs::rename(aside.path(), folder).map_err(step)
+    output::new_folder(folder, |aside| {
+        match &origin.embedded {
+            Some(checkpoint) => checkpoint.write_to(aside)?,
+            None => copy(&origin.path, aside)?,
+        }
+        places.iter().try_for_each(|place| flip(&aside.join(&place.file), place.byte, place.bit))
+    })
 }
 
-/// The files of a folder; not what lies deeper, which no loader reads.
+/// The files of a checkpoint: one, or those of a folder but not what lies deeper, which no loader
+/// reads.
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        if fs::metadata(entry.path())?.is_file() {
-            let target = to.join(entry.file_name());
-            fs::copy(entry.path(), &target)?;
+    let mut files = vec![from.to_path_buf()];
+    if from.is_dir() {
+        files =
+            fs::read_dir(from)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    }
+    for file in files {
+        if let Some(name) = file.file_name().filter(|_| file.is_file()) {
+            let target = to.join(name);
+            fs::copy(&file, &target)?;
             let mut permissions = fs::metadata(&target)?.permissions();
             #[expect(clippy::permissions_set_readonly_false, reason = "a fresh private copy")]
             permissions.set_readonly(false);
             fs::set_permissions(&target, permissions)?;
         }
     }
-    Ok(())
-}
-
-/// Temporary folders are private; what is written is for everybody whom the umask allows.
-pub(crate) fn readable(folder: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-    }
-    let _ = folder;
     Ok(())
 }
 
@@ -112,7 +92,8 @@ impl Place {
                 .and_then(|bytes| bytes.get(self.byte as usize).copied())
                 .ok_or_else(|| Failure::bug("a byte of an embedded file"));
         }
-        let path = origin.path.join(&self.file);
+        let path =
+            if origin.path.is_file() { origin.path.clone() } else { origin.path.join(&self.file) };
         let mut byte = [0u8];
         fs::File::open(&path)
             .and_then(|mut file| {

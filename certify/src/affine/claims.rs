@@ -1,4 +1,5 @@
-//! What the forms say of the claims: the least margin over all rivals, and what made it so small.
+//! What the forms say of the claims: the least margin over all rivals, and what made it so small;
+//! and, where that is asked for, of each logit alone.
 
 use engine::model::{Float, Slot};
 use engine::walk::{Site, Step};
@@ -8,6 +9,9 @@ use super::rows::{Normed, Rows, Shape};
 use super::state::Affine;
 use super::{Kind, Share};
 use crate::interval::{Boxes, Margin};
+
+/// The most logits that are bounded one by one.
+const MOST_LOGITS: usize = 4096;
 
 impl Affine<'_> {
     /// Lower bounds of the claimed margins, each the least over its rivals.
@@ -60,6 +64,37 @@ impl Affine<'_> {
             least = if lower { (bound, Some(rival)) } else { least };
         }
         least
+    }
+
+    /// Cuts the boxes of logits to what the forms say of each.
+    ///
+    /// A logit is its margin over a row of zeros, and its opposite that of a head of opposites.
+    pub(super) fn cut_logits(&self, x: &Rows, boxes: &mut Boxes, head: &Float) {
+        let Shape::Normed(normed) = &x.shape else { return };
+        if normed.iter().any(|normed| !normed.regular) || head.rows() > MOST_LOGITS {
+            return;
+        }
+        let columns = head.columns();
+        let signed = |sign: f32| {
+            let mut row = vec![0f32; columns];
+            let mut data = row.clone();
+            for index in 0..head.rows() {
+                head.read_row(index, &mut row);
+                data.extend(row.iter().map(|w| sign * w));
+            }
+            Float::F32 { data, columns }
+        };
+        let (same, opposite) = (signed(1.0), signed(-1.0));
+        let all: Vec<usize> = (1..=head.rows()).collect();
+        for (row, normed) in normed.iter().enumerate() {
+            let least = self.final_of(normed, &opposite).lower(0, &all);
+            let most = self.final_of(normed, &same).lower(0, &all);
+            for (column, (least, most)) in least.into_iter().zip(most).enumerate() {
+                if least.is_finite() && most.is_finite() {
+                    boxes.cut(row, column, least, -most);
+                }
+            }
+        }
     }
 
     /// Where the radius of a margin comes from: for each place at which symbols were made, what

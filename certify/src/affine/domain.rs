@@ -230,9 +230,12 @@ impl Domain for Affine<'_> {
     }
 
     fn logits(&mut self, at: Site, x: &Rows, head: &Float) -> Rows {
-        let boxes = self.interval.logits(at, &x.boxes, head);
+        let mut boxes = self.interval.logits(at, &x.boxes, head);
         if self.interval.diverged().is_none() {
             self.margins = self.bound_margins(x, &boxes, head);
+            if self.reads {
+                self.cut_logits(x, &mut boxes, head);
+            }
         }
         let zeros = vec![Form::constant(vec![0.0; head.rows()]); boxes.lo.nrows()];
         Rows { boxes, shape: Shape::plain(zeros) }
@@ -253,6 +256,15 @@ impl Domain for Affine<'_> {
             }
         };
         Rows { boxes, shape }
+    }
+
+    /// Boxes, each entry with a symbol of its own: what forms of one row share is not carried over
+    /// to several. Only norms by head ask for it.
+    fn reshape(&self, x: Rows, width: usize) -> Rows {
+        let boxes = self.interval.reshape(x.boxes, width);
+        let rows = (0..boxes.lo.nrows()).map(|row| ends_of(&boxes, row).into_iter().unzip());
+        let rows = rows.map(|(lo, hi): (Vec<f64>, Vec<f64>)| Form::of_box(&lo, &hi)).collect();
+        Rows { boxes, shape: Shape::plain(rows) }
     }
 
     fn stack(&self, above: &Rows, below: &Rows) -> Rows {

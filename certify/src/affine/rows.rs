@@ -244,6 +244,8 @@ pub(super) fn turn(
     position: usize,
 ) -> Form {
     let table = rope.at(position);
+    // No cosine or sine is larger, but for its own rounding, for which 3.5 units leave room.
+    let stretch = f64::from(rope.stretch());
     let half = table.len();
     let mut most = form.radii(kernels, inputs);
     most.iter_mut().zip(&form.c).for_each(|(most, c)| *most += c.abs());
@@ -268,7 +270,7 @@ pub(super) fn turn(
     }
     for (rest, most) in form.rest.chunks_exact_mut(2 * half).zip(most.chunks_exact(2 * half)) {
         for j in 0..half {
-            let error = (most[j] + most[half + j]) * (3.5 * UNIT) + 1e-40;
+            let error = (most[j] + most[half + j]) * (3.5 * UNIT * stretch) + 1e-40;
             rest[j] += error;
             rest[half + j] += error;
         }

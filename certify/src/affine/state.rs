@@ -60,6 +60,8 @@ pub struct Affine<'a> {
     pub(super) reduced: Option<Site>,
     /// Whether the last down layer waits for the margins.
     pub(super) waits: bool,
+    /// Whether the boxes of the logits are cut to the forms.
+    pub(super) reads: bool,
 }
 
 impl<'a> Affine<'a> {
@@ -90,9 +92,15 @@ impl<'a> Affine<'a> {
             sources: Vec::new(),
             reduced: None,
             waits: true,
+            reads: false,
         };
         let rows = Rows { boxes: region.boxes(), shape: Shape::plain(forms) };
         (domain, rows)
+    }
+
+    /// Bounds the logits by forms too, and not the margins alone.
+    pub fn read_logits(&mut self) {
+        self.reads = true;
     }
 
     /// Where the bound was lost, if it was.

@@ -2,12 +2,11 @@
 //!
 //! A step is bounded twice and the bounds are intersected. *End points*: the engine's own program,
 //! in its own order, run at the corner of the box where each rounded operation is extreme; exact on
-//! points, so that a box of radius 0 gives the very bits of inference. *Hulls*: the exact range of
-//! the step over the reals, widened by a proven bound of the engine's rounding errors; tight on
-//! wide boxes, because numerator and denominator are not taken apart.
+//! points, so that a box of radius 0 gives the bits of inference. *Hulls*: the exact range over the
+//! reals, widened by a proven bound of the engine's rounding errors; tight on wide boxes.
 //!
-//! Where a bound is not finite, or crosses, the domain records the site as [`Diverged`] and
-//! computes no further: nothing is repaired, and nothing is certified.
+//! Where a bound is not finite, or crosses, the domain records the site as [`Diverged`] and stops:
+//! nothing is repaired, and nothing is certified.
 
 mod attend;
 mod gate;
@@ -24,7 +23,7 @@ use std::sync::Arc;
 use engine::kernels::Kernels;
 use engine::model::{Activations, Float, Gate, KvKind, Linear, Model, Norm, Rope, Weights};
 use engine::numerics::{max, min};
-use engine::walk::{Domain, Site};
+use engine::walk::{Domain, Site, rows_of};
 use ndarray::{Array2, ArrayView1, Axis, concatenate, s};
 
 use crate::moved::Moved;
@@ -380,6 +379,10 @@ impl Domain for Interval {
             _ => Origin::Plain,
         };
         Boxes { lo: ends(&x.lo), hi: ends(&x.hi), origin }
+    }
+
+    fn reshape(&self, x: Boxes, width: usize) -> Boxes {
+        Boxes::new(rows_of(x.lo, width), rows_of(x.hi, width))
     }
 
     fn stack(&self, above: &Boxes, below: &Boxes) -> Boxes {

@@ -61,6 +61,10 @@ pub(super) enum Op {
         of: usize,
         rows: Range<usize>,
     },
+    Reshape {
+        x: usize,
+        width: usize,
+    },
     Stack {
         above: usize,
         below: usize,
@@ -142,6 +146,11 @@ fn step(
             let mut dx = Array2::zeros((*of, dy.ncols()));
             dx.slice_mut(s![rows.clone(), ..]).assign(&dy);
             gradients.add(*x, dx);
+        }
+        Op::Reshape { x, width } => {
+            let shape = (dy.len() / width, *width);
+            let dx = dy.as_standard_layout().into_owned().into_shape_with_order(shape);
+            gradients.add(*x, dx.expect("whole rows of another width"));
         }
         Op::Stack { above, below, split } => {
             gradients.add(*above, dy.slice(s![..*split, ..]).to_owned());

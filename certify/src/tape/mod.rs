@@ -174,6 +174,11 @@ impl Domain for Tape<'_> {
         self.record(value, Op::Select { x: x.node, of: x.value.nrows(), rows })
     }
 
+    fn reshape(&self, x: TapeRows, width: usize) -> TapeRows {
+        let old = x.value.ncols();
+        self.record(self.exact.reshape(x.value, width), Op::Reshape { x: x.node, width: old })
+    }
+
     fn stack(&self, above: &TapeRows, below: &TapeRows) -> TapeRows {
         let value = self.exact.stack(&above.value, &below.value);
         let split = above.value.nrows();

@@ -21,6 +21,7 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
     };
     let mut float = silu(2, 16, 2, 2);
     float.activations = Activations::None;
+    let by_head = Style { head_norms: true, ..llama };
     let mut tied = small_config(2, 16, 4, 1);
     tied.tied = true;
     let all_norms = Style { inner_norms: true, ..bitnet };
@@ -33,6 +34,8 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
         ("2 layers, float activations", random_model(&float, llama, 6)),
         ("2 layers, tied, one kv head", random_model(&tied, bitnet, 7)),
         ("2 layers, relu2, no sub-norms", random_model(&small_config(2, 16, 2, 1), llama, 8)),
+        ("2 layers, norms by head", random_model(&silu(2, 32, 4, 2), by_head, 10)),
+        ("2 layers, norms by head, float activations", random_model(&float, by_head, 11)),
         ("2 layers, relu2, all norms", random_model(&small_config(2, 16, 4, 2), all_norms, 9)),
     ]
 }

@@ -10,7 +10,7 @@ use engine::model::{
     Activations, Config, Float, FloatType, Gate, Layer, Linear, Model, Norm, Rope, Scale, Slot,
     Weights,
 };
-use engine::packing::TernaryRows;
+use engine::packing::{Layout, TernaryRows};
 use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -89,7 +89,12 @@ impl Draws {
         let size = 1.2 / (inputs as f32).sqrt();
         let scale =
             if self.below(2) == 0 { Scale::Multiply(size) } else { Scale::Divide(1.0 / size) };
-        Weights::Ternary { rows: Arc::new(rows), scale, stored: FloatType::F32 }
+        Weights::Ternary {
+            rows: Arc::new(rows),
+            scale,
+            stored: Some(FloatType::F32),
+            layout: Layout::hf(outputs, inputs),
+        }
     }
 
     fn linear(&mut self, shape: &Shape, outputs: usize, inputs: usize) -> Linear {
@@ -112,6 +117,8 @@ impl Draws {
             Slot::Down => self.linear(shape, shape.hidden, shape.ffn),
         });
         Layer {
+            query_norm: None,
+            key_norm: None,
             input_norm: self.norm(shape.hidden),
             attention_sub_norm: shape.sub_norms.then(|| self.norm(query)),
             post_norm: self.norm(shape.hidden),
@@ -136,6 +143,7 @@ pub(crate) fn model(shape: &Shape, seed: u64) -> Model {
         max_positions: 64,
         eps: 1e-5,
         theta: 10_000.0,
+        yarn: None,
         gate: shape.gate,
         activations: shape.activations,
         tied: true,

@@ -9,10 +9,12 @@ use serde_json::{Map, Value};
 use super::error::{FormatError, quoted};
 use super::json;
 use super::quantization::Quantization;
+use super::rope;
+use super::values::WIDEST_HEAD;
 use crate::model::{Activations, Config, Gate};
 
-/// The widest head that is read; the rotary tables grow with it.
-const WIDEST_HEAD: usize = 4096;
+/// The width of a head of Qwen 3 where the file does not say it.
+const QWEN3_HEAD: usize = 128;
 
 /// What `config.json` asks for.
 #[derive(Clone, Debug)]
@@ -21,15 +23,39 @@ pub(super) struct Plan {
     pub(super) config: Config,
     /// How linear layers are stored, where they are ternary.
     pub(super) quantization: Option<Quantization>,
-    /// Whether the blocks have norms before their output layers.
-    pub(super) sub_norms: bool,
+    /// Which tensors there are, under which names.
+    pub(super) family: Family,
 }
 
-/// The model families, by `model_type`.
-#[derive(Clone, Copy, PartialEq)]
-enum Family {
+/// The model families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// `bitnet` of transformers: sub-norms, squared ReLU.
     BitNet,
+    /// `BitnetForCausalLM` of 1bitLLM, under the model type `llama`: float masters, the sub-norms
+    /// under other names, SiLU.
+    OneBitLlm,
+    /// `llama`.
     Llama,
+    /// `qwen3`: norms of queries and keys by head.
+    Qwen3,
+}
+
+impl Family {
+    /// Whether the blocks have norms before their output layers.
+    pub(super) fn has_sub_norms(self) -> bool {
+        matches!(self, Self::BitNet | Self::OneBitLlm)
+    }
+
+    /// What `architecture` says in reports.
+    fn name(self) -> &'static str {
+        match self {
+            Self::BitNet => "bitnet",
+            Self::OneBitLlm => "bitnet (1bitLLM)",
+            Self::Llama => "llama",
+            Self::Qwen3 => "qwen3",
+        }
+    }
 }
 
 /// Reads a configuration; `file` is its name in messages.
@@ -39,6 +65,7 @@ pub(super) fn parse(file: &str, text: &[u8]) -> Result<Plan, FormatError> {
     let family = family(&fields)?;
     refuse_other_models(&fields)?;
     let quantization = match fields.optional("quantization_config") {
+        None if family == Family::OneBitLlm => Some(one_bit_llm(&fields)?),
         None => None,
         Some(Value::Object(inner)) => Some(Quantization::parse(&Fields { file, object: inner })?),
         Some(other) => return Err(fields.error("quantization_config", "an object", other)),
@@ -50,8 +77,8 @@ pub(super) fn parse(file: &str, text: &[u8]) -> Result<Plan, FormatError> {
         let expected = format!("at most {WIDEST_HEAD}");
         return Err(fields.refused("head_dim", expected, config.head_dim.to_string()));
     }
-    let plan = Plan { config, quantization, sub_norms: family == Family::BitNet };
-    if plan.sub_norms && plan.config.query_width() != plan.config.hidden {
+    let plan = Plan { config, quantization, family };
+    if family.has_sub_norms() && plan.config.query_width() != plan.config.hidden {
         let expected = format!("hidden_size / heads = {}", plan.config.hidden / plan.config.heads);
         return Err(fields.refused("head_dim", expected, plan.config.head_dim.to_string()));
     }
@@ -59,20 +86,40 @@ pub(super) fn parse(file: &str, text: &[u8]) -> Result<Plan, FormatError> {
 }
 
 fn family(fields: &Fields) -> Result<Family, FormatError> {
+    const ONE_BIT_LLM: &str = "BitnetForCausalLM";
     let (family, class) = match fields.text("model_type")? {
         Some("bitnet") => (Family::BitNet, "BitNetForCausalLM"),
         Some("llama") => (Family::Llama, "LlamaForCausalLM"),
+        Some("qwen3") => (Family::Qwen3, "Qwen3ForCausalLM"),
         got => {
             let got = got.map_or("absent".into(), quoted);
-            return Err(fields.refused("model_type", "\"bitnet\" or \"llama\"", got));
+            return Err(fields.refused("model_type", "\"bitnet\", \"llama\" or \"qwen3\"", got));
         }
     };
-    // Others share the model type and compute something else, such as 1bitLLM's BitnetForCausalLM.
+    // Others may share a model type and compute something else.
     match fields.optional("architectures") {
         None => Ok(family),
         Some(Value::Array(names)) if names.iter().any(|name| name == class) => Ok(family),
+        Some(Value::Array(names))
+            if names.iter().any(|name| name == ONE_BIT_LLM)
+                && family != Family::Qwen3
+                && fields.optional("weight_bits").is_some() =>
+        {
+            Ok(Family::OneBitLlm)
+        }
         Some(other) => Err(fields.error("architectures", format!("[\"{class}\"]"), other)),
     }
+}
+
+/// The masters of 1bitLLM, whose widths stand at the top level.
+fn one_bit_llm(fields: &Fields) -> Result<Quantization, FormatError> {
+    for (name, bits) in [("weight_bits", 1), ("input_bits", 8)] {
+        let got = fields.count(name)?;
+        if got != bits {
+            return Err(fields.refused(name, bits.to_string(), got.to_string()));
+        }
+    }
+    Ok(Quantization::masters())
 }
 
 /// Fields that change what a model computes, in ways that this engine does not.
@@ -105,18 +152,20 @@ fn config(fields: &Fields, family: Family, ternary: bool) -> Result<Config, Form
     let hidden = fields.count("hidden_size")?;
     let heads = fields.count("num_attention_heads")?;
     let bitnet = family == Family::BitNet;
+    let (theta, yarn) = rope::read(fields, if bitnet { 500_000.0 } else { 10_000.0 })?;
     Ok(Config {
-        architecture: if bitnet { "bitnet" } else { "llama" }.into(),
+        architecture: family.name().into(),
         hidden,
         ffn: fields.count("intermediate_size")?,
         layers: fields.count("num_hidden_layers")?,
         heads,
         kv_heads: kv_heads(fields, bitnet, heads)?,
-        head_dim: head_dim(fields, hidden, heads)?,
+        head_dim: head_dim(fields, family, hidden, heads)?,
         vocabulary: fields.count("vocab_size")?,
         max_positions: fields.count_or("max_position_embeddings", 2048)?,
         eps: fields.number("rms_norm_eps")?.unwrap_or(if bitnet { 1e-5 } else { 1e-6 }) as f32,
-        theta: theta(fields, if bitnet { 500_000.0 } else { 10_000.0 })?,
+        theta,
+        yarn,
         gate: gate(fields, bitnet)?,
         activations: if ternary { Activations::PerTokenInt8 } else { Activations::None },
         tied: fields.flag("tie_word_embeddings")?.unwrap_or(false),
@@ -133,9 +182,17 @@ fn kv_heads(fields: &Fields, bitnet: bool, heads: usize) -> Result<usize, Format
     fields.count_or(name, heads)
 }
 
-fn head_dim(fields: &Fields, hidden: usize, heads: usize) -> Result<usize, FormatError> {
+fn head_dim(
+    fields: &Fields,
+    family: Family,
+    hidden: usize,
+    heads: usize,
+) -> Result<usize, FormatError> {
     if fields.optional("head_dim").is_some() {
         return fields.count("head_dim");
+    }
+    if family == Family::Qwen3 {
+        return Ok(QWEN3_HEAD);
     }
     if heads > 0 && hidden.is_multiple_of(heads) {
         return Ok(hidden / heads);
@@ -151,45 +208,6 @@ fn gate(fields: &Fields, bitnet: bool) -> Result<Gate, FormatError> {
         Some("silu") => Ok(Gate::Silu),
         Some(other) => Err(fields.refused("hidden_act", "\"relu2\" or \"silu\"", quoted(other))),
     }
-}
-
-/// The base of the rotary frequencies in either dialect.
-fn theta(fields: &Fields, default: f64) -> Result<f64, FormatError> {
-    let outer = fields.number("rope_theta")?;
-    let mut inner = None;
-    for name in ["rope_scaling", "rope_parameters"] {
-        match fields.optional(name) {
-            None => {}
-            Some(Value::Object(object)) => {
-                inner = default_rope(&Fields { file: fields.file, object }, name)?.or(inner);
-            }
-            Some(other) => return Err(fields.error(name, "an object or null", other)),
-        }
-    }
-    match (outer, inner) {
-        (Some(outer), Some(inner)) if outer.to_bits() != inner.to_bits() => {
-            let expected = format!("rope_theta = {outer}, as at the top level");
-            Err(fields.refused("rope_parameters", expected, inner.to_string()))
-        }
-        (outer, inner) => Ok(outer.or(inner).unwrap_or(default)),
-    }
-}
-
-/// The base in an object of rope parameters, which must be those of the plain embedding.
-fn default_rope(fields: &Fields, name: &'static str) -> Result<Option<f64>, FormatError> {
-    for key in ["rope_type", "type"] {
-        if let Some(kind) = fields.text(key)?
-            && kind != "default"
-        {
-            return Err(fields.refused(name, "rope_type \"default\" or null", quoted(kind)));
-        }
-    }
-    if let Some(factor) = fields.optional("partial_rotary_factor")
-        && factor.as_f64() != Some(1.0)
-    {
-        return Err(fields.error("partial_rotary_factor", "1.0", factor));
-    }
-    fields.number("rope_theta")
 }
 
 fn end_tokens(fields: &Fields) -> Result<Vec<u32>, FormatError> {

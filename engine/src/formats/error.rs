@@ -35,6 +35,14 @@ pub enum FormatError {
         /// Where it was looked for.
         folder: String,
     },
+    /// A folder of several checkpoints.
+    #[error("{folder}: expected one GGUF file, got {files}")]
+    SeveralFiles {
+        /// The folder.
+        folder: String,
+        /// The files.
+        files: String,
+    },
     /// A file, header or text exceeds what is accepted.
     #[error("{file}: {what} is {got} bytes long, expected at most {limit}")]
     TooLarge {
@@ -173,7 +181,7 @@ impl FormatError {
     pub fn help(&self) -> Option<&str> {
         match self {
             Self::MissingFile { .. } | Self::NotRegular { .. } => Some(
-                "give the folder that has config.json and model.safetensors \
+                "give a GGUF file, or the folder that has config.json and model.safetensors \
                  (or model.safetensors.index.json)",
             ),
             Self::UnusedCode { .. } => Some(
@@ -190,12 +198,13 @@ impl FormatError {
                 Some("compare config.json with the tensors: they are not of one model")
             }
             Self::Config { .. } => Some(
-                "supported are model_type bitnet and llama, ternary (quant_method bitnet) or \
-                 unquantized, without biases, rope scaling or sliding windows",
+                "supported are model_type bitnet (and that of 1bitLLM), llama and qwen3, ternary \
+                 (quant_method bitnet) or unquantized, without biases or sliding windows",
             ),
             Self::Tokenizer { .. } => {
                 Some("token ids work without a tokenizer: take tokenizer.json away")
             }
+            Self::SeveralFiles { .. } => Some("name the file"),
             Self::Unreadable { .. } => Some("check the path and whether you may read it"),
         }
     }

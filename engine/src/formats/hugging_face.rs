@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::config::Plan;
+use super::config::{Family, Plan};
 use super::error::FormatError;
 use super::manifest::{TensorEntry, TensorKind};
 use super::quantization::Form;
@@ -17,6 +17,7 @@ use crate::model::{
     Activations, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot, Rope, Scale, Slot,
     Weights,
 };
+use crate::packing::Layout;
 
 /// The token embeddings.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -38,6 +39,8 @@ pub fn norm_name(layer: usize, slot: NormSlot) -> String {
         NormSlot::Inside(slot) => return format!("{}.rms_norm.weight", linear_name(layer, slot)),
         NormSlot::Input => "input_layernorm",
         NormSlot::AttentionSub => "self_attn.attn_sub_norm",
+        NormSlot::Query => "self_attn.q_norm",
+        NormSlot::Key => "self_attn.k_norm",
         NormSlot::Post => "post_attention_layernorm",
         NormSlot::FfnSub => "mlp.ffn_sub_norm",
     };
@@ -72,7 +75,7 @@ pub(super) fn assemble(
     let final_norm = builder.norm(&norm_name(0, NormSlot::Final), config.hidden, config.eps)?;
     let head = builder.head(&embedding)?;
     builder.finish_warnings();
-    let rope = Arc::new(Rope::new(config.head_dim, config.theta, config.max_positions));
+    let rope = Arc::new(Rope::of(config));
     let model = Model { config: config.clone(), embedding, layers, final_norm, head, rope };
     let entries = builder.entries.into_values().collect();
     Ok(Assembled { model, entries, warnings: builder.warnings })
@@ -112,9 +115,12 @@ impl<'a> Builder<'a> {
     }
 
     fn norm(&mut self, name: &str, width: usize, eps: f32) -> Result<Norm, FormatError> {
-        let tensor = self.tensor(name, &format!("{FLOATS} [{width}]"))?;
+        let in_file = norm_in_file(self.plan.family, name);
+        let tensor = self.tensor(&in_file, &format!("{FLOATS} [{width}]"))?;
         let (gains, stored) = tensor.values(&[width])?;
-        self.record(tensor.entry(TensorKind::Norm, count_zeros(&gains)));
+        let mut entry = tensor.entry(TensorKind::Norm, count_zeros(&gains));
+        entry.role = (in_file != name).then(|| name.to_owned());
+        self.record(entry);
         Ok(Norm { gains: gains.into(), eps, stored })
     }
 
@@ -135,15 +141,20 @@ impl<'a> Builder<'a> {
     }
 
     fn layer(&mut self, index: usize) -> Result<Layer, FormatError> {
-        let Config { hidden, ffn, eps, .. } = self.plan.config;
-        let sub = self.plan.sub_norms;
+        let Config { hidden, ffn, head_dim, eps, .. } = self.plan.config;
+        let family = self.plan.family;
         let name = |slot| norm_name(index, slot);
         let input_norm = self.norm(&name(NormSlot::Input), hidden, eps)?;
         let post_norm = self.norm(&name(NormSlot::Post), hidden, eps)?;
         let (mut attention_sub_norm, mut ffn_sub_norm) = (None, None);
-        if sub {
+        if family.has_sub_norms() {
             attention_sub_norm = Some(self.norm(&name(NormSlot::AttentionSub), hidden, eps)?);
             ffn_sub_norm = Some(self.norm(&name(NormSlot::FfnSub), ffn, eps)?);
+        }
+        let (mut query_norm, mut key_norm) = (None, None);
+        if family == Family::Qwen3 {
+            query_norm = Some(self.norm(&name(NormSlot::Query), head_dim, eps)?);
+            key_norm = Some(self.norm(&name(NormSlot::Key), head_dim, eps)?);
         }
         let linears = [
             self.linear(index, Slot::Q)?,
@@ -154,7 +165,15 @@ impl<'a> Builder<'a> {
             self.linear(index, Slot::Up)?,
             self.linear(index, Slot::Down)?,
         ];
-        Ok(Layer { input_norm, attention_sub_norm, post_norm, ffn_sub_norm, linears })
+        Ok(Layer {
+            input_norm,
+            attention_sub_norm,
+            query_norm,
+            key_norm,
+            post_norm,
+            ffn_sub_norm,
+            linears,
+        })
     }
 
     fn linear(&mut self, layer: usize, slot: Slot) -> Result<Linear, FormatError> {
@@ -195,7 +214,8 @@ impl<'a> Builder<'a> {
             let (rows, scale, entry) = ternary::quantized(tensor, shape)?;
             self.record(entry);
             let (rows, scale) = (Arc::new(rows), Scale::Multiply(scale));
-            return Ok(Weights::Ternary { rows, scale, stored: FloatType::F32 });
+            let layout = Layout::hf(rows.rows(), rows.columns());
+            return Ok(Weights::Ternary { rows, scale, stored: Some(FloatType::F32), layout });
         }
         // Transformers packs in place, so a packed tensor is known by its height alone.
         let packed = form == Form::Divide || tensor.shape.first() == Some(&(rows / 4));
@@ -208,7 +228,8 @@ impl<'a> Builder<'a> {
         let (scale, stored) = self.scale(&format!("{name}.weight_scale"))?;
         let scale =
             if form == Form::Divide { Scale::Divide(scale) } else { Scale::Multiply(scale) };
-        Ok(Weights::Ternary { rows: Arc::new(rows), scale, stored })
+        let layout = Layout::hf(rows.rows(), rows.columns());
+        Ok(Weights::Ternary { rows: Arc::new(rows), scale, stored: Some(stored), layout })
     }
 
     fn scale(&mut self, name: &str) -> Result<(f32, FloatType), FormatError> {
@@ -241,8 +262,17 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// The name of a norm in the files of a family.
+fn norm_in_file(family: Family, name: &str) -> String {
+    if family != Family::OneBitLlm {
+        return name.into();
+    }
+    name.replace("self_attn.attn_sub_norm", "self_attn.inner_attn_ln")
+        .replace("mlp.ffn_sub_norm", "mlp.ffn_layernorm")
+}
+
 /// `(outputs, inputs)` of a linear layer.
-fn linear_shape(config: &Config, slot: Slot) -> (usize, usize) {
+pub(super) fn linear_shape(config: &Config, slot: Slot) -> (usize, usize) {
     match slot {
         Slot::Q => (config.query_width(), config.hidden),
         Slot::K | Slot::V => (config.kv_width(), config.hidden),

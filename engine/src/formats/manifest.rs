@@ -16,6 +16,8 @@ pub enum TensorKind {
     OnlineMaster,
     /// Float weights.
     Float,
+    /// Weights in blocks under scales of their own.
+    Blocks,
     /// The gains of a norm.
     Norm,
     /// The scale of ternary weights.
@@ -33,6 +35,7 @@ impl TensorKind {
             Self::TernaryUnpacked => "ternary_unpacked",
             Self::OnlineMaster => "online_master",
             Self::Float => "float",
+            Self::Blocks => "blocks",
             Self::Norm => "norm",
             Self::Scale => "scale",
             Self::Ignored => "ignored",
@@ -45,6 +48,8 @@ impl TensorKind {
 pub struct TensorEntry {
     /// Its name.
     pub name: String,
+    /// The name under which the program knows it, where that is another.
+    pub role: Option<String>,
     /// The type of its elements, as the file names it.
     pub dtype: String,
     /// Its shape in the file.
@@ -55,6 +60,8 @@ pub struct TensorEntry {
     pub offset: u64,
     /// Its length in bytes.
     pub bytes: u64,
+    /// How many values it stands for.
+    pub values: u64,
     /// What it is to the model.
     pub kind: TensorKind,
     /// For ternary weights: how many have each of the codes 0 to 3 (as stored, or as quantised).
@@ -68,13 +75,16 @@ pub struct TensorEntry {
 impl TensorEntry {
     /// An entry about whose values nothing is known yet.
     pub(super) fn of(tensor: &Tensor, kind: TensorKind) -> Self {
+        let elements: u64 = tensor.shape.iter().map(|&width| width as u64).product();
         Self {
             name: tensor.name.to_owned(),
+            role: None,
             dtype: tensor.dtype.to_string(),
             shape: tensor.shape.to_vec(),
             file: tensor.file.to_owned(),
             offset: tensor.offset,
             bytes: tensor.data.len() as u64,
+            values: if kind == TensorKind::TernaryPacked { 4 * elements } else { elements },
             kind,
             census: None,
             zeros: None,
@@ -115,11 +125,13 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// The tensor of a name.
+    /// The tensor of a name: its own, or that under which the program knows it.
     #[must_use]
     pub fn entry(&self, name: &str) -> Option<&TensorEntry> {
-        let index = self.tensors.binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
-        self.tensors.get(index)
+        match self.tensors.binary_search_by(|entry| entry.name.as_str().cmp(name)) {
+            Ok(index) => self.tensors.get(index),
+            Err(_) => self.tensors.iter().find(|entry| entry.role.as_deref() == Some(name)),
+        }
     }
 }
 

@@ -7,17 +7,20 @@
 
 mod config;
 mod error;
+mod gguf;
 mod hugging_face;
 mod json;
 mod manifest;
 mod map;
 mod quantization;
+mod rope;
 mod safetensors_header;
 mod shards;
 mod source;
 mod ternary;
 mod tokenizer;
 mod values;
+pub mod write;
 
 pub use error::FormatError;
 pub use hugging_face::{EMBEDDING, HEAD, linear_name, norm_name};
@@ -26,7 +29,8 @@ pub use manifest::{Manifest, TensorEntry, TensorKind};
 pub use source::Source;
 pub use tokenizer::Tokenizer;
 
-use crate::model::Model;
+use crate::model::{Activations, Model};
+use crate::packing::I2sRuns;
 
 /// The longest `config.json` that is read.
 const LONGEST_CONFIG: u64 = 16 << 20;
@@ -53,6 +57,10 @@ pub struct LoadOptions {
     pub mmap: bool,
     /// What the unused code means.
     pub unused: UnusedCode,
+    /// What happens to the input of ternary layers, where the checkpoint does not say (GGUF).
+    pub activations: Option<Activations>,
+    /// How `I2_S` tensors of a GGUF file are laid out, which the file does not say.
+    pub i2s: I2sRuns,
 }
 
 /// A loaded checkpoint.
@@ -72,6 +80,17 @@ pub struct Loaded {
 /// The first thing that is wrong with it.
 pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatError> {
     source.check()?;
+    if let Some(file) = source.gguf()? {
+        return gguf::load(source, &file, options);
+    }
+    if let Some(policy) = options.activations {
+        return Err(FormatError::Config {
+            file: source.label("config.json"),
+            field: "activations".into(),
+            expected: "as the checkpoint says; only GGUF files leave it open".into(),
+            got: policy.name().into(),
+        });
+    }
     let config_bytes = source.need("config.json", LONGEST_CONFIG, false)?;
     let plan = config::parse(&source.label("config.json"), &config_bytes)?;
     let (shards, mut warnings) = shards::open(source, options.mmap)?;

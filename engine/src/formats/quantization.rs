@@ -59,6 +59,11 @@ impl Quantization {
         Ok(quantization)
     }
 
+    /// Float masters, quantised on load, in every linear layer but the head.
+    pub(super) fn masters() -> Self {
+        Self { form: Form::Master, inner_eps: None, kept: vec!["lm_head".into()] }
+    }
+
     /// Whether the linear layer of a dotted name is ternary.
     pub(super) fn converts(&self, name: &str) -> bool {
         !self.kept.iter().any(|pattern| matches(pattern, name))

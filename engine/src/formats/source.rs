@@ -1,4 +1,4 @@
-//! Where the files of a checkpoint come from: a folder, or bytes that are already in memory.
+//! Where the files of a checkpoint come from: a folder, a single file, or bytes in memory.
 //!
 //! Invariants: only regular files are read (a link is followed, as caches of checkpoints are made
 //! of links, but must end at a regular file); never more is allocated than the file has; an
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::FormatError;
 use super::map::Map;
@@ -20,7 +20,12 @@ pub struct Source<'a>(Place<'a>);
 #[derive(Clone, Debug)]
 enum Place<'a> {
     Folder(PathBuf),
-    Memory { name: String, files: Vec<(String, Cow<'a, [u8]>)> },
+    /// One file that is the whole checkpoint.
+    File(PathBuf),
+    Memory {
+        name: String,
+        files: Vec<(String, Cow<'a, [u8]>)>,
+    },
 }
 
 /// The bytes of a file.
@@ -49,6 +54,13 @@ impl<'a> Source<'a> {
         Self(Place::Folder(path.into()))
     }
 
+    /// A folder on disk, or a GGUF file.
+    pub fn path(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let file = is_gguf(&path.to_string_lossy());
+        Self(if file { Place::File(path) } else { Place::Folder(path) })
+    }
+
     /// Files in memory, owned or borrowed, by name.
     pub fn memory<N, B>(name: impl Into<String>, files: impl IntoIterator<Item = (N, B)>) -> Self
     where
@@ -63,7 +75,7 @@ impl<'a> Source<'a> {
     #[must_use]
     pub fn name(&self) -> String {
         match &self.0 {
-            Place::Folder(path) => {
+            Place::Folder(path) | Place::File(path) => {
                 let full = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
                 let last = full.file_name().map(|name| name.to_string_lossy().into_owned());
                 last.unwrap_or_else(|| path.display().to_string())
@@ -77,6 +89,7 @@ impl<'a> Source<'a> {
     pub fn tensor_bytes(&self) -> Option<u64> {
         const SUFFIX: &str = ".safetensors";
         match &self.0 {
+            Place::File(path) => fs::metadata(path).ok().map(|m| m.len()),
             Place::Folder(path) => {
                 let entries = fs::read_dir(path).ok()?.flatten();
                 let files = entries.filter(|e| e.file_name().to_string_lossy().ends_with(SUFFIX));
@@ -92,15 +105,38 @@ impl<'a> Source<'a> {
     /// The checkpoint as messages name it.
     pub(super) fn place(&self) -> String {
         match &self.0 {
-            Place::Folder(path) => path.display().to_string(),
+            Place::Folder(path) | Place::File(path) => path.display().to_string(),
             Place::Memory { name, .. } => name.clone(),
         }
+    }
+
+    /// The name of the GGUF file that is the checkpoint, if there is one.
+    pub(super) fn gguf(&self) -> Result<Option<String>, FormatError> {
+        let mut names: Vec<String> = match &self.0 {
+            Place::File(path) => return Ok(Some(file_name(path))),
+            Place::Memory { files, .. } => files.iter().map(|(name, _)| name.clone()).collect(),
+            Place::Folder(path) => {
+                let entries = fs::read_dir(path).into_iter().flatten().flatten();
+                entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+            }
+        };
+        if names.iter().any(|name| name == "config.json") {
+            return Ok(None);
+        }
+        names.retain(|name| is_gguf(name));
+        names.sort();
+        if names.len() > 1 {
+            let folder = self.place();
+            return Err(FormatError::SeveralFiles { folder, files: names.join(", ") });
+        }
+        Ok(names.pop())
     }
 
     /// A file as messages name it.
     pub(super) fn label(&self, file: &str) -> String {
         match &self.0 {
             Place::Folder(path) => path.join(file).display().to_string(),
+            Place::File(path) => path.display().to_string(),
             Place::Memory { name, .. } => format!("{name}/{file}"),
         }
     }
@@ -127,6 +163,10 @@ impl<'a> Source<'a> {
     ) -> Result<Option<Bytes<'_>>, FormatError> {
         let bytes = match &self.0 {
             Place::Folder(path) => self.read_disk(path.join(file), file, limit, mmap)?,
+            Place::File(path) if file_name(path) == file => {
+                self.read_disk(path.clone(), file, limit, mmap)?
+            }
+            Place::File(_) => None,
             Place::Memory { files, .. } => {
                 files.iter().find_map(|(name, bytes)| (name == file).then_some(Bytes::Lent(bytes)))
             }
@@ -141,6 +181,7 @@ impl<'a> Source<'a> {
     pub(super) fn has(&self, file: &str) -> bool {
         match &self.0 {
             Place::Folder(path) => path.join(file).exists(),
+            Place::File(path) => file_name(path) == file,
             Place::Memory { files, .. } => files.iter().any(|(name, _)| name == file),
         }
     }
@@ -201,6 +242,14 @@ fn read_exactly(mut file: File, length: u64) -> io::Result<Vec<u8>> {
         return Err(changed());
     }
     Ok(bytes)
+}
+
+fn is_gguf(name: &str) -> bool {
+    name.len() > 5 && name.to_ascii_lowercase().ends_with(".gguf")
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn regular(file: &str, metadata: &Metadata) -> Result<(), FormatError> {

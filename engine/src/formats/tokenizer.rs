@@ -38,6 +38,12 @@ impl Tokenizer {
         Ok(Self { file: file.into(), inner })
     }
 
+    /// The tokenizer as the text of a `tokenizer.json`, if the library can write it.
+    #[must_use]
+    pub fn json(&self) -> Option<String> {
+        guarded(&self.file, "cannot be written", || self.inner.to_string(false)).ok()
+    }
+
     /// The token ids of a text, with the special tokens that the tokenizer adds to a text.
     ///
     /// # Errors

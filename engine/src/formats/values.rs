@@ -9,6 +9,8 @@ use super::manifest::{TensorEntry, TensorKind};
 use super::shards::Tensor;
 use crate::model::{Float, FloatType};
 
+/// The widest head that is read; the rotary tables grow with it.
+pub(super) const WIDEST_HEAD: usize = 4096;
 /// The float types that are read, for messages.
 pub(super) const FLOATS: &str = "F32, F16 or BF16";
 

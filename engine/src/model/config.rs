@@ -1,5 +1,7 @@
 //! The shape of a model, checked as a whole before any weight is read.
 
+use super::rope::Yarn;
+
 /// What happens to the input of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activations {
@@ -65,6 +67,8 @@ pub struct Config {
     pub eps: f32,
     /// Base of the rotary frequencies.
     pub theta: f64,
+    /// How rotary frequencies are stretched for long texts, if they are.
+    pub yarn: Option<Yarn>,
     /// The gate of the feed-forward block.
     pub gate: Gate,
     /// What happens to the input of a converted linear layer.
@@ -136,6 +140,9 @@ impl Config {
         }
         if !(self.theta >= 1.0 && self.theta <= 1e12) {
             return Err(error("rope_theta", self.theta, "1 to 1e12".into()));
+        }
+        if let Some(yarn) = &self.yarn {
+            yarn.check(self.theta).map_err(|(field, got, expected)| error(field, got, expected))?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A float matrix in the type that its file stores, so that a flipped bit is one of those bits.
+//! A matrix of floats in the type that its file stores, so that a flipped bit is one of those bits.
 //!
 //! Rows are widened to f32, exactly, when they are read.
 
@@ -6,6 +6,7 @@ use half::f16;
 use ndarray::ArrayView2;
 
 use crate::kernels::Kernels;
+use crate::packing::BlockType;
 
 /// The type of a stored float; every value of it is an f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +77,7 @@ impl FloatType {
     }
 }
 
-/// A `[rows, columns]` matrix of f32, f16 or bf16.
+/// A `[rows, columns]` matrix of f32, f16, bf16, or blocks under scales of their own.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Float {
     /// f32 values.
@@ -100,6 +101,15 @@ pub enum Float {
         /// Width of a row.
         columns: usize,
     },
+    /// Blocks of a format of GGUF files; a row is whole blocks.
+    Blocks {
+        /// The format.
+        kind: BlockType,
+        /// Row-major blocks.
+        data: Vec<u8>,
+        /// Width of a row.
+        columns: usize,
+    },
 }
 
 impl Float {
@@ -109,6 +119,9 @@ impl Float {
         match self {
             Self::F32 { data, columns } => data.len() / columns,
             Self::F16 { data, columns } | Self::Bf16 { data, columns } => data.len() / columns,
+            Self::Blocks { kind, data, columns } => {
+                data.len() / kind.bytes() * kind.weights() / columns
+            }
         }
     }
 
@@ -116,19 +129,21 @@ impl Float {
     #[must_use]
     pub fn columns(&self) -> usize {
         match self {
-            Self::F32 { columns, .. } | Self::F16 { columns, .. } | Self::Bf16 { columns, .. } => {
-                *columns
-            }
+            Self::F32 { columns, .. }
+            | Self::F16 { columns, .. }
+            | Self::Bf16 { columns, .. }
+            | Self::Blocks { columns, .. } => *columns,
         }
     }
 
-    /// The type of the stored values.
+    /// The type of the stored values; `None` where a value has no bits of its own.
     #[must_use]
-    pub fn stored(&self) -> FloatType {
+    pub fn stored(&self) -> Option<FloatType> {
         match self {
-            Self::F32 { .. } => FloatType::F32,
-            Self::F16 { .. } => FloatType::F16,
-            Self::Bf16 { .. } => FloatType::Bf16,
+            Self::F32 { .. } => Some(FloatType::F32),
+            Self::F16 { .. } => Some(FloatType::F16),
+            Self::Bf16 { .. } => Some(FloatType::Bf16),
+            Self::Blocks { .. } => None,
         }
     }
 
@@ -150,6 +165,14 @@ impl Float {
                 assert_eq!(out.len(), self.columns(), "a row of this width");
                 for (value, &bits) in out.iter_mut().zip(&data[span]) {
                     *value = f32::from_bits(u32::from(bits) << 16);
+                }
+            }
+            Self::Blocks { kind, data, columns } => {
+                assert_eq!(out.len(), *columns, "a row of this width");
+                let width = columns / kind.weights() * kind.bytes();
+                let blocks = data[row * width..(row + 1) * width].chunks_exact(kind.bytes());
+                for (block, out) in blocks.zip(out.chunks_exact_mut(kind.weights())) {
+                    kind.values(block, out);
                 }
             }
         }

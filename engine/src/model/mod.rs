@@ -14,9 +14,9 @@ use std::sync::Arc;
 pub use config::{Activations, Config, ConfigError, Gate};
 pub use float::{Float, FloatType};
 pub use kv::{KvKind, KvPlace, KvStore, Side, int8_code, int8_scales};
-pub use rope::Rope;
+pub use rope::{Rope, Yarn};
 
-use crate::packing::TernaryRows;
+use crate::packing::{Layout, TernaryRows};
 
 /// The gains and the epsilon of one RMSNorm.
 #[derive(Clone, Debug)]
@@ -66,8 +66,10 @@ pub enum Weights {
         rows: Arc<TernaryRows>,
         /// The scale of the tensor.
         scale: Scale,
-        /// The type in which the scale is stored.
-        stored: FloatType,
+        /// The type in which the scale is stored; `None` where it has no bits of its own.
+        stored: Option<FloatType>,
+        /// Where the codes stand in a file; `None` where no file holds them as bits.
+        layout: Option<Layout>,
     },
     /// Float weights `[out, in]` of a layer that is not converted.
     Dense(Arc<Float>),
@@ -150,6 +152,10 @@ pub enum NormSlot {
     Input,
     /// Between attention and its output layer.
     AttentionSub,
+    /// Of each head's queries, before they are turned.
+    Query,
+    /// Of each head's keys, likewise.
+    Key,
     /// Before the feed-forward block.
     Post,
     /// Between the gate and the down layer.
@@ -167,6 +173,10 @@ pub struct Layer {
     pub input_norm: Norm,
     /// Between attention and its output layer, if the family has it.
     pub attention_sub_norm: Option<Norm>,
+    /// Of each head's queries, before they are turned, if the family has it; as wide as a head.
+    pub query_norm: Option<Norm>,
+    /// Of each head's keys, likewise.
+    pub key_norm: Option<Norm>,
     /// Before the feed-forward block.
     pub post_norm: Norm,
     /// Between the gate and the down layer, if the family has it.
@@ -193,6 +203,8 @@ impl Layer {
         match slot {
             NormSlot::Input => Some(&self.input_norm),
             NormSlot::AttentionSub => self.attention_sub_norm.as_ref(),
+            NormSlot::Query => self.query_norm.as_ref(),
+            NormSlot::Key => self.key_norm.as_ref(),
             NormSlot::Post => Some(&self.post_norm),
             NormSlot::FfnSub => self.ffn_sub_norm.as_ref(),
             NormSlot::Inside(slot) => self.linear(slot).norm.as_ref(),
@@ -205,6 +217,8 @@ impl Layer {
         match slot {
             NormSlot::Input => Some(&mut self.input_norm),
             NormSlot::AttentionSub => self.attention_sub_norm.as_mut(),
+            NormSlot::Query => self.query_norm.as_mut(),
+            NormSlot::Key => self.key_norm.as_mut(),
             NormSlot::Post => Some(&mut self.post_norm),
             NormSlot::FfnSub => self.ffn_sub_norm.as_mut(),
             NormSlot::Inside(slot) => self.linear_mut(slot).norm.as_mut(),

@@ -9,7 +9,7 @@ use super::{
     Activations, Config, Float, FloatType, Gate, Layer, Linear, Model, Norm, Rope, Scale, Slot,
     Weights,
 };
-use crate::packing::TernaryRows;
+use crate::packing::{Layout, TernaryRows};
 
 /// What a configuration leaves open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Style {
     pub sub_norms: bool,
     /// Whether each linear layer has a norm of its own.
     pub inner_norms: bool,
+    /// Whether queries and keys are normed, head by head (Qwen 3).
+    pub head_norms: bool,
     /// Whether scales divide (`bitlinear`) instead of multiplying.
     pub divide: bool,
     /// The type of embeddings, head and gains.
@@ -26,8 +28,13 @@ pub struct Style {
 
 impl Style {
     /// The style of BitNet b1.58 2B-4T.
-    pub const BITNET: Self =
-        Self { sub_norms: true, inner_norms: false, divide: false, stored: FloatType::Bf16 };
+    pub const BITNET: Self = Self {
+        sub_norms: true,
+        inner_norms: false,
+        head_norms: false,
+        divide: false,
+        stored: FloatType::Bf16,
+    };
 }
 
 /// A stream of random integers.
@@ -73,6 +80,7 @@ pub fn small_config(layers: usize, hidden: usize, heads: usize, kv_heads: usize)
         max_positions: 64,
         eps: 1e-5,
         theta: 10_000.0,
+        yarn: None,
         gate: Gate::Relu2,
         activations: Activations::PerTokenInt8,
         tied: false,
@@ -125,8 +133,9 @@ fn linear(
     let stored = (1.0 / (inputs as f64).sqrt()) as f32;
     let stored = f32::from_bits(stored.to_bits() & 0xffff_0000);
     let scale = if style.divide { Scale::Divide(1.0 / stored) } else { Scale::Multiply(stored) };
+    let (stored, layout) = (Some(FloatType::F32), Layout::hf(outputs, inputs));
     Linear {
-        weights: Weights::Ternary { rows: Arc::new(rows), scale, stored: FloatType::F32 },
+        weights: Weights::Ternary { rows: Arc::new(rows), scale, stored, layout },
         norm: style.inner_norms.then(|| norm(rng, inputs, config.eps, style.stored)),
         activations: config.activations,
     }
@@ -149,10 +158,15 @@ pub fn random_model(config: &Config, style: Style, seed: u64) -> Model {
         Slot::Down => (h, f),
     };
     let embedding = Arc::new(float(rng, config.vocabulary, h, style.stored));
+    let heads = |rng: &mut SplitMix| {
+        style.head_norms.then(|| norm(rng, config.head_dim, config.eps, style.stored))
+    };
     let layers = (0..config.layers)
         .map(|_| Layer {
             input_norm: norm(rng, h, config.eps, style.stored),
             attention_sub_norm: style.sub_norms.then(|| norm(rng, q, config.eps, style.stored)),
+            query_norm: heads(rng),
+            key_norm: heads(rng),
             post_norm: norm(rng, h, config.eps, style.stored),
             ffn_sub_norm: style.sub_norms.then(|| norm(rng, f, config.eps, style.stored)),
             linears: Slot::ALL.map(|slot| linear(rng, shape(slot), config, style)),
@@ -164,7 +178,7 @@ pub fn random_model(config: &Config, style: Style, seed: u64) -> Model {
     } else {
         Arc::new(float(rng, config.vocabulary, h, style.stored))
     };
-    let rope = Arc::new(Rope::new(config.head_dim, config.theta, config.max_positions));
+    let rope = Arc::new(Rope::of(config));
     Model { config: config.clone(), embedding, layers, final_norm, head, rope }
 }
 

@@ -1,13 +1,19 @@
 //! Packed ternary weights: how they lie in memory, and how they lie in files.
 //!
-//! [`TernaryRows`] is the engine's own layout, made once at load for the kernels; [`HfRows`] is the
-//! layout of the file, where a bit has its address. A flipped bit of a file is a changed code of a
-//! row; the two layouts meet in `(row, column)` and nowhere else.
+//! [`TernaryRows`] is the engine's own layout, made once at load for the kernels; [`Layout`] is
+//! that of the file, where a bit has its address. A flipped bit of a file is a changed code of a
+//! row; the two meet in `(row, column)` and nowhere else. [`BlockType`] decodes the block formats
+//! of GGUF files, whose values can be floats too.
 
+mod blocks;
 mod hf;
+mod layout;
 mod ternary;
 
+pub use blocks::BlockType;
 pub use hf::{BitPlace, HfRows};
+pub(crate) use layout::turned_row;
+pub use layout::{I2S_TAIL, I2sRuns, Layout};
 pub use ternary::TernaryRows;
 
 /// The code of the weight 0.

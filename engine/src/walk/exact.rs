@@ -256,6 +256,10 @@ impl Domain for Exact {
         x.slice(s![rows, ..]).to_owned()
     }
 
+    fn reshape(&self, x: Array2<f32>, width: usize) -> Array2<f32> {
+        rows_of(x, width)
+    }
+
     fn stack(&self, above: &Array2<f32>, below: &Array2<f32>) -> Array2<f32> {
         concatenate(Axis(0), &[above.view(), below.view()]).expect("rows of one width")
     }
@@ -263,6 +267,16 @@ impl Domain for Exact {
     fn replace_column(&self, x: &mut Array2<f32>, index: usize, column: &Array2<f32>) {
         x.column_mut(index).assign(&column.column(0));
     }
+}
+
+/// The same values in rows of another width.
+///
+/// # Panics
+/// Unless they are whole rows of it.
+#[must_use]
+pub fn rows_of(x: Array2<f32>, width: usize) -> Array2<f32> {
+    let rows = x.len() / width;
+    x.into_shape_with_order((rows, width)).expect("whole rows of another width")
 }
 
 /// The factor of attention scores: `d^-1/2`, rounded once to f32.

@@ -10,7 +10,7 @@ mod exact;
 
 use std::ops::Range;
 
-pub use exact::{Codes, Exact, ExactPrepared, LayerCache, scaled, score_scale};
+pub use exact::{Codes, Exact, ExactPrepared, LayerCache, rows_of, scaled, score_scale};
 
 use crate::model::{Activations, Float, Gate, Linear, Model, Norm, NormSlot, Rope, Slot};
 
@@ -87,6 +87,8 @@ pub trait Domain {
     fn count(&self, x: &Self::Rows) -> usize;
     /// Some of the rows.
     fn select(&self, x: &Self::Rows, rows: Range<usize>) -> Self::Rows;
+    /// The same values, row behind row, in rows of another width.
+    fn reshape(&self, x: Self::Rows, width: usize) -> Self::Rows;
     /// Rows below other rows of the same width.
     fn stack(&self, above: &Self::Rows, below: &Self::Rows) -> Self::Rows;
     /// Replaces one column by the only column of `column`.
@@ -194,6 +196,8 @@ fn attention<D: Domain>(
         (first, linears(domain, model, index, [Slot::Q, Slot::K, Slot::V], &normed))
     };
     drop(normed);
+    let q = by_head(domain, at(Step::Norm(NormSlot::Query)), q, block.query_norm.as_ref(), model);
+    let k = by_head(domain, at(Step::Norm(NormSlot::Key)), k, block.key_norm.as_ref(), model);
     let q = domain.rope(at(Step::Rope(Slot::Q)), q, &model.rope, first_query);
     let k = domain.rope(at(Step::Rope(Slot::K)), k, &model.rope, first);
     domain.store(at(Step::Store), k, v);
@@ -203,6 +207,25 @@ fn attention<D: Domain>(
         mixed = domain.norm(at(Step::Norm(NormSlot::AttentionSub)), &mixed, norm);
     }
     linear(domain, (index, Slot::O), &mixed, block.linear(Slot::O))
+}
+
+/// The norm of each head of queries or keys, if the family has one.
+fn by_head<D: Domain>(
+    domain: &mut D,
+    at: Site,
+    x: D::Rows,
+    norm: Option<&Norm>,
+    model: &Model,
+) -> D::Rows {
+    let Some(norm) = norm else { return x };
+    let width = if at.step == Step::Norm(NormSlot::Query) {
+        model.config.query_width()
+    } else {
+        model.config.kv_width()
+    };
+    let heads = domain.reshape(x, model.config.head_dim);
+    let normed = domain.norm(at, &heads, norm);
+    domain.reshape(normed, width)
 }
 
 /// The feed-forward block up to its residual addition.

@@ -126,7 +126,7 @@ fn scales_of_any_float_type_and_of_no_rank_are_read() {
             else {
                 panic!("a ternary layer")
             };
-            assert_eq!((scale, got), (Scale::Divide(2.5), stored));
+            assert_eq!((scale, got), (Scale::Divide(2.5), Some(stored)));
         }
     }
 }

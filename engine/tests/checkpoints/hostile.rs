@@ -98,7 +98,7 @@ fn configurations_that_are_not_computed_are_refused_by_field() {
         assert!(error.help().is_some());
     };
     let llama = "llama_packed_bitlinear";
-    with(MODEL, "model_type", json!("qwen3"), &["model_type", "\"bitnet\" or \"llama\"", "qwen3"]);
+    with(MODEL, "model_type", json!("gemma"), &["model_type", "\"llama\" or \"qwen3\"", "gemma"]);
     with(MODEL, "model_type", Value::Null, &["model_type", "absent"]);
     with(MODEL, "architectures", json!(["BitnetForCausalLM"]), &["architectures"]);
     with(llama, "architectures", json!(["LlamaForSequenceClassification"]), &["architectures"]);

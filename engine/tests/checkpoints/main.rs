@@ -3,7 +3,9 @@
 
 mod checkpoint;
 mod containers;
+mod families;
 mod forms;
+mod gguf;
 mod goldens;
 mod hostile;
 mod reference;

@@ -3,21 +3,24 @@
 use std::collections::BTreeSet;
 
 use engine::model::{Model, Slot};
-use engine::packing::{BitPlace, HfRows};
+use engine::packing::BitPlace;
 
-use crate::address::{Address, AddressError, PhysicalAddress};
+use crate::address::{Address, AddressError, PhysicalAddress, layout};
 use crate::fault::{Fault, ternary};
 
-/// The stored bytes of the codes of a layer, in the Hugging Face layout.
+/// The stored bytes of the codes of a layer, as its file has them.
 ///
 /// # Errors
 /// If the layer has no such codes, or the layout does not hold their shape.
 pub fn tensor_bytes(model: &Model, layer: usize, slot: Slot) -> Result<Vec<u8>, AddressError> {
     // The first code tells whether there are any.
-    Address::Code { layer, slot, row: 0, column: 0, bit: 0 }.physical(model)?;
-    let rows = ternary(&model.layers[layer].linear(slot).weights);
-    let layout = HfRows::new(rows.rows(), rows.columns()).expect("the layout of an address in it");
-    Ok(layout.write(|row, column| rows.code(row, column)))
+    let first = Address::Code { layer, slot, row: 0, column: 0, bit: 0 };
+    first.physical(model)?;
+    let weights = &model.layers[layer].linear(slot).weights;
+    let layout = layout(weights).expect("the layout of an address in it");
+    let rows = ternary(weights);
+    let bytes = layout.write(|row, column| rows.code(row, column));
+    bytes.ok_or_else(|| first.between_scales())
 }
 
 /// The fault of data bits of a tensor, by their numbers: `8 byte + bit`.

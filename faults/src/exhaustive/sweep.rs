@@ -12,10 +12,11 @@ use rayon::prelude::*;
 
 use super::entry::RowEntry;
 use super::plan::MapPlan;
-use crate::address::Address;
+use crate::address::{Address, has_codes};
 use crate::fault::Fault;
 use crate::golden::{Sample, SampleError};
 use crate::journal::{self, JournalError, Shard, Writer};
+use crate::mix::Within;
 use crate::runner::BATCH;
 use crate::simulator::{Shortcuts, Simulator};
 
@@ -118,7 +119,7 @@ impl<'a> Sweep<'a> {
         if let Some(what) = nowhere(model, &plan) {
             return Err(SweepError::Nowhere { what });
         }
-        let tensors = packed(model, &plan);
+        let tensors = packed(model, &plan.within);
         let rows = tensors.iter().map(|of| of.rows.rows() as u64).sum();
         if rows == 0 {
             return Err(SweepError::Nothing);
@@ -320,13 +321,20 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// The packed tensors that a plan speaks of, in the order of the walk.
-fn packed<'a>(model: &'a Model, plan: &MapPlan) -> Vec<Swept<'a>> {
+/// Bits of the packed weights in a part of a model.
+#[must_use]
+pub fn packed_bits(model: &Model, within: &Within) -> u64 {
+    packed(model, within).iter().map(|of| of.bits() as u64).sum()
+}
+
+/// The packed tensors in a part of a model, in the order of the walk.
+fn packed<'a>(model: &'a Model, within: &Within) -> Vec<Swept<'a>> {
     let (mut tensors, mut before) = (Vec::new(), 0);
     for (layer, block) in model.layers.iter().enumerate() {
         for slot in Slot::ALL {
-            let Weights::Ternary { rows, .. } = &block.linear(slot).weights else { continue };
-            if plan.within.has(layer, slot.name()) {
+            let weights = &block.linear(slot).weights;
+            let Weights::Ternary { rows, .. } = weights else { continue };
+            if has_codes(weights) && within.has(layer, slot.name()) {
                 tensors.push(Swept { layer, slot, rows, before });
                 before += rows.rows() as u64;
             }

@@ -10,9 +10,9 @@
 //! Invariant: [`Image::place`] and [`Image::address`] are inverse to each other.
 
 use engine::model::{Float, KvKind, KvPlace, Model, NormSlot, Side, Slot, Weights};
-use engine::packing::{BitPlace, HfRows};
+use engine::packing::{BitPlace, Layout};
 
-use crate::address::Address;
+use crate::address::{Address, layout};
 
 /// The stored bits of one tensor, or of the keys or values of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Image {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Codes { layer: usize, slot: Slot, layout: HfRows },
+    Codes { layer: usize, slot: Slot, layout: Layout },
     Scale { layer: usize, slot: Slot },
     Norm { layer: usize, slot: NormSlot, width: u64 },
     FinalNorm { width: u64 },
@@ -40,18 +40,20 @@ impl Image {
     #[must_use]
     pub fn of(model: &Model, kv: KvKind, address: &Address) -> Option<Self> {
         let matrix = |matrix: &Float| {
-            let width = u64::from(matrix.stored().bits());
+            let stored = matrix.stored().expect("a checked value");
+            let width = u64::from(stored.bits());
             let columns = matrix.columns() as u64;
             (columns, width, matrix.rows() as u64 * columns * width)
         };
         let (kind, bits) = match *address {
             Address::Code { layer, slot, .. } => {
                 let linear = model.layers[layer].linear(slot);
-                let layout = HfRows::new(linear.outputs(), linear.inputs())?;
+                let layout = layout(&linear.weights).filter(Layout::is_flat)?;
                 (Kind::Codes { layer, slot, layout }, 8 * layout.bytes() as u64)
             }
             Address::Scale { layer, slot, .. } => {
-                let Weights::Ternary { stored, .. } = &model.layers[layer].linear(slot).weights
+                let Weights::Ternary { stored: Some(stored), .. } =
+                    &model.layers[layer].linear(slot).weights
                 else {
                     panic!("the address of a scale was not checked");
                 };
@@ -98,7 +100,8 @@ impl Image {
     pub fn place(&self, address: &Address) -> u64 {
         match (self.kind, *address) {
             (Kind::Codes { layout, .. }, Address::Code { row, column, bit, .. }) => {
-                let BitPlace { byte, bit } = layout.locate(row, column, bit);
+                let BitPlace { byte, bit } =
+                    layout.locate(row, column, bit).expect("a code of its own bits");
                 8 * byte as u64 + u64::from(bit)
             }
             (Kind::Scale { .. }, Address::Scale { bit, .. }) => bit.into(),
@@ -129,7 +132,8 @@ impl Image {
         match self.kind {
             Kind::Codes { layer, slot, layout } => {
                 let (byte, bit) = split(8);
-                let (row, column, bit) = layout.invert(BitPlace { byte, bit });
+                let (row, column, bit) =
+                    layout.invert(BitPlace { byte, bit }).expect("only codes in a flat layout");
                 Address::Code { layer, slot, row, column, bit }
             }
             Kind::Scale { layer, slot } => Address::Scale { layer, slot, bit: place as u8 },
@@ -174,6 +178,7 @@ pub(crate) fn holds(model: &Model, address: &Address) -> bool {
         Float::F16 { data, columns } | Float::Bf16 { data, columns } => {
             data[row * columns + column].into()
         }
+        Float::Blocks { .. } => panic!("the address of a value was not checked"),
     };
     let (stored, bit) = match *address {
         Address::Code { layer, slot, row, column, bit } => {
@@ -181,7 +186,8 @@ pub(crate) fn holds(model: &Model, address: &Address) -> bool {
             (codes.code(row, column).into(), bit)
         }
         Address::Scale { layer, slot, bit } => {
-            let Weights::Ternary { scale, stored, .. } = &model.layers[layer].linear(slot).weights
+            let Weights::Ternary { scale, stored: Some(stored), .. } =
+                &model.layers[layer].linear(slot).weights
             else {
                 panic!("the address of a scale was not checked");
             };

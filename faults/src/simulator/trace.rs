@@ -213,6 +213,10 @@ impl Domain for Recorder {
         self.inner.select(x, rows)
     }
 
+    fn reshape(&self, x: Array2<f32>, width: usize) -> Array2<f32> {
+        self.inner.reshape(x, width)
+    }
+
     fn stack(&self, above: &Array2<f32>, below: &Array2<f32>) -> Array2<f32> {
         self.inner.stack(above, below)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use engine::model::{
     Activations, Config, Float, FloatType, Gate, Layer, Linear, Model, Norm, Rope, Scale, Weights,
 };
-use engine::packing::TernaryRows;
+use engine::packing::{Layout, TernaryRows};
 use faults::Address;
 
 /// A linear congruential generator: enough to fill weights, and the same everywhere.
@@ -132,7 +132,12 @@ fn linear(outputs: usize, inputs: usize, shape: &Shape, random: &mut Lcg) -> Lin
     };
     let norm = shape.inner_norms.then(|| norm(inputs, shape.stored, random));
     Linear {
-        weights: Weights::Ternary { rows: Arc::new(rows), scale, stored: shape.stored },
+        weights: Weights::Ternary {
+            rows: Arc::new(rows),
+            scale,
+            stored: Some(shape.stored),
+            layout: Layout::hf(outputs, inputs),
+        },
         norm,
         activations: shape.activations,
     }
@@ -151,6 +156,8 @@ fn block(shape: &Shape, random: &mut Lcg) -> Layer {
         (hidden, ffn),
     ];
     Layer {
+        query_norm: None,
+        key_norm: None,
         input_norm: norm(hidden, shape.stored, random),
         attention_sub_norm: shape.sub_norms.then(|| norm(query, shape.stored, random)),
         post_norm: norm(hidden, shape.stored, random),
@@ -174,6 +181,7 @@ pub fn model(shape: &Shape, seed: u64) -> Model {
         max_positions: 64,
         eps: 1e-5,
         theta: 10_000.0,
+        yarn: None,
         gate: shape.gate,
         activations: shape.activations,
         tied: shape.tied,
@@ -213,6 +221,7 @@ pub fn flip(model: &mut Model, address: &Address) {
             else {
                 panic!("no scale")
             };
+            let stored = stored.expect("a stored scale");
             *scale = scale.with(stored.flip(scale.stored(), bit));
         }
         Address::Norm { layer, slot, index, bit } => {
@@ -260,6 +269,7 @@ fn flip_entry(matrix: &mut Float, row: usize, column: usize, bit: u8) {
         Float::F16 { data, columns } | Float::Bf16 { data, columns } => {
             data[row * *columns + column] ^= 1 << bit;
         }
+        Float::Blocks { .. } => panic!("no value of a block has bits of its own"),
     }
 }
 

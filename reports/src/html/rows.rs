@@ -1,15 +1,39 @@
 //! The tables of rows, tensors and layers that are proven harmless under several flips at once, and
 //! of the faults of a plan.
 
-use maud::html;
+use maud::{Markup, html};
 
-use super::tables::{Table, interval, near, share, text};
-use crate::model::{FlipsProven, RowsLevel, RowsProven, Stratum, UntilPrecision};
-use crate::number::{Side, count, percent};
+use super::tables::{Table, bounds, interval, near, share, text};
+use crate::model::{
+    Faults, FlipBudget, FlipsProven, ModelFlips, RowsLevel, RowsProven, Stratum, UntilPrecision,
+};
+use crate::number::{Side, count, number, percent};
 use crate::story;
 
+/// All that is proven about faults of weights.
+pub(super) fn proven(faults: &Faults) -> Markup {
+    html! {
+        @if !faults.bounds.is_empty() {
+            h3 { "What is proven about weight faults" }
+            (bounds(&faults.bounds).render())
+        }
+        @if !faults.rows_proven.is_empty() {
+            h3 { "Rows under several flips at once" }
+            (rows(&faults.rows_proven).render())
+        }
+        @if !faults.flips_proven.is_empty() {
+            h3 { "Tensors and layers under several flips at once" }
+            (flips_anywhere(&faults.flips_proven).render())
+        }
+        @if let Some(model) = &faults.flips_proven_in_model {
+            h3 { "The model under several flips at once" }
+            (flips_in_model(model).render())
+        }
+    }
+}
+
 /// One line a layer and number of flips; a layer of which nothing was tried has one line.
-pub(super) fn rows(layers: &[RowsProven]) -> Table {
+fn rows(layers: &[RowsProven]) -> Table {
     let columns = [
         "#layer",
         "tensor",
@@ -35,29 +59,57 @@ pub(super) fn rows(layers: &[RowsProven]) -> Table {
 }
 
 /// One line a tensor or layer and number of flips; one of which nothing was tried has one line.
-pub(super) fn flips_anywhere(targets: &[FlipsProven]) -> Table {
-    let columns = [
-        "#layer",
-        "where",
-        "flips there",
-        "#proven",
-        "#samples tried",
-        "proven by, or why not tried",
-    ];
+fn flips_anywhere(targets: &[FlipsProven]) -> Table {
     let lines = level_by_level(targets, |target| (target.pairs, &target.levels));
     let title = "Tensors and layers proven harmless under any flips in them";
+    let mut columns = vec!["#layer", "where"];
+    columns.extend(FLIPS);
     Table::of(title, &columns, &lines, |(target, level)| {
-        let share = level.and_then(|level| level.proven_share);
         let place = if target.tensor == "layer" { "anywhere in the layer" } else { &target.tensor };
-        vec![
-            html! { (target.layer) },
-            text(place),
-            text(&level.map_or_else(|| "–".to_owned(), flips)),
-            html! { (share.map_or_else(|| "–".to_owned(), |share| percent(share, Side::Down))) },
-            html! { (count(target.pairs)) },
-            text(&level.map_or_else(|| target.reason.clone().unwrap_or_default(), methods)),
-        ]
+        let mut cells = vec![html! { (target.layer) }, text(place)];
+        let (budget, reason) = (target.budget.as_ref(), target.reason.as_deref());
+        cells.extend(under_flips(target.pairs, *level, budget, reason));
+        cells
     })
+}
+
+/// One line a number of flips anywhere in the model.
+fn flips_in_model(model: &ModelFlips) -> Table {
+    let model = std::slice::from_ref(model);
+    let lines = level_by_level(model, |model| (model.pairs, &model.levels));
+    Table::of("The model under any flips in it", &FLIPS, &lines, |(model, level)| {
+        under_flips(model.pairs, *level, model.budget.as_ref(), model.reason.as_deref())
+    })
+}
+
+/// The columns of [`under_flips`].
+const FLIPS: [&str; 6] = [
+    "flips there",
+    "#proven",
+    "#samples tried",
+    "#certified budget: least, median",
+    "#logits change by at most",
+    "proven by, or why not tried",
+];
+
+fn under_flips(
+    pairs: u64,
+    level: Option<&RowsLevel>,
+    budget: Option<&FlipBudget>,
+    reason: Option<&str>,
+) -> Vec<Markup> {
+    let none = || "–".to_owned();
+    let share = level.and_then(|level| level.proven_share);
+    let change = level.and_then(|level| level.logit_change_bound);
+    let budget = budget.map(|of| format!("{}, {} of {}", of.min, of.median, of.flips_searched));
+    vec![
+        text(&level.map_or_else(none, flips)),
+        html! { (share.map_or_else(none, |share| percent(share, Side::Down))) },
+        html! { (count(pairs)) },
+        html! { (budget.unwrap_or_else(none)) },
+        html! { (change.map_or_else(none, |change| number(change, Side::Up))) },
+        text(&level.map_or_else(|| reason.unwrap_or_default().to_owned(), methods)),
+    ]
 }
 
 /// Rates that hold whenever a campaign ended.

@@ -293,18 +293,7 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
                 (tables::worst(&faults.worst).render())
             }
             (memory::tables(faults))
-            @if !faults.bounds.is_empty() {
-                h3 { "What is proven about weight faults" }
-                (tables::bounds(&faults.bounds).render())
-            }
-            @if !faults.rows_proven.is_empty() {
-                h3 { "Rows under several flips at once" }
-                (rows::rows(&faults.rows_proven).render())
-            }
-            @if !faults.flips_proven.is_empty() {
-                h3 { "Tensors and layers under several flips at once" }
-                (rows::flips_anywhere(&faults.flips_proven).render())
-            }
+            (rows::proven(faults))
         }
     })
 }

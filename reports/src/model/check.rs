@@ -12,6 +12,7 @@ mod ladder;
 mod memory;
 mod strata;
 mod substitutions;
+mod worst;
 
 use super::{Certification, Faults, Report, RowsLevel, Run, Sample, Verdict};
 use exhaustive::check_exhaustive;
@@ -19,6 +20,7 @@ use ladder::{check_epsilons, check_methods};
 use memory::check_memory;
 use strata::check_strata;
 use substitutions::check_substitutions;
+use worst::check_worst_case;
 
 /// The value where it is finite: the only way by which a measured number enters a report.
 #[must_use]
@@ -322,10 +324,7 @@ fn check_faults(check: &mut Check, faults: &Faults) {
         }
         check_proven(check, &key, row.pairs, row.reason.as_ref(), &row.levels);
     }
-    for (i, flips) in faults.flips_proven.iter().enumerate() {
-        let key = |key: &str| format!("faults.flips_proven[{i}].{key}");
-        check_proven(check, &key, flips.pairs, flips.reason.as_ref(), &flips.levels);
-    }
+    check_worst_case(check, faults);
 }
 
 /// What is proven of so many pairs, from few flips to many.

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Encoding, Exhaustive, KvStorage, Method, Protected, StoredBits, Stratum, UntilPrecision,
-    UnusedCode,
+    Encoding, Exhaustive, FlipBudget, KvStorage, Method, ModelFlips, Protected, StoredBits,
+    Stratum, UntilPrecision, UnusedCode,
 };
 
 /// Everything that the fault campaign and its bounds found.
@@ -56,6 +56,10 @@ pub struct Faults {
     /// Which whole tensors and layers are proven harmless under several flips at once.
     #[serde(default)]
     pub flips_proven: Vec<FlipsProven>,
+    /// The same of the whole model, whose layers then share the flips; null where nothing was
+    /// proven of faults.
+    #[serde(default)]
+    pub flips_proven_in_model: Option<ModelFlips>,
     /// Where the campaign ended because its rates were known closely enough; null where the number
     /// of trials was fixed. All other intervals hold for a fixed number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -325,6 +329,9 @@ pub struct FlipsProven {
     pub pairs: u64,
     /// What is proven, from few flips to many.
     pub levels: Vec<RowsLevel>,
+    /// The certified budget; null where no sample was tried.
+    #[serde(default)]
+    pub budget: Option<FlipBudget>,
     /// Why none was tried.
     pub reason: Option<String>,
 }
@@ -342,6 +349,10 @@ pub struct RowsLevel {
     pub proven_share: Option<f64>,
     /// How many of them each method proved.
     pub methods: Vec<RowsMethod>,
+    /// No such flips change any logit at the read-out of any sample that was tried by more; null
+    /// where that is not bounded, and for rows.
+    #[serde(default)]
+    pub logit_change_bound: Option<f64>,
 }
 
 /// What one method proved.

@@ -20,6 +20,7 @@ mod request;
 mod strata;
 mod subject;
 mod substitutions;
+mod worst;
 
 pub use certification::{
     Certification, CurvePoint, FirstLost, Growth, Layer, NextToken, PositionCount, Sample, Verdict,
@@ -48,6 +49,7 @@ pub use subject::{
     ActivationPolicy, Data, DataSource, GateFunction, InputKind, Model, WeightCounts,
 };
 pub use substitutions::{SubstSample, SubstWitness, Substitutions};
+pub use worst::{FlipBudget, ModelFlips};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -13,7 +13,7 @@ mod sample;
 use change::{forms, margin, part};
 use ladder::{cost, epsilon_row, substitutions, summary};
 use reports::model::*;
-use rows::{flips_proven, rows_proven, worst};
+use rows::{flips_in_model, flips_proven, rows_proven, worst};
 use sample::sample;
 
 const EPSILON: f64 = 0.01;
@@ -306,6 +306,7 @@ fn faults(layers: u32) -> Faults {
         bounds: (0..layers).map(|layer| bound(layer, layers)).collect(),
         rows_proven: (0..layers).map(rows_proven).collect(),
         flips_proven: flips_proven(layers),
+        flips_proven_in_model: Some(flips_in_model()),
         plan: None,
         until_precision: None,
         exhaustive: None,

@@ -15,7 +15,8 @@ pub(super) fn worst(rank: u32, layers: u32) -> Worst {
             rank * 29 % 128
         ),
         target: FaultTarget::WeightCode,
-        sample: u64::from(rank * 7 % 60),
+        // Behind those with proven budgets of flips.
+        sample: u64::from(4 + rank * 7 % 56),
         outcome,
         max_logit_change: seen.then_some(1.2 * loss),
         margin_loss: seen.then_some(loss),
@@ -38,6 +39,7 @@ pub(super) fn rows_proven(layer: u32) -> RowsProven {
             proven: boxes + forms,
             proven_share: tried.then(|| (boxes + forms) as f64 / pairs as f64),
             methods: by.map(|(method, proven)| RowsMethod { method, proven }).to_vec(),
+            logit_change_bound: None,
         }
     };
     RowsProven {
@@ -66,6 +68,7 @@ pub(super) fn flips_proven(layers: u32) -> Vec<FlipsProven> {
                 proven,
                 proven_share: (pairs > 0).then(|| proven as f64 / pairs as f64),
                 methods: vec![RowsMethod { method: Method::Zonotope, proven }],
+                logit_change_bound: (rank < 3).then_some(1.5 * f64::from(flips)),
             }
         };
         FlipsProven {
@@ -73,10 +76,42 @@ pub(super) fn flips_proven(layers: u32) -> Vec<FlipsProven> {
             tensor: tensor.to_owned(),
             pairs,
             levels: (0..).zip([1, 2, 4, 8]).map(level).collect(),
+            budget: (pairs > 0).then(|| budget(vec![1, 8, 3, 5])),
             reason: (pairs == 0)
                 .then(|| "it costs more than the budget of these proofs".to_owned()),
         }
     };
     let each = |layer: u32| ["mlp.down_proj", "layer"].map(|tensor| of(layer, tensor));
     (0..layers).flat_map(each).collect()
+}
+
+/// A budget of some samples, of at most 8 flips.
+pub(super) fn budget(samples: Vec<u32>) -> FlipBudget {
+    let mut sorted = samples.clone();
+    sorted.sort_unstable();
+    let any = samples.iter().filter(|&&flips| flips > 0).count();
+    FlipBudget {
+        flips_searched: 8,
+        min: sorted[0],
+        median: sorted[(sorted.len() - 1) / 2],
+        share_at_least_one: any as f64 / samples.len() as f64,
+        samples,
+    }
+}
+
+/// The model, of which one flip is proven on half of the samples.
+pub(super) fn flips_in_model() -> ModelFlips {
+    let level = |(proven, flips)| RowsLevel {
+        flips: Some(flips),
+        proven,
+        proven_share: Some(proven as f64 / 4.0),
+        methods: vec![RowsMethod { method: Method::Zonotope, proven }],
+        logit_change_bound: Some(12.5),
+    };
+    ModelFlips {
+        pairs: 4,
+        levels: [(2, 1), (1, 2), (0, 4), (0, 8)].map(level).to_vec(),
+        budget: Some(budget(vec![0, 3, 1, 0])),
+        reason: None,
+    }
 }

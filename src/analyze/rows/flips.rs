@@ -12,7 +12,7 @@ use crate::cli::UnusedArg;
 /// How many flips a proof speaks of; `None` is any code in every place of the row.
 pub(super) const LEVELS: [Option<usize>; 5] = [Some(1), Some(2), Some(4), Some(8), None];
 /// The most that are counted.
-const MOST: usize = 8;
+pub(super) const MOST: usize = 8;
 
 /// A range of a sum.
 pub(super) type Range = (i32, i32);

@@ -37,6 +37,8 @@ pub(super) struct Prover<'a> {
     pub(super) unused: Option<UnusedArg>,
     /// Whether rows are proven side by side.
     pub(super) parallel: bool,
+    /// Ternary weights of the model.
+    pub(super) weights: u64,
 }
 
 impl Prover<'_> {

@@ -1,4 +1,5 @@
-//! Flips in any tensors of a layer: walked from the clean stream that enters it.
+//! Flips in any tensors of a layer, or of several: walked from the clean stream that enters the
+//! first.
 //!
 //! Everything before the first struck tensor is a point. At each struck tensor the integer sums
 //! move by what the flips can add on the codes that may then stand there; boxes or forms carry that
@@ -30,12 +31,35 @@ pub(super) enum Bits {
 /// Which tensors of which layer are struck, and how.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Strike<'a> {
+    /// The first struck layer, and the first behind that is not.
     pub(super) layer: usize,
+    pub(super) until: usize,
     pub(super) slots: &'a [Slot],
     pub(super) bits: Bits,
 }
 
+impl<'a> Strike<'a> {
+    /// In tensors of one layer.
+    pub(super) fn in_layer(layer: usize, slots: &'a [Slot], bits: Bits) -> Self {
+        Self { layer, until: layer + 1, slots, bits }
+    }
+}
+
+/// What one rung bounds.
+pub(super) struct Passed {
+    pub(super) proof: Proof,
+    /// The logits at the read-out; none where a bound was lost.
+    pub(super) logits: Option<Boxes>,
+}
+
 impl Prover<'_> {
+    /// The rungs that may be tried.
+    pub(super) fn rungs(&self) -> impl Iterator<Item = Rung> {
+        let all = self.ladder.rungs();
+        let count = if self.forms { all.len() } else { 1 };
+        all[..count].iter().copied()
+    }
+
     /// The rung that proves every such corruption harmless, if one does.
     pub(super) fn struck(
         &self,
@@ -43,44 +67,54 @@ impl Prover<'_> {
         stream: &Array2<f32>,
         claim: &Margin,
     ) -> Option<Rung> {
-        let rungs = self.ladder.rungs();
-        let may = |rung: &&Rung| self.forms || **rung == rungs[0];
-        let proves = |rung: &&Rung| self.proof(**rung, strike, stream, claim).certifies();
-        rungs.iter().take_while(may).find(proves).copied()
+        self.rungs().find(|&rung| self.pass(rung, strike, stream, claim).proof.certifies())
     }
 
     /// What one rung bounds.
-    pub(super) fn proof(
+    pub(super) fn pass(
         &self,
         rung: Rung,
         strike: Strike<'_>,
         stream: &Array2<f32>,
         claim: &Margin,
-    ) -> Proof {
+    ) -> Passed {
         let deployed = self.deployed;
         let claims = vec![claim.clone()];
-        match rung {
+        let (proof, logits) = match rung {
             Rung::Interval => {
                 let inner = Interval::new(deployed.kernels, deployed.model, deployed.kv, claims);
-                let domain = self.walk_struck(inner, &Boxes::point(stream), strike);
-                Proof { margins: domain.margins().to_vec(), diverged: domain.diverged() }
+                let (domain, out) = self.walk_struck(inner, &Boxes::point(stream), strike);
+                let margins = domain.margins().to_vec();
+                (Proof { margins, diverged: domain.diverged() }, out)
             }
             Rung::Affine => {
                 let region = Region { clean: stream, moved: 0..0, ball: Ball::Linf(0.0) };
                 let (mut inner, rows) = Affine::new(deployed, self.matrices, &region, claims);
                 self.share(&mut inner, strike, stream.nrows());
-                let found = self.walk_struck(inner, &rows, strike).proof();
-                Proof { margins: found.margins, diverged: found.diverged }
+                if matches!(strike.bits, Bits::Any(_)) {
+                    inner.read_logits();
+                }
+                let (domain, out) = self.walk_struck(inner, &rows, strike);
+                let found = domain.proof();
+                (Proof { margins: found.margins, diverged: found.diverged }, out.boxes)
             }
-        }
+        };
+        let logits = proof.diverged.is_none().then_some(logits);
+        Passed { proof, logits }
     }
 
     /// Announces the symbols of flips that tensors share, if they do.
     pub(super) fn share(&self, inner: &mut Affine<'_>, strike: Strike<'_>, tokens: usize) {
         if let Bits::Any(flips) = strike.bits {
-            let rows = strike.slots.iter().map(|&slot| self.rows_of(strike.layer, slot));
-            inner.share_flips(flips, rows.sum::<usize>() * tokens);
+            inner.share_flips(flips, self.struck_rows(strike) * tokens);
         }
+    }
+
+    /// How many rows are struck.
+    pub(super) fn struck_rows(&self, strike: Strike<'_>) -> usize {
+        let tensors = (strike.layer..strike.until)
+            .flat_map(|layer| strike.slots.iter().map(move |&slot| (layer, slot)));
+        tensors.map(|(layer, slot)| self.rows_of(layer, slot)).sum()
     }
 
     /// A domain under the flips.
@@ -91,17 +125,23 @@ impl Prover<'_> {
     ) -> AnyFlip<D, impl FnMut(Site, &BoxPrepared, &Linear) -> Option<Moved>> {
         let moved = move |at: Site, x: &BoxPrepared, linear: &Linear| {
             let Step::Linear(slot) = at.step else { return None };
-            let struck = at.layer == strike.layer && strike.slots.contains(&slot);
+            let layers = strike.layer..strike.until;
+            let struck = layers.contains(&at.layer) && strike.slots.contains(&slot);
             struck.then(|| self.moved(x, linear, strike.bits))
         };
         AnyFlip { inner, moved }
     }
 
-    fn walk_struck<D: Movable>(&self, inner: D, stream: &D::Rows, strike: Strike<'_>) -> D {
+    fn walk_struck<D: Movable>(
+        &self,
+        inner: D,
+        stream: &D::Rows,
+        strike: Strike<'_>,
+    ) -> (D, D::Rows) {
         let mut domain = self.decorated(inner, strike);
         let model = self.deployed.model;
-        walk::run(&mut domain, model, stream, strike.layer, 0, Read::Last);
-        domain.inner
+        let out = walk::run(&mut domain, model, stream, strike.layer, 0, Read::Last);
+        (domain.inner, out)
     }
 
     /// What the flips do to the sums of one tensor.

@@ -1,5 +1,6 @@
-//! Whole tensors and layers under shared flips, against the engine on physically flipped models:
-//! what leaves every layer lies in its boxes, and no margin falls below its bound.
+//! Whole tensors, layers and models under shared flips, against the engine on physically flipped
+//! models: what leaves every layer lies in its boxes, and so do the logits, and no margin falls
+//! below its bound.
 
 use certify::affine::Affine;
 use certify::claim::{Decision, Deployed, clean_margin, decide};
@@ -14,24 +15,20 @@ use engine::walk::{self, Exact, Read};
 use ndarray::Array2;
 
 use super::proof::{Prover, ternary};
-use super::strike::{Bits, Strike};
+use super::strike::{Bits, Passed, Strike};
 use super::tests::{Case, case, subject};
 use crate::cli::UnusedArg;
 use crate::input::Sample;
 
-/// A bit of a tensor: row, column, and which of the two.
-type Flip = (Slot, usize, usize, u8);
+/// A bit of a tensor of a layer: row, column, and which of the two.
+type Flip = ((usize, Slot), usize, usize, u8);
 
 /// The model with some bits flipped; `None` where a detector would see it.
-fn flipped(
-    model: &Model,
-    layer: usize,
-    flips: &[Flip],
-    unused: Option<UnusedArg>,
-) -> Option<Model> {
+fn flipped(model: &Model, flips: &[Flip], unused: Option<UnusedArg>) -> Option<Model> {
     let mut model = model.clone();
-    for slot in Slot::ALL {
-        let here: Vec<&Flip> = flips.iter().filter(|flip| flip.0 == slot).collect();
+    let tensors = (0..model.layers.len()).flat_map(|layer| Slot::ALL.map(|slot| (layer, slot)));
+    for (layer, slot) in tensors {
+        let here: Vec<&Flip> = flips.iter().filter(|flip| flip.0 == (layer, slot)).collect();
         if here.is_empty() {
             continue;
         }
@@ -66,22 +63,24 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    fn bit(&self, rng: &mut SplitMix, row: Option<(Slot, usize)>) -> Flip {
-        let (slot, row) = row.unwrap_or_else(|| {
+    fn bit(&self, rng: &mut SplitMix, row: Option<((usize, Slot), usize)>) -> Flip {
+        let (at, row) = row.unwrap_or_else(|| {
             let slot = self.strike.slots[rng.below(self.strike.slots.len())];
-            (slot, rng.below(self.linear(slot).outputs()))
+            let layers = self.strike.until - self.strike.layer;
+            let at = (self.strike.layer + rng.below(layers), slot);
+            (at, rng.below(self.linear(at).outputs()))
         });
-        (slot, row, rng.below(self.linear(slot).inputs()), rng.below(2) as u8)
+        (at, row, rng.below(self.linear(at).inputs()), rng.below(2) as u8)
     }
 
-    fn linear(&self, slot: Slot) -> &engine::model::Linear {
-        self.case.model.layers[self.strike.layer].linear(slot)
+    fn linear(&self, (layer, slot): (usize, Slot)) -> &engine::model::Linear {
+        self.case.model.layers[layer].linear(slot)
     }
 
     /// Different bits, anywhere, in one row, or those that alone take most of the margin.
     fn corruption(&self, worst: &[Flip], how: usize, rng: &mut SplitMix) -> Vec<Flip> {
-        let (slot, row, ..) = self.bit(rng, None);
-        let one = if how == 1 { Some((slot, row)) } else { None };
+        let (at, row, ..) = self.bit(rng, None);
+        let one = if how == 1 { Some((at, row)) } else { None };
         let mut flips: Vec<Flip> = match how {
             2 => worst.iter().take(self.flips).copied().collect(),
             3 => worst
@@ -92,15 +91,17 @@ impl Trial<'_> {
                 .collect(),
             _ => (0..self.flips).map(|_| self.bit(rng, one)).collect(),
         };
-        flips.sort_unstable_by_key(|&(slot, row, column, bit)| (slot as usize, row, column, bit));
+        let place = |((layer, slot), row, column, bit)| (layer, slot as usize, row, column, bit);
+        flips.sort_unstable_by_key(|&flip: &Flip| place(flip));
         flips.dedup();
         flips
     }
 
-    /// What leaves each layer from the struck one on, and the margin; none if it is detected.
+    /// What leaves each layer from the struck one on and the logits, and the margin; none if it is
+    /// detected.
     fn run(&self, flips: &[Flip]) -> Option<(Vec<Array2<f32>>, f64)> {
         let Strike { layer, .. } = self.strike;
-        let model = flipped(self.case.model, layer, flips, self.case.unused)?;
+        let model = flipped(self.case.model, flips, self.case.unused)?;
         let deployed = Deployed { model: &model, ..self.case.deployed() };
         let mut exact = Exact::new(deployed.kernels, &model, deployed.kv);
         let mut left = Vec::new();
@@ -110,16 +111,18 @@ impl Trial<'_> {
             left.push(x.clone());
         }
         let logits = deployed.logits(&self.streams[layer], layer, Read::Last);
-        Some((left, clean_margin(logits.as_slice().expect("one row"), &self.decision)))
+        let margin = clean_margin(logits.as_slice().expect("one row"), &self.decision);
+        left.push(logits);
+        Some((left, margin))
     }
 
     /// The bits that alone leave the least margin: of all of two rows, and of others at random.
     fn worst(&self, rng: &mut SplitMix) -> Vec<Flip> {
         let mut bits: Vec<Flip> = (0..40).map(|_| self.bit(rng, None)).collect();
         for _ in 0..2 {
-            let (slot, row, ..) = self.bit(rng, None);
-            let columns = 0..self.linear(slot).inputs();
-            bits.extend(columns.flat_map(|column| [0, 1].map(|bit| (slot, row, column, bit))));
+            let (at, row, ..) = self.bit(rng, None);
+            let columns = 0..self.linear(at).inputs();
+            bits.extend(columns.flat_map(|column| [0, 1].map(|bit| (at, row, column, bit))));
         }
         let runs = bits.into_iter().filter_map(|bit| Some((self.run(&[bit])?.1, bit)));
         let mut runs: Vec<(f64, Flip)> = runs.collect();
@@ -147,14 +150,17 @@ impl Trial<'_> {
         let stream = &self.streams[self.strike.layer];
         let claim =
             Margin { row: 0, winner: self.decision.winner, rivals: self.decision.classes.clone() };
-        let proofs = [Rung::Interval, Rung::Affine]
-            .map(|rung| prover.proof(rung, self.strike, stream, &claim));
+        let passed = [Rung::Interval, Rung::Affine]
+            .map(|rung| prover.pass(rung, self.strike, stream, &claim));
         let plain = Interval::new(deployed.kernels, deployed.model, deployed.kv, Vec::new());
         let region = Region { clean: stream, moved: 0..0, ball: Ball::Linf(0.0) };
         let (mut forms, rows) = Affine::new(&deployed, &self.case.matrices, &region, Vec::new());
         prover.share(&mut forms, self.strike, stream.nrows());
-        let sets =
+        let mut sets =
             [self.boxes(&prover, plain, Boxes::point(stream)), self.boxes(&prover, forms, rows)];
+        for (set, passed) in sets.iter_mut().zip(&passed).filter(|(set, _)| !set.is_empty()) {
+            set.push(passed.logits.clone().expect("no bound was lost on the way"));
+        }
         let worst = self.worst(rng);
         let mut runs = 0;
         for draw in 0..draws {
@@ -167,13 +173,13 @@ impl Trial<'_> {
                     assert!(boxes.contains(left), "{:?} {flips:?} behind {layer}", self.strike);
                 }
             }
-            for proof in &proofs {
+            for Passed { proof, .. } in &passed {
                 let bound = proof.margins.first().copied().unwrap_or(f64::NEG_INFINITY);
                 assert!(bound <= margin, "{:?} {flips:?}: {bound} {margin}", self.strike);
                 assert!(!proof.certifies() || margin > 0.0, "{:?} {flips:?}", self.strike);
             }
         }
-        (runs, proofs.iter().any(certify::claim::Proof::certifies))
+        (runs, passed.iter().any(|passed| passed.proof.certifies()))
     }
 }
 
@@ -193,10 +199,17 @@ fn sweep(
     let logits = deployed.logits(&x, 0, Read::Last);
     let winner = decide(logits.as_slice().expect("one row"), &sample.classes).expect("numbers");
     let (mut runs, mut proofs) = (0, 0);
-    for layer in 0..case.model.layers.len() {
-        for slots in targets() {
+    let layers = case.model.layers.len();
+    let all = [Slot::ALL.to_vec()];
+    for layer in 0..=layers {
+        let targets = if layer == layers { all.to_vec() } else { targets() };
+        for slots in targets {
             for &flips in flips {
-                let strike = Strike { layer, slots: &slots, bits: Bits::Any(flips) };
+                let bits = Bits::Any(flips);
+                let strike = match layer == layers {
+                    true => Strike { layer: 0, until: layers, slots: &slots, bits },
+                    false => Strike::in_layer(layer, &slots, bits),
+                };
                 let decision = Decision { winner, classes: sample.classes.clone() };
                 let trial = Trial { case, strike, flips, streams: &streams, decision };
                 let found = trial.hold(rng, draws);
@@ -256,17 +269,19 @@ fn no_flips_in_a_proven_row_of_any_tensor_change_the_decision() {
         let row = rng.below(prover.rows_of(layer, slot));
         let width = ternary(model.layers[layer].linear(slot)).columns();
         for (level, flips) in [(0, 1), (3, 8), (4, 2 * width)] {
-            let strike = Strike { layer, slots: &[slot], bits: Bits::Row(row, level) };
+            let slots = [slot];
+            let strike = Strike::in_layer(layer, &slots, Bits::Row(row, level));
             if prover.struck(strike, &streams[layer], &claim).is_none() {
                 continue;
             }
             proofs += 1;
+            let at = |column, bit| ((layer, slot), row, column, bit);
             for _ in 0..20 * times() {
                 let mut bits: Vec<Flip> =
-                    (0..flips).map(|_| (slot, row, rng.below(width), rng.below(2) as u8)).collect();
+                    (0..flips).map(|_| at(rng.below(width), rng.below(2) as u8)).collect();
                 bits.sort_unstable_by_key(|bit| (bit.2, bit.3));
                 bits.dedup();
-                let model = flipped(&model, layer, &bits, None).expect("nothing is detected");
+                let model = flipped(&model, &bits, None).expect("nothing is detected");
                 let deployed = Deployed { model: &model, ..deployed };
                 let logits = deployed.logits(&streams[layer], layer, Read::Last);
                 let now = decide(logits.as_slice().expect("one row"), &[]);

@@ -129,6 +129,7 @@ impl Case<'_> {
             forms: true,
             unused: self.unused,
             parallel: true,
+            weights: 0,
         }
     }
 

@@ -1,0 +1,380 @@
+//! GGUF files: one file with shape, tokenizer and tensors.
+//!
+//! [`header`] reads the frame, [`shape`] the configuration, [`weights`] the tensors, [`tokens`] the
+//! tokenizer; here they become a [`Model`] with the names that the rest of the program knows.
+
+mod header;
+mod shape;
+mod tokens;
+mod types;
+mod value;
+mod weights;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use header::{Container, Extent};
+use shape::Plan;
+use types::GgmlType;
+use weights::{Coded, Stored, gains, unturned};
+
+use super::error::FormatError;
+use super::hugging_face::{EMBEDDING, HEAD, linear_name, linear_shape, norm_name};
+use super::manifest::{Manifest, TensorEntry, TensorKind};
+use super::source::Source;
+use super::{LoadOptions, Loaded};
+use crate::model::{
+    Activations, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot, Rope, Scale, Slot,
+    Weights,
+};
+use crate::packing::BlockType;
+pub(super) use tokens::{LLAMA3, QWEN2};
+
+/// Loads the GGUF file of a source.
+pub(super) fn load(
+    source: &Source,
+    name: &str,
+    options: &LoadOptions,
+) -> Result<Loaded, FormatError> {
+    let bytes = source.need(name, u64::MAX, options.mmap)?;
+    let label = source.label(name);
+    let container = header::read(&label, &bytes)?;
+    let tied = !container.tensors.contains_key("output.weight");
+    let mut plan = shape::plan(&container.metadata, tied)?;
+    let mut builder = Builder::new(&container, name, &label, options, &plan)?;
+    plan.config.activations = builder.activations;
+    let model = builder.model(&plan)?;
+    let mut warnings = builder.warnings;
+    refuse_others(&container, &builder.entries)?;
+    let entries = builder.entries.into_values().collect();
+    let tokenizer = tokens::tokenizer(&container.metadata).unwrap_or_else(|why| {
+        warnings.push(format!("no tokenizer: {why}"));
+        None
+    });
+    let config_text = container.metadata.json();
+    let manifest = Manifest {
+        name: source.name(),
+        digest: digest(&container, &config_text),
+        tensors: entries,
+        warnings,
+        config_text,
+    };
+    Ok(Loaded { model, tokenizer, manifest })
+}
+
+/// The name of a linear layer in a file.
+pub(super) fn stored_linear(layer: usize, slot: Slot) -> String {
+    let name = match slot {
+        Slot::Q => "attn_q",
+        Slot::K => "attn_k",
+        Slot::V => "attn_v",
+        Slot::O => "attn_output",
+        Slot::Gate => "ffn_gate",
+        Slot::Up => "ffn_up",
+        Slot::Down => "ffn_down",
+    };
+    format!("blk.{layer}.{name}")
+}
+
+/// The name of a norm in a file.
+pub(super) fn stored_norm(layer: usize, slot: NormSlot) -> String {
+    let name = match slot {
+        NormSlot::Final => return "output_norm.weight".into(),
+        NormSlot::Input => "attn_norm",
+        NormSlot::AttentionSub => "attn_sub_norm",
+        NormSlot::Post => "ffn_norm",
+        NormSlot::FfnSub => "ffn_sub_norm",
+        NormSlot::Query => "attn_q_norm",
+        NormSlot::Key => "attn_k_norm",
+        NormSlot::Inside(_) => unreachable!("no GGUF file has norms inside its linear layers"),
+    };
+    format!("blk.{layer}.{name}.weight")
+}
+
+struct Builder<'a> {
+    tensors: &'a BTreeMap<&'a str, Extent<'a>>,
+    file: &'a str,
+    label: &'a str,
+    options: &'a LoadOptions,
+    activations: Activations,
+    entries: BTreeMap<String, TensorEntry>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(
+        container: &'a Container<'a>,
+        file: &'a str,
+        label: &'a str,
+        options: &'a LoadOptions,
+        plan: &Plan,
+    ) -> Result<Self, FormatError> {
+        let mut builder = Self {
+            tensors: &container.tensors,
+            file,
+            label,
+            options,
+            activations: Activations::None,
+            entries: BTreeMap::new(),
+            warnings: container.warnings.clone(),
+        };
+        builder.activations = match options.activations {
+            Some(policy) => policy,
+            None => builder.usual_activations(plan.config.layers)?,
+        };
+        Ok(builder)
+    }
+
+    fn stored(&self, name: &str, expected: &str) -> Result<Stored<'a>, FormatError> {
+        let extent = self.tensors.get(name).ok_or_else(|| FormatError::MissingTensor {
+            tensor: name.into(),
+            expected: expected.into(),
+            place: self.label.into(),
+        })?;
+        Ok(Stored { extent, file: self.file, label: self.label })
+    }
+
+    /// int8 codes where a linear layer is ternary under one scale, as BitNet trains; floats where
+    /// groups have scales of their own, as Bonsai and TriLM do.
+    fn usual_activations(&mut self, layers: usize) -> Result<Activations, FormatError> {
+        let mut ternary = false;
+        for layer in 0..layers {
+            for slot in Slot::ALL {
+                let name = stored_linear(layer, slot) + ".weight";
+                let Some(extent) = self.tensors.get(name.as_str()) else { continue };
+                let stored = Stored { extent, file: self.file, label: self.label };
+                match extent.kind {
+                    GgmlType::I2s => ternary = true,
+                    GgmlType::Blocks(kind @ (BlockType::Tq1 | BlockType::Tq2)) => {
+                        if stored.uniform_scale(kind)?.is_none() {
+                            self.warnings.push(format!(
+                                "tensor {name}: blocks have scales of their own, so activations \
+                                 are taken as floats (--activations says otherwise)"
+                            ));
+                            return Ok(Activations::None);
+                        }
+                        ternary = true;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(if ternary { Activations::PerTokenInt8 } else { Activations::None })
+    }
+
+    fn model(&mut self, plan: &Plan) -> Result<Model, FormatError> {
+        let config = &plan.config;
+        let shape = (config.vocabulary, config.hidden);
+        let embedding = Arc::new(self.matrix("token_embd.weight", EMBEDDING, shape)?);
+        let mut layers = Vec::new();
+        for index in 0..config.layers {
+            layers.push(self.layer(plan, index)?);
+        }
+        let final_norm = self.norm(0, NormSlot::Final, config.hidden, config.eps)?;
+        let head = if config.tied {
+            Arc::clone(&embedding)
+        } else {
+            Arc::new(self.matrix("output.weight", HEAD, shape)?)
+        };
+        let rope = Arc::new(Rope::of(config));
+        Ok(Model { config: config.clone(), embedding, layers, final_norm, head, rope })
+    }
+
+    fn record(&mut self, mut entry: TensorEntry, role: String) {
+        if entry.constant && entry.kind != TensorKind::Norm {
+            self.warnings.push(format!("tensor {}: all values are the same", entry.name));
+        }
+        entry.role = Some(role);
+        self.entries.insert(entry.name.clone(), entry);
+    }
+
+    fn matrix(
+        &mut self,
+        name: &str,
+        role: &str,
+        shape: (usize, usize),
+    ) -> Result<Float, FormatError> {
+        let expected = format!("floats or blocks {:?}", [shape.0, shape.1]);
+        let (float, entry) = self.stored(name, &expected)?.matrix(shape)?;
+        self.record(entry, role.into());
+        Ok(float)
+    }
+
+    fn norm(
+        &mut self,
+        layer: usize,
+        slot: NormSlot,
+        width: usize,
+        eps: f32,
+    ) -> Result<Norm, FormatError> {
+        let stored = self.stored(&stored_norm(layer, slot), &format!("F32 [{width}]"))?;
+        let (gains, stored, entry) = gains(&stored, width)?;
+        self.record(entry, norm_name(layer, slot));
+        Ok(Norm { gains, eps, stored })
+    }
+
+    fn layer(&mut self, plan: &Plan, index: usize) -> Result<Layer, FormatError> {
+        let Config { hidden, ffn, eps, head_dim, .. } = plan.config;
+        let mut norm = |slot, width| self.norm(index, slot, width, eps);
+        let input_norm = norm(NormSlot::Input, hidden)?;
+        let post_norm = norm(NormSlot::Post, hidden)?;
+        let mut some = |wanted, slot, width| {
+            if wanted { norm(slot, width).map(Some) } else { Ok(None) }
+        };
+        let attention_sub_norm = some(plan.sub_norms, NormSlot::AttentionSub, hidden)?;
+        let ffn_sub_norm = some(plan.sub_norms, NormSlot::FfnSub, ffn)?;
+        let query_norm = some(plan.head_norms, NormSlot::Query, head_dim)?;
+        let key_norm = some(plan.head_norms, NormSlot::Key, head_dim)?;
+        let linears = [
+            self.linear(plan, index, Slot::Q)?,
+            self.linear(plan, index, Slot::K)?,
+            self.linear(plan, index, Slot::V)?,
+            self.linear(plan, index, Slot::O)?,
+            self.linear(plan, index, Slot::Gate)?,
+            self.linear(plan, index, Slot::Up)?,
+            self.linear(plan, index, Slot::Down)?,
+        ];
+        Ok(Layer {
+            input_norm,
+            attention_sub_norm,
+            query_norm,
+            key_norm,
+            post_norm,
+            ffn_sub_norm,
+            linears,
+        })
+    }
+
+    fn linear(&mut self, plan: &Plan, layer: usize, slot: Slot) -> Result<Linear, FormatError> {
+        let shape = linear_shape(&plan.config, slot);
+        let (name, role) = (stored_linear(layer, slot), linear_name(layer, slot));
+        let turned =
+            (plan.turned && matches!(slot, Slot::Q | Slot::K)).then_some(plan.config.head_dim);
+        let (name, role) = (name + ".weight", role + ".weight");
+        let stored = self.stored(&name, &format!("weights {:?}", [shape.0, shape.1]))?;
+        let factor = self.factor(layer, slot)?;
+        let codes = match stored.extent.kind {
+            GgmlType::I2s => true,
+            GgmlType::Blocks(kind) => kind.has_codes(),
+            _ => false,
+        };
+        if codes {
+            let (runs, unused) = (self.options.i2s, self.options.unused);
+            let coded = stored.coded(shape, turned, runs, unused)?;
+            if let Some(scale) = coded.scale {
+                return self.ternary(&stored, role, coded, scale, factor);
+            }
+            if self.activations != Activations::None {
+                let expected = "one scale a tensor under int8 activations (--activations none)";
+                return Err(stored.refused(expected));
+            }
+        }
+        if factor.is_some() {
+            return Err(stored.refused("ternary weights beside a .scale"));
+        }
+        let float = self.matrix(&name, &role, shape)?;
+        let float = match turned {
+            Some(head_dim) => unturned(float, head_dim),
+            None => float,
+        };
+        let weights = Weights::Dense(Arc::new(float));
+        Ok(Linear { weights, norm: None, activations: Activations::None })
+    }
+
+    /// The scale beside a linear layer, by which its outputs are multiplied.
+    fn factor(
+        &mut self,
+        layer: usize,
+        slot: Slot,
+    ) -> Result<Option<(f32, FloatType)>, FormatError> {
+        let name = stored_linear(layer, slot) + ".scale";
+        if !self.tensors.contains_key(name.as_str()) {
+            return Ok(None);
+        }
+        let stored = self.stored(&name, "F32 [1]")?;
+        let factor = stored.scale()?;
+        self.record(stored.entry(TensorKind::Scale), linear_name(layer, slot) + ".weight_scale");
+        Ok(Some(factor))
+    }
+
+    fn ternary(
+        &mut self,
+        stored: &Stored,
+        role: String,
+        coded: Coded,
+        scale: f32,
+        factor: Option<(f32, FloatType)>,
+    ) -> Result<Linear, FormatError> {
+        let Coded { rows, layout, census, .. } = coded;
+        let mut entry = stored.entry(TensorKind::TernaryPacked).with_census(census);
+        let whole = stored.extent.kind == GgmlType::I2s;
+        if whole {
+            // The scale behind the codes is a tensor of its own to whoever looks for its bits.
+            let mut scale_entry = stored.entry(TensorKind::Scale);
+            entry.bytes = layout.bytes() as u64;
+            scale_entry.name += " (scale)";
+            scale_entry.dtype = "F32".into();
+            scale_entry.shape = vec![1];
+            scale_entry.values = 1;
+            scale_entry.offset += entry.bytes;
+            scale_entry.bytes = 4;
+            let role = role.trim_end_matches(".weight").to_owned() + ".weight_scale";
+            self.record(scale_entry, role);
+        }
+        self.record(entry, role);
+        let product = scale * factor.map_or(1.0, |(factor, _)| factor);
+        if !(product.is_finite() && product > 0.0) {
+            return Err(stored.refused("scales whose product is positive and finite"));
+        }
+        // A scale that stands in blocks, or is a product, has no bits of its own.
+        let scale_type = match factor {
+            None if whole => Some(FloatType::F32),
+            Some((_, kind)) if scale == 1.0 => Some(kind),
+            _ => None,
+        };
+        let weights = Weights::Ternary {
+            rows: Arc::new(rows),
+            scale: Scale::Multiply(product),
+            stored: scale_type,
+            layout: Some(layout),
+        };
+        Ok(Linear { weights, norm: None, activations: self.activations })
+    }
+}
+
+/// Refuses tensors that the model does not read: llama.cpp would compute with each of them (biases,
+/// rotary factors, experts), so that leaving one out would be another model.
+fn refuse_others(
+    container: &Container,
+    entries: &BTreeMap<String, TensorEntry>,
+) -> Result<(), FormatError> {
+    match container.tensors.values().find(|extent| !entries.contains_key(extent.name)) {
+        None => Ok(()),
+        Some(extent) => Err(FormatError::Entry {
+            file: container.metadata.file.clone(),
+            tensor: extent.name.into(),
+            expected: "tensors that this engine computes with".into(),
+            got: "another".into(),
+        }),
+    }
+}
+
+/// The digest of a file: its tensors, by name, and its metadata.
+fn digest(container: &Container, config: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    part(b"bitnet-certify gguf 1");
+    part(&(container.tensors.len() as u64).to_le_bytes());
+    for (name, extent) in &container.tensors {
+        let shape = extent.shape.iter().flat_map(|&d| (d as u64).to_le_bytes());
+        part(name.as_bytes());
+        part(extent.kind.name().as_bytes());
+        part(&shape.collect::<Vec<u8>>());
+        part(extent.data);
+    }
+    part(config.as_bytes());
+    hasher.finalize().to_hex().to_string()
+}

@@ -1,0 +1,106 @@
+//! `convert`: a model in another packed form, so that a fault found in one can be replayed in
+//! another.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use engine::formats::write::{self, Form};
+use engine::model::{Model, Weights};
+
+use super::tell;
+use crate::cli::UnusedArg;
+use crate::failure::Failure;
+use crate::{output, source};
+
+/// Examples for `--help`.
+pub const EXAMPLES: &str = "Examples:\n  bitnet-certify convert model.gguf --to hf-packed \
+    --out folder\n  bitnet-certify convert @language --to gguf-i2_s --out language.gguf";
+
+/// The forms of `--to`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum FormArg {
+    /// A Hugging Face folder, four weights to a byte
+    HfPacked,
+    /// GGUF in blocks of 256 weights, four to a byte
+    #[value(name = "gguf-tq2_0")]
+    GgufTq2,
+    /// GGUF in blocks of 256 weights, five to a byte
+    #[value(name = "gguf-tq1_0")]
+    GgufTq1,
+    /// GGUF of bitnet.cpp, four weights to a byte
+    #[value(name = "gguf-i2_s")]
+    GgufI2s,
+}
+
+/// Options of `convert`.
+#[derive(Args, Debug)]
+pub struct ConvertArgs {
+    /// Checkpoint folder, GGUF file, or @name of an embedded model
+    pub model: String,
+    /// The form
+    #[arg(long, value_enum)]
+    pub to: FormArg,
+    /// A new folder, or a new file for the GGUF forms
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
+    /// What the unused code of 2-bit weights means
+    #[arg(long, value_enum)]
+    pub unused_code: Option<UnusedArg>,
+}
+
+/// Writes the model, loads it again, and compares every code.
+///
+/// # Errors
+/// If the model is refused, has no such form, or cannot be written.
+pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
+    let origin = source::resolve(&args.model)?;
+    let loaded = source::load(&origin, args.unused_code, false)?;
+    let form = match args.to {
+        FormArg::HfPacked => Form::HfPacked,
+        FormArg::GgufTq2 => Form::GgufTq2,
+        FormArg::GgufTq1 => Form::GgufTq1,
+        FormArg::GgufI2s => Form::GgufI2s,
+    };
+    let out = args.out.display();
+    if args.out.exists() {
+        return Err(
+            Failure::output(format!("{out}: it exists already")).help("--out with a new name")
+        );
+    }
+    let named = args.out.extension().is_some_and(|extension| extension == "gguf");
+    if form != Form::HfPacked && !named {
+        return Err(Failure::usage(format!("--out {out}: a GGUF file ends in .gguf"))
+            .help("--out model.gguf"));
+    }
+    let (files, warnings) = write::files(&loaded.model, loaded.tokenizer.as_ref(), form)
+        .map_err(|why| Failure::refused(format!("no {} form: {why}", form.name())))?;
+    for warning in &warnings {
+        eprintln!("warning: {warning}");
+    }
+    match &files[..] {
+        [file] => output::write(&args.out, &file.bytes)?,
+        files => output::new_folder(&args.out, |aside| {
+            files.iter().try_for_each(|file| fs::write(aside.join(file.name), &file.bytes))
+        })?,
+    }
+    let written = source::resolve(&args.out.to_string_lossy())?;
+    let unused = args.unused_code.or(Some(UnusedArg::Deployed));
+    let count = same_codes(&loaded.model, &source::load(&written, unused, false)?.model)?;
+    tell(format!("{out}: {count} codes, all the same\n").as_bytes())
+}
+
+/// How many ternary weights two models have, if they are the same in both.
+fn same_codes(a: &Model, b: &Model) -> Result<u64, Failure> {
+    let mut count = 0;
+    let layers = a.layers.iter().zip(&b.layers);
+    for (a, b) in layers.flat_map(|(a, b)| a.linears.iter().zip(&b.linears)) {
+        match (&a.weights, &b.weights) {
+            (Weights::Ternary { rows: a, .. }, Weights::Ternary { rows: b, .. }) if a == b => {
+                count += (a.rows() * a.columns()) as u64;
+            }
+            _ => return Err(Failure::bug("what was written is not what was read")),
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,116 @@
+//! GGUF files from outside: what every verb makes of one, and of one that is converted.
+
+mod terminal;
+
+use std::path::PathBuf;
+
+use terminal::{Desk, at};
+
+fn file(name: &str) -> String {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/reference/gguf");
+    folder.join(format!("{name}.gguf")).to_str().expect("a path of text").to_owned()
+}
+
+/// The logits before and after a flip, as text.
+fn effects(desk: &Desk, model: &str, bit: &str) -> (serde_json::Value, serde_json::Value) {
+    let words = format!("flip {model} --inputs x.jsonl --bit {bit} --json");
+    let told = desk.run(&words).ends(0);
+    let value: serde_json::Value = serde_json::from_str(&told.out).expect("JSON");
+    (value["samples"][0]["logits_before"].clone(), value["samples"][0]["logits_after"].clone())
+}
+
+fn desk() -> Desk {
+    let desk = Desk::new();
+    desk.put("x.jsonl", "{\"input_ids\": [510, 3, 77, 201]}\n");
+    desk
+}
+
+#[test]
+fn a_flip_that_is_written_into_a_file_computes_what_was_foretold() {
+    let desk = desk();
+    let q = "model.layers.0.self_attn.q_proj";
+    let bits = [
+        ("bitnet256_i2_s", format!("{q}.weight[130,77].1")),
+        ("bitnet256_i2_s", "model.layers.1.mlp.down_proj.weight@0x31.5".into()),
+        ("bitnet256_i2_s", "model.layers.1.mlp.up_proj.weight_scale.22".into()),
+        ("bitnet256_tq2_0", "model.layers.1.mlp.gate_proj.weight[500,200].0".into()),
+        ("bitnet256_tq2_0", "model.embed_tokens.weight[77,3].14".into()),
+        // Its rows are stored in another order.
+        ("llama256_tq2_0", format!("{q}.weight[67,9].1")),
+        ("llama256_tq2_0", "model.layers.0.self_attn.k_proj.weight[33,200].0".into()),
+        ("qwen3_q1_0", "model.layers.0.self_attn.q_norm.weight[5].22".into()),
+    ];
+    let mut changed = 0;
+    for (index, (name, bit)) in bits.into_iter().enumerate() {
+        let model = file(name);
+        let (before, after) = effects(&desk, &model, &bit);
+        changed += usize::from(before != after);
+        let out = format!("flipped{index}");
+        let words = format!("flip {model} --inputs x.jsonl --bit {bit} --write {out}");
+        desk.run(&words).ends(0);
+        let written = format!("{out}/{name}.gguf --unused-code deployed");
+        let (flipped, again) = effects(&desk, &written, &bit);
+        assert!(flipped == after, "{name} {bit}");
+        assert!(again == before, "{name} {bit}: flipped back");
+    }
+    assert!(changed >= 6, "only {changed} flips changed a logit");
+}
+
+#[test]
+fn what_has_no_bits_of_its_own_is_said() {
+    let desk = desk();
+    let code = "model.layers.0.self_attn.q_proj.weight[1,2].1";
+    let scale = "model.layers.0.self_attn.q_proj.weight_scale.3";
+    for (name, bit, why) in [
+        ("bitnet256_tq1_0", code, "2-bit codes"),
+        ("qwen3_q1_0", code, "2-bit codes"),
+        ("bitnet256_tq2_0", scale, "no bits of its own"),
+        ("bitnet256_tq2_0", "model.layers.0.self_attn.q_proj.weight@0x40.0", "scale between"),
+        ("qwen3_q1_0", "model.embed_tokens.weight[1,2].0", "share blocks"),
+    ] {
+        let words = format!("flip {} --inputs x.jsonl --bit {bit}", file(name));
+        desk.run(&words).ends(2).says(&[bit, why]);
+    }
+}
+
+#[test]
+fn a_converted_model_is_the_same_model() {
+    let desk = desk();
+    desk.run("convert @language --to gguf-i2_s --out l.gguf").ends(0).says(&["left out"]);
+    desk.run("convert l.gguf --to hf-packed --out hf").ends(0);
+    let text = |model: &str| {
+        desk.run(&format!("generate {model} --input-ids 5,9,12 --max-tokens 8 --ids")).ends(0).out
+    };
+    assert!(text("l.gguf").split(',').count() >= 8, "{}", text("l.gguf"));
+    assert_eq!(text("l.gguf"), text("hf"));
+    assert_eq!(text("l.gguf"), text("@language"));
+    desk.run("convert @language --to gguf-tq2_0 --out no.gguf").ends(3).says(&["256", "128"]);
+    desk.run("convert @language --to gguf-i2_s --out l.gguf").ends(5).says(&["exists"]);
+    desk.run("convert @language --to gguf-i2_s --out l.bin").ends(2).says(&[".gguf"]);
+    assert!(!desk.path("no.gguf").exists());
+}
+
+#[test]
+fn a_file_is_analysed_like_any_checkpoint() {
+    let desk = desk();
+    for name in ["llama256_tq2_0", "qwen3_q1_0"] {
+        let out = format!("{name}.json");
+        let model = file(name);
+        let words = format!("analyze {model} --inputs x.jsonl --epsilon 0 --faults 8 -o {out} -q");
+        desk.run(&words).ends(0);
+        let report = desk.json(&out);
+        let verdict = at(&report, "certification.samples[].verdict");
+        assert_eq!(verdict, ["certified"], "{name}");
+        assert!(!at(&report, "faults.targets[]").is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn what_a_file_leaves_open_is_said_behind_its_name() {
+    let desk = desk();
+    let model = file("llama256_tq2_0");
+    let shown = |said: &str| desk.run(&format!("inspect {model}{said}")).ends(0).out;
+    assert!(shown("").contains("activations    per_token_int8"));
+    assert!(shown(",activations=none").contains("activations    none"));
+    desk.run(&format!("inspect {model},i2s=32")).ends(2).says(&["i2s=32", "i2s=64"]);
+}
