@@ -28,7 +28,7 @@ use crate::plan::Plan;
 /// Faults by default, so far as whole samples go.
 const MOST: u64 = 1 << 23;
 /// After what time the rest is estimated.
-const ESTIMATED: Duration = Duration::from_secs(2);
+const ESTIMATED: Duration = Duration::from_secs(5);
 
 /// `faults run --exhaustive`.
 pub(super) fn begin(args: &RunArgs) -> Result<(), Failure> {
