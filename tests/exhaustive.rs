@@ -189,3 +189,25 @@ fn bits_are_ranked_by_what_they_do_and_bounds_are_never_below_it() {
     desk.run("faults rank @digits --top 0").ends(2).says(&["--top 0", "file"]);
     desk.run("faults rank @digits -o bits.txt").ends(2).says(&[".jsonl or .csv"]);
 }
+
+#[test]
+fn what_bounds_prove_masked_is_counted_as_what_is_run() {
+    let desk = Desk::new();
+    for options in ["", "--unused-code detect", "--unused-code zero --kv int8"] {
+        let run = format!("faults run @digits --exhaustive --limit 3 {options}");
+        desk.run(&format!("{run} --quiet -o run.json")).ends(0);
+        let proven = report(&desk, &format!("{run} --prove"));
+        assert_eq!(report(&desk, &format!("{run} --prove --threads 1")), proven);
+        let (run, proven) = (desk.json("run.json"), desk.json("told.json"));
+        for key in ["tensors[].masked", "tensors[].sdc", "tensors[].due", "bit_rows[].sdc"] {
+            let at = |map: &Value| numbers(map, &format!("faults.exhaustive.{key}"));
+            assert_eq!(at(&run), at(&proven), "{key} {options}");
+        }
+        let share = number(&proven, "faults.exhaustive.effort.proven")
+            / number(&proven, "faults.exhaustive.decided");
+        assert!(share > 0.3, "{share} {options}");
+        assert_eq!(number(&run, "faults.exhaustive.effort.proven"), 0.0);
+    }
+    let told = desk.run("faults run @digits --exhaustive --prove --positions all").ends(2);
+    told.says(&["--prove", "--positions last"]);
+}

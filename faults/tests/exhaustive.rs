@@ -22,6 +22,7 @@ fn plan(samples: u64) -> MapPlan {
         unused: UnusedCode::Deployed,
         kv: KvKind::F32,
         positions: Read::Last,
+        prove: false,
         within: Within::default(),
     }
 }
@@ -36,7 +37,7 @@ fn sweep<'a>(model: &'a Model, plan: &MapPlan, samples: &[Sample]) -> Sweep<'a> 
 }
 
 fn all(sweep: &Sweep, shard: Shard, present: Vec<RowEntry>) -> Vec<RowEntry> {
-    sweep.run(shard, present, None, &|_| (), &|| false).expect("no journal to fail")
+    sweep.run(shard, present, None, None, &|_| (), &|| false).expect("no journal to fail")
 }
 
 /// The cell of every tensor, row, bit and value that it had, from a trial for each fault.
@@ -192,8 +193,9 @@ fn the_map_does_not_depend_on_threads_shards_or_interruptions() {
             seen.fetch_add(entries.len() as u64, Ordering::Relaxed);
         };
         let stop = || seen.load(Ordering::Relaxed) >= 60;
-        let entries =
-            sweep.run(Shard::WHOLE, found.entries, Some(&mut writer), &progress, &stop).unwrap();
+        let entries = sweep
+            .run(Shard::WHOLE, found.entries, None, Some(&mut writer), &progress, &stop)
+            .unwrap();
         let again = journal::read::<RowEntry>(&folder).expect("a journal");
         assert_eq!(again.entries, entries);
         rounds += 1;

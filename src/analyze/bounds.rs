@@ -8,6 +8,7 @@
 //! the largest. What is spent is counted in operations, never in time, so that results do not
 //! depend on the machine.
 
+mod masked;
 mod reach;
 
 use certify::claim::{Decision, decide};
@@ -20,6 +21,7 @@ use rayon::prelude::*;
 
 use super::context::Context;
 use super::verdicts::{Clean, margin_of};
+pub(crate) use masked::Masked;
 use reach::Reach;
 
 /// Operations that all bounds together may take.
@@ -241,29 +243,28 @@ impl Case<'_> {
     fn rows(&self, slot: Slot, reach: &Reach, mut bound: LayerBound) -> LayerBound {
         bound.proven = 0;
         for row in 0..reach.rows {
-            let most = reach.most(row);
-            let mut limit = None;
-            let mut halvings = 0;
-            loop {
-                let mut moved = Moved { ranges: vec![Vec::new(); reach.rows], shared: None };
-                moved.ranges[row] = reach.range(row, limit);
-                let (passed, _) = self.pass(slot, moved);
-                if limit.is_none() {
-                    bound.take(&passed);
-                }
-                if passed.certified {
-                    bound.proven += reach.count(row, limit);
-                    break;
-                }
-                halvings += 1;
-                if halvings > HALVINGS || most >> halvings == 0 {
-                    bound.proven += reach.count(row, Some(0));
-                    break;
-                }
-                limit = Some(most >> halvings);
-            }
+            let (whole, limit) = self.harmless(slot, reach, row);
+            bound.take(&whole);
+            bound.proven += reach.count(row, limit);
         }
         bound
+    }
+
+    /// What all flips of a row can do, and up to which effect its flips are proven masked; `None`
+    /// where all of them are.
+    fn harmless(&self, slot: Slot, reach: &Reach, row: usize) -> (Passed, Option<i32>) {
+        let pass = |limit| {
+            let mut moved = Moved { ranges: vec![Vec::new(); reach.rows], shared: None };
+            moved.ranges[row] = reach.range(row, limit);
+            self.pass(slot, moved).0
+        };
+        let (whole, most) = (pass(None), reach.most(row));
+        if whole.certified {
+            return (whole, None);
+        }
+        let limits = (1..=HALVINGS).map(|halvings| most >> halvings).take_while(|&least| least > 0);
+        let proven = limits.into_iter().find(|&limit| pass(Some(limit)).certified);
+        (whole, Some(proven.unwrap_or(0)))
     }
 
     /// The logits with sums moved; with none moved the tensor is only looked at.

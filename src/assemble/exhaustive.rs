@@ -110,7 +110,8 @@ fn tensor(tensor: &TensorMap) -> out::MapTensor {
     let total = tensor.total();
     let Cell { masked, identical, sdc, due } = total;
     let decided = total.faults();
-    let largest = |value: f64| (decided > due).then_some(value).and_then(finite);
+    let largest =
+        |value: f64| (decided > due + tensor.counts.proven).then_some(value).and_then(finite);
     let Shifts { margin_loss_max, logit_change_max, .. } = tensor.shifts;
     out::MapTensor {
         layer: number(tensor.layer),
@@ -152,7 +153,7 @@ fn target(mapped: &Mapped) -> out::Target {
     let trials = total.faults();
     let mut shifts = Shifts::default();
     mapped.map.tensors.iter().for_each(|tensor| shifts.add(&tensor.shifts));
-    let shifted = trials - due;
+    let shifted = trials - due - mapped.map.counts().proven;
     let mean = |sum: f64| (shifted > 0).then(|| sum / shifted as f64).and_then(finite);
     let (sdc_rate, sdc_rate_low, sdc_rate_high) = exact(sdc, trials);
     let (due_rate, due_rate_low, due_rate_high) = exact(due, trials);

@@ -36,6 +36,10 @@ pub(super) fn begin(args: &RunArgs) -> Result<(), Failure> {
         let what = "--exhaustive: the map is of weight_code, other bits are drawn";
         return Err(Failure::usage(what).help("--targets weight_code, or no --exhaustive"));
     }
+    if args.prove && args.positions == Some(PositionsArg::All) {
+        let what = "--prove: the bounds are of the decision, not of tokens at other positions";
+        return Err(Failure::usage(what).help("--positions last, or no --prove"));
+    }
     let shard = ask::shard(args.shard.as_deref())?;
     let place = Place::of(args, &faults::PlanFile::default())?;
     ready(&args.telling)?;
@@ -114,6 +118,7 @@ impl Subject<'_> {
                 Some(PositionsArg::All) => Read::All,
                 Some(PositionsArg::Last) | None => Read::Last,
             },
+            prove: args.prove,
             within,
         }
     }
@@ -225,8 +230,11 @@ fn work(
     }
     let seen = Seen::new(pairs / shard.of, there, show);
     let writer = journal.as_mut().map(|(writer, _)| writer);
-    let rows =
-        sweep.run(shard, present, writer, &|rows| seen.add(counted(rows)), &|| signals.stop());
+    let request = subject.map_request(sweep)?;
+    let context = subject.context(&request);
+    let prover = analyze::Masked::new(&context);
+    let show = |rows: &[RowEntry]| seen.add(counted(rows));
+    let rows = sweep.run(shard, present, Some(&prover), writer, &show, &|| signals.stop());
     drop(seen);
     let rows = rows.map_err(no_map)?;
     if let Some(exit) = signals.exit().filter(|_| (rows.len() as u64) < wanted) {

@@ -118,6 +118,7 @@ pub(super) fn rank(args: &RankArgs) -> Result<(), Failure> {
             unused: analyze::unused_code(args.unused_code),
             kv: args.kv.kind(),
             positions: Read::Last,
+            prove: false,
             within: ask_of(&args.layers, &args.tensors),
         };
         let sweep = subject.sweep(plan)?;

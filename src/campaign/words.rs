@@ -87,6 +87,10 @@ pub struct RunArgs {
     #[arg(long, conflicts_with_all = ["plan", "trials", "seed", "flips", "ber", "until_precision",
         "confidence"])]
     pub exhaustive: bool,
+    /// Count what bounds prove masked as such, without running it: evidence of another kind, not a
+    /// shortcut, for on small models a bound takes longer than the flips it speaks of
+    #[arg(long, requires = "exhaustive")]
+    pub prove: bool,
     /// Only tensors of these names in every layer, such as mlp.down_proj; of the map
     #[arg(long, value_delimiter = ',', value_name = "NAME,...", requires = "exhaustive")]
     pub tensors: Option<Vec<String>>,

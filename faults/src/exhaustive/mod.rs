@@ -17,7 +17,7 @@ use engine::model::Slot;
 pub use entry::{RowEntry, Shifts};
 pub use plan::MapPlan;
 pub use rank::{BitEffect, Ranking};
-pub use sweep::{Place, Sweep, SweepError, packed_bits};
+pub use sweep::{Place, Prover, Sweep, SweepError, packed_bits};
 
 use crate::outcome::Outcome;
 use crate::simulator::Counts;

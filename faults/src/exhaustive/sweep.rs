@@ -1,6 +1,7 @@
 //! Running the rows of a map: one sample after the other, so that the clean steps of only one are
 //! held; within a sample, lots of rows in parallel.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -60,6 +61,13 @@ pub enum SweepError {
     /// The journal cannot be written any more.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+/// Whoever knows of faults that they are masked.
+pub trait Prover: Sync {
+    /// Of each bit of a row (layer, linear layer and row), column by column and the low bit first,
+    /// whether its flip provably keeps the decision of a sample.
+    fn masked(&self, sample: usize, row: (usize, Slot, usize)) -> Vec<bool>;
 }
 
 /// A row of the map.
@@ -216,6 +224,7 @@ impl<'a> Sweep<'a> {
         &self,
         shard: Shard,
         present: Vec<RowEntry>,
+        prover: Option<&dyn Prover>,
         mut journal: Option<&mut Writer>,
         progress: &(dyn Fn(&[RowEntry]) + Sync),
         stop: &(dyn Fn() -> bool + Sync),
@@ -236,7 +245,8 @@ impl<'a> Sweep<'a> {
                 continue;
             }
             let writer = journal.as_deref_mut();
-            let fresh = self.fill(sample, missing, (writer, &mut size), progress, stop)?;
+            let decided = (sample, prover.filter(|_| self.plan.prove));
+            let fresh = self.fill(decided, missing, (writer, &mut size), progress, stop)?;
             all.extend(fresh);
         }
         journal.map_or(Ok(()), Writer::finish)?;
@@ -246,7 +256,7 @@ impl<'a> Sweep<'a> {
     /// Runs rows of one sample.
     fn fill(
         &self,
-        sample: usize,
+        (sample, prover): (usize, Option<&dyn Prover>),
         missing: Vec<u64>,
         (journal, size): (Option<&mut Writer>, &mut usize),
         progress: &(dyn Fn(&[RowEntry]) + Sync),
@@ -268,7 +278,7 @@ impl<'a> Sweep<'a> {
                 return;
             }
             let begun = Instant::now();
-            let entries = self.decide(simulator, lot);
+            let entries = self.decide(simulator, (sample, prover), lot);
             let faults: u64 = entries.iter().map(|entry| entry.counts.faults).sum();
             // Which rows make a lot changes nothing but how much a killed process loses.
             let each = begun.elapsed().as_nanos() / u128::from(faults.max(1));
@@ -301,19 +311,32 @@ impl<'a> Sweep<'a> {
     }
 
     /// What the faults of some rows of one tensor do.
-    fn decide(&self, simulator: &mut Simulator, lot: &[u64]) -> Vec<RowEntry> {
+    fn decide(
+        &self,
+        simulator: &mut Simulator,
+        (sample, prover): (usize, Option<&dyn Prover>),
+        lot: &[u64],
+    ) -> Vec<RowEntry> {
         let Swept { layer, slot, rows, .. } = self.tensors[self.place(lot[0]).tensor];
         let columns = rows.columns();
         let mut faults = Vec::with_capacity(2 * lot.len() * columns);
+        let mut masked = HashSet::new();
         for &number in lot {
             let row = self.place(number).row;
+            let known = prover.map_or(Vec::new(), |of| of.masked(sample, (layer, slot, row)));
+            let bits = known.iter().enumerate().filter(|(_, known)| **known);
+            masked.extend(bits.map(|(bit, _)| (row, bit / 2, (bit % 2) as u8)));
             for column in 0..columns {
                 for bit in 0..2 {
                     faults.push(Fault::single(Address::Code { layer, slot, row, column, bit }));
                 }
             }
         }
-        let told = simulator.told(&faults, self.plan.unused, |_| false);
+        let proven = |fault: &Fault| match fault.flips().next() {
+            Some(&Address::Code { row, column, bit, .. }) => masked.contains(&(row, column, bit)),
+            _ => false,
+        };
+        let told = simulator.told(&faults, self.plan.unused, proven);
         let entry = |(&number, told): (&u64, _)| {
             RowEntry::of(number, &rows.row(self.place(number).row), told)
         };
