@@ -76,6 +76,9 @@ fn shards_of_a_map_merge_to_the_bytes_of_one_run() {
         desk.run(&words).ends(0);
         let part = desk.json(&format!("s{shard}.json"));
         assert_eq!(one(&part, "limits_hit[].limit"), "shard");
+        // What a part says of the whole holds whatever the others find.
+        let rate = |key: &str| number(&part, &format!("faults.targets[].sdc_rate{key}"));
+        assert!(rate("_low") <= rate("") && rate("_high") > 0.6, "{}", rate("_high"));
     }
     assert_eq!(report(&desk, "faults merge s2 s0 s1"), expected);
     let partial = desk.run("faults merge s0 s2 --quiet -o part.json").ends(4);
