@@ -346,7 +346,7 @@ pub(crate) fn map(map: &Exhaustive) -> String {
     );
     match map.decided == map.pairs {
         true => what,
-        false => format!("{} of {what}", count(map.decided)),
+        false => format!("a part, {} of {}, of {what}", count(map.decided), count(map.pairs)),
     }
 }
 

@@ -28,7 +28,8 @@ use reports::model::{Report, Run};
 
 pub use assault::Attacked;
 pub(crate) use assault::attack_budget;
-pub use bounds::LayerBound;
+pub use bounds::{LayerBound, RowBound};
+pub(crate) use bounds::{Masked, row_bounds};
 pub use change::{Change, LayerPairs, Pairs};
 pub use climb::{AtEpsilon, Radii, Tried};
 pub use context::{Clock, Context};

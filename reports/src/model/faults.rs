@@ -69,7 +69,8 @@ pub struct Faults {
     pub until_precision: Option<UntilPrecision>,
     /// The map of every single-bit fault of packed weights; null where faults were drawn. Where it
     /// is there, every rate of `targets`, `layers` and `bits` is exact: both ends of its interval
-    /// are the rate itself.
+    /// are the rate itself. Of a part of a map they are what the rate of the whole would be, were
+    /// none or all of the other faults such events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exhaustive: Option<Exhaustive>,
     /// The plan of a campaign by `faults`, normalised: the TOML that `faults run --plan` reads.
