@@ -35,7 +35,7 @@ fn rows_replay_and_are_the_same_bytes_with_any_threads() {
         assert!(desk.read(&one) == desk.read(&other), "{file}");
     }
     let rows = rows(&desk, "flips");
-    for kind in [RowKind::Hit, RowKind::NearMiss, RowKind::Benign] {
+    for kind in RowKind::ALL {
         let of = rows.iter().filter(|row| row.kind == kind).count();
         assert!((1..=40).contains(&of), "{of} rows of {kind:?}");
     }
@@ -48,6 +48,26 @@ fn rows_replay_and_are_the_same_bytes_with_any_threads() {
     let told = desk.run("dataset verify flips").ends(0);
     assert_eq!(told.out, format!("{} rows replay bit for bit\n", rows.len()));
     desk.run(&format!("{BUILD} --out flips")).ends(5).says(&["flips", "exists already"]);
+}
+
+#[test]
+fn rows_of_several_flips_replay_and_no_bound_is_broken() {
+    let desk = Desk::new();
+    desk.run(&format!("{BUILD} --flips 3 --out three")).ends(0);
+    let rows = rows(&desk, "three");
+    let bounded = rows.iter().filter(|row| row.logit_change_bound.is_some()).count();
+    assert!(bounded > 0, "no row is bounded");
+    for row in &rows {
+        assert_eq!((row.addresses.len(), &row.fault_model[..]), (3, "random-3"));
+        let bits: u32 = row.xor_masks.iter().map(|mask| mask.count_ones()).sum();
+        assert_eq!(bits, 3, "{row:?}");
+        if let (Some(bound), Some(change)) = (row.logit_change_bound, row.max_logit_change) {
+            assert!(change <= bound, "{row:?}");
+        }
+        assert_eq!(row.model_split, rows[0].model_split);
+    }
+    desk.run("dataset verify three").ends(0);
+    desk.run("dataset build --flips 0 --out x").ends(2).says(&["--flips"]);
 }
 
 #[test]

@@ -76,6 +76,9 @@ fn shards_of_a_map_merge_to_the_bytes_of_one_run() {
         desk.run(&words).ends(0);
         let part = desk.json(&format!("s{shard}.json"));
         assert_eq!(one(&part, "limits_hit[].limit"), "shard");
+        // What a part says of the whole holds whatever the others find.
+        let rate = |key: &str| number(&part, &format!("faults.targets[].sdc_rate{key}"));
+        assert!(rate("_low") <= rate("") && rate("_high") > 0.6, "{}", rate("_high"));
     }
     assert_eq!(report(&desk, "faults merge s2 s0 s1"), expected);
     let partial = desk.run("faults merge s0 s2 --quiet -o part.json").ends(4);
@@ -146,4 +149,68 @@ fn words_that_make_no_sense_beside_a_map_are_refused() {
     refused("--exhaustive --layers 2", &["no layer 2"]);
     refused("--tensors mlp.down_proj", &["--exhaustive"]);
     refused("--exhaustive --shard 3/3", &["--shard 3/3"]);
+}
+
+#[test]
+fn bits_are_ranked_by_what_they_do_and_bounds_are_never_below_it() {
+    let desk = Desk::new();
+    let run = "faults rank @digits --limit 10 --top 0";
+    desk.run(&format!("{run} --quiet -o bits.jsonl")).ends(0);
+    let lines: Vec<Value> = (desk.text("bits.jsonl").lines())
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect();
+    assert_eq!(lines.len(), 9216);
+    let key = |line: &Value| {
+        let loss = line["max_margin_loss"].as_f64().expect("a loss");
+        (line["sdc"].as_u64().expect("a count"), loss)
+    };
+    assert!(lines.windows(2).all(|pair| key(&pair[0]) >= key(&pair[1])), "in order");
+    let mut places: Vec<&str> =
+        lines.iter().map(|line| line["physical"].as_str().expect("a place")).collect();
+    places.sort_unstable();
+    places.dedup();
+    assert_eq!(places.len(), 9216, "every bit once");
+    let changed: u64 = lines.iter().map(|line| key(line).0).sum();
+    desk.run("faults run @digits --exhaustive --limit 10 --quiet -o map.json").ends(0);
+    assert_eq!(changed as f64, number(&desk.json("map.json"), "faults.exhaustive.sdc"));
+    let bounded: Vec<&Value> =
+        lines.iter().filter(|line| line["row_logit_change_bound"].is_f64()).collect();
+    assert!(bounded.len() >= 100, "those of the worst rows");
+    for line in bounded {
+        let value = |key: &str| line[key].as_f64().expect("a number");
+        assert!(value("row_logit_change_bound") >= value("max_logit_change"), "{line}");
+        let proven = line["row_proven_samples"].as_u64().expect("a count");
+        assert!(proven + key(line).0 <= 10, "{line}");
+    }
+    desk.run(&format!("{run} --threads 1 --quiet -o one.jsonl")).ends(0);
+    assert_eq!(desk.read("one.jsonl"), desk.read("bits.jsonl"), "one thread");
+
+    let told = desk.run("faults rank @digits --limit 10 --top 3 -o top.csv").ends(0);
+    assert_eq!(desk.text("top.csv").lines().count(), 4);
+    let worst = lines[0]["address"].as_str().expect("an address");
+    assert!(told.out.contains(worst) && told.out.lines().count() == 6, "{}", told.out);
+    desk.run("faults rank @digits --top 0").ends(2).says(&["--top 0", "file"]);
+    desk.run("faults rank @digits -o bits.txt").ends(2).says(&[".jsonl or .csv"]);
+}
+
+#[test]
+fn what_bounds_prove_masked_is_counted_as_what_is_run() {
+    let desk = Desk::new();
+    for options in ["", "--unused-code detect", "--unused-code zero --kv int8"] {
+        let run = format!("faults run @digits --exhaustive --limit 3 {options}");
+        desk.run(&format!("{run} --quiet -o run.json")).ends(0);
+        let proven = report(&desk, &format!("{run} --prove"));
+        assert_eq!(report(&desk, &format!("{run} --prove --threads 1")), proven);
+        let (run, proven) = (desk.json("run.json"), desk.json("told.json"));
+        for key in ["tensors[].masked", "tensors[].sdc", "tensors[].due", "bit_rows[].sdc"] {
+            let at = |map: &Value| numbers(map, &format!("faults.exhaustive.{key}"));
+            assert_eq!(at(&run), at(&proven), "{key} {options}");
+        }
+        let share = number(&proven, "faults.exhaustive.effort.proven")
+            / number(&proven, "faults.exhaustive.decided");
+        assert!(share > 0.3, "{share} {options}");
+        assert_eq!(number(&run, "faults.exhaustive.effort.proven"), 0.0);
+    }
+    let told = desk.run("faults run @digits --exhaustive --prove --positions all").ends(2);
+    told.says(&["--prove", "--positions last"]);
 }

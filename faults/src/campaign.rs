@@ -17,6 +17,7 @@ use engine::model::{KvKind, Model};
 use engine::walk::Read;
 use rayon::prelude::*;
 
+use crate::batch::{Traces, WORTH};
 use crate::check::CampaignError;
 use crate::draw::{Identity, TrialRng};
 use crate::fault::{Fault, UnusedCode};
@@ -128,11 +129,14 @@ struct Baseline {
 /// A campaign that is ready to run: its clean runs are done.
 #[derive(Debug)]
 pub struct Campaign<'a> {
-    model: &'a Model,
-    kernels: &'static Kernels,
+    pub(crate) model: &'a Model,
+    pub(crate) kernels: &'static Kernels,
     mix: Mix,
     identity: Identity,
     baselines: Vec<Baseline>,
+    /// Whether so many trials strike codes that the simulator pays.
+    pub(crate) simulates: bool,
+    pub(crate) traces: Traces,
 }
 
 impl<'a> Campaign<'a> {
@@ -193,7 +197,12 @@ impl<'a> Campaign<'a> {
             Ok(Baseline { kv, space, goldens, prepared })
         };
         let baselines = kinds.into_iter().map(baseline).collect::<Result<_, _>>()?;
-        Ok(Self { model, kernels, mix, identity, baselines })
+        let coded = mix.strata.iter().filter(|stratum| stratum.target == Target::WeightCode);
+        let coded: u64 = coded.map(|stratum| u64::from(stratum.weight)).sum();
+        let trials = mix.plan.trials / mix.round() * coded;
+        let simulates = trials >= WORTH * samples.len() as u64;
+        let traces = Traces::default();
+        Ok(Self { model, kernels, mix, identity, baselines, simulates, traces })
     }
 
     /// The plan.
@@ -271,15 +280,6 @@ impl<'a> Campaign<'a> {
         let trial = run_trial(self.model, self.kernels, golden, &fault, unused);
         let (label, before) = (golden.sample.label, golden.decision());
         Record { index, stratum, target, sample, fault, label, before, trial }
-    }
-
-    /// Runs the trials of some numbers, on this thread: the records in the order of the numbers.
-    ///
-    /// Every trial of a journalled campaign passes through here, so this is the place where many
-    /// can be simulated at once.
-    #[must_use]
-    pub fn batch(&self, indices: &[u64]) -> Vec<Record> {
-        indices.iter().map(|&index| self.trial(index)).collect()
     }
 
     /// Runs some trials in parallel; the records of a prefix of them, in order. All of them, unless

@@ -8,6 +8,7 @@
 //! trials. Nothing here depends on threads, time, kernels, or the platform.
 
 mod address;
+mod batch;
 mod campaign;
 mod check;
 mod draw;
@@ -45,7 +46,8 @@ pub use ecc::{
 pub use encoding::{Criterion, Direction, Encoding, EncodingRow, Exposure, Histogram, encodings};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use exhaustive::{
-    Cell, Cells, FaultMap, MapPlan, Place, RowEntry, Shifts, Sweep, SweepError, TensorMap,
+    BitEffect, Cell, Cells, FaultMap, MapPlan, Place, Prover, Ranking, RowEntry, Shifts, Sweep,
+    SweepError, TensorMap, packed_bits,
 };
 pub use fault::{Fault, UnusedCode};
 pub use golden::{Golden, Input, Sample, SampleError};

@@ -15,8 +15,9 @@ use crate::tally::Tally;
 
 /// How long a batch should take at most: what it holds is lost with the process.
 pub(crate) const BATCH: Duration = Duration::from_millis(200);
-/// The most trials of a batch.
-const MOST: u64 = 256;
+/// The most trials of a batch, where they are run one by one and where they are simulated: there
+/// many on one sample share their work.
+const MOST: (u64, u64) = (256, 1 << 14);
 /// Trials that are told at once.
 const BLOCK: usize = 4096;
 
@@ -94,6 +95,7 @@ fn fill(
         while there.next_if(|present| present < index).is_some() {}
         there.peek() != Some(index)
     });
+    let most = if campaign.simulates { MOST.1 } else { MOST.0 };
     let size = AtomicU64::new(1);
     let next = || {
         let batch: Vec<u64> =
@@ -109,7 +111,7 @@ fn fill(
         let begun = Instant::now();
         let entries: Vec<Entry> = campaign.batch(&batch).iter().map(Record::entry).collect();
         let spent = begun.elapsed();
-        let fit = fitting(batch.len() as u64, spent);
+        let fit = fitting(batch.len() as u64, spent).min(most);
         size.store(fit, Ordering::Relaxed);
         let mut shared = shared.lock().expect("no holder panics");
         let (journal, fresh, error) = &mut *shared;
@@ -132,11 +134,11 @@ fn fill(
     journal::merged(all)
 }
 
-/// How many trials fit a batch, from what one took; at most twice as many as it had.
+/// How many trials fit a batch, from what one took: one or more, at most twice as many as it had.
 fn fitting(trials: u64, spent: Duration) -> u64 {
     let each = spent.as_nanos() / u128::from(trials.max(1));
     let fit = BATCH.as_nanos() / each.max(1);
-    (fit.min(u128::from(2 * trials)) as u64).clamp(1, MOST)
+    (fit.min(u128::from(2 * trials)) as u64).max(1)
 }
 
 /// Tells trials, in the order of their numbers: the bits they flipped are drawn once more.

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::kernels;
@@ -10,8 +11,8 @@ use engine::walk::Read;
 use faults::journal::{self, Header, JournalError, Shard, Writer};
 use faults::mix::Within;
 use faults::{
-    Address, Campaign, Cell, Fault, FaultMap, Golden, MapPlan, Outcome, Plan, RowEntry, Sample,
-    SampleError, Space, Sweep, SweepError, Target, UnusedCode, run_trial,
+    Address, BitEffect, Campaign, Cell, Fault, FaultMap, Golden, MapPlan, Outcome, Plan, RowEntry,
+    Sample, SampleError, Space, Sweep, SweepError, Target, UnusedCode, run_trial,
 };
 use support::{Lcg, model, prompt, shape};
 
@@ -21,6 +22,7 @@ fn plan(samples: u64) -> MapPlan {
         unused: UnusedCode::Deployed,
         kv: KvKind::F32,
         positions: Read::Last,
+        prove: false,
         within: Within::default(),
     }
 }
@@ -35,7 +37,7 @@ fn sweep<'a>(model: &'a Model, plan: &MapPlan, samples: &[Sample]) -> Sweep<'a> 
 }
 
 fn all(sweep: &Sweep, shard: Shard, present: Vec<RowEntry>) -> Vec<RowEntry> {
-    sweep.run(shard, present, None, &|_| (), &|| false).expect("no journal to fail")
+    sweep.run(shard, present, None, None, &|_| (), &|| false).expect("no journal to fail")
 }
 
 /// The cell of every tensor, row, bit and value that it had, from a trial for each fault.
@@ -131,34 +133,31 @@ fn drawn_single_flips_are_those_of_the_map() {
     let identity = drawn.identity("model", "inputs");
     let campaign = Campaign::new(&model, kernels::best(), drawn, identity, &samples);
     let campaign = campaign.expect("a sound plan");
-    let plan = plan(3);
-    let sweep = sweep(&model, &plan, &samples);
-    let entries = all(&sweep, Shard::WHOLE, Vec::new());
-    // Of each row and sample, the outcomes drawn there are among those of its cells.
-    let mut drawn = vec![[[Cell::default(); 2]; 2]; entries.len()];
-    for record in campaign.records(0..400, &|| (), &|| false) {
-        let Some(&Address::Code { layer, slot, row, column, bit }) = record.fault.flips().next()
-        else {
-            panic!("a code")
-        };
-        let entry = entries.iter().position(|entry| {
-            let place = sweep.place(entry.number);
-            let (of, at, ..) = sweep.tensors().nth(place.tensor).expect("a tensor");
-            (place.sample, of, at, place.row) == (record.sample, layer, slot, row)
-        });
-        let entry = entry.expect("a row of the map");
-        let from = usize::from(code(&model, layer, slot, row, column) >> bit & 1);
-        let (cell, of) =
-            (&mut drawn[entry][usize::from(bit)][from], &entries[entry].cells[usize::from(bit)]);
-        match record.trial.outcome {
-            Outcome::Masked { .. } => cell.masked += 1,
-            Outcome::Sdc => cell.sdc += 1,
-            Outcome::Due(_) => cell.due += 1,
+    // Of one sample alone, a ranking says of every bit what its flip does.
+    let mut seen = 0;
+    for (number, sample) in samples.iter().enumerate() {
+        let sweep = sweep(&model, &plan(1), std::slice::from_ref(sample));
+        let ranking = sweep.rank(&|_, _| (), &|| false).expect("a sound sample");
+        let ranking = ranking.expect("nothing stops it");
+        assert_eq!(ranking.len() as u64, sweep.bits());
+        let effects: HashMap<Address, BitEffect> =
+            (0..ranking.len()).map(|rank| ranking.at(&sweep, rank)).collect();
+        assert_eq!(effects.len(), ranking.len(), "every bit once");
+        let total = FaultMap::of(&sweep, &all(&sweep, Shard::WHOLE, Vec::new())).total();
+        assert_eq!(effects.values().map(|effect| u64::from(effect.sdc)).sum::<u64>(), total.sdc);
+        for record in campaign.records(0..400, &|| (), &|| false) {
+            if record.sample != number {
+                continue;
+            }
+            let effect = effects[record.fault.flips().next().expect("one flip")];
+            assert_eq!(effect.sdc == 1, record.trial.outcome == Outcome::Sdc, "{}", record.fault);
+            let shift = record.trial.shift.expect("nothing is detected");
+            assert_eq!(effect.logit_change.to_bits(), shift.max_logit_change.to_bits());
+            assert_eq!(effect.margin_loss.to_bits(), shift.margin_loss.to_bits());
+            seen += 1;
         }
-        let of = &of[from];
-        let once = |cell: u64, of: u64| cell == 0 || of > 0;
-        assert!(once(cell.masked, of.masked) && once(cell.sdc, of.sdc) && once(cell.due, of.due));
     }
+    assert_eq!(seen, 400);
 }
 
 #[test]
@@ -194,8 +193,9 @@ fn the_map_does_not_depend_on_threads_shards_or_interruptions() {
             seen.fetch_add(entries.len() as u64, Ordering::Relaxed);
         };
         let stop = || seen.load(Ordering::Relaxed) >= 60;
-        let entries =
-            sweep.run(Shard::WHOLE, found.entries, Some(&mut writer), &progress, &stop).unwrap();
+        let entries = sweep
+            .run(Shard::WHOLE, found.entries, None, Some(&mut writer), &progress, &stop)
+            .unwrap();
         let again = journal::read::<RowEntry>(&folder).expect("a journal");
         assert_eq!(again.entries, entries);
         rounds += 1;

@@ -269,6 +269,10 @@ fn fault_rates(page: &mut String, faults: &Faults) {
             format_args!("Flips of weight codes that provably change no answer: {budgets}.\n"),
         );
     }
+    if let Some(cache) = story::cache_proven(faults) {
+        let what = "Single flips of stored keys and values proven masked";
+        line(page, format_args!("{what}: {cache}.\n"));
+    }
 }
 
 /// How the faults of a map were decided, and its worst tensors.

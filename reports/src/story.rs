@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::escape::shown;
 use crate::model::{
-    ActivationPolicy, Certification, Effort, EpsilonRow, Exhaustive, Faults, FirstLost,
+    ActivationPolicy, CacheBits, Certification, Effort, EpsilonRow, Exhaustive, Faults, FirstLost,
     GateFunction, GateKind, KvStorage, MapTensor, MarginSource, Method, MethodSummary, Norm,
     Outcome, Positions, Report, SourceKind, Substitutions, Verdict, WitnessKind,
 };
@@ -250,6 +250,27 @@ pub(crate) fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
+/// What bits of a stored key or value mean.
+pub(crate) fn cache_bits(bits: CacheBits) -> &'static str {
+    match bits {
+        CacheBits::Code => "code",
+        CacheBits::Mantissa => "mantissa",
+        CacheBits::Exponent => "exponent",
+        CacheBits::Sign => "sign",
+    }
+}
+
+/// How many single flips of stored keys and values are proven masked, as a sentence without a full
+/// stop.
+pub(crate) fn cache_proven(faults: &Faults) -> Option<String> {
+    let pairs: u64 = faults.cache_proven.iter().map(|row| row.pairs).sum();
+    let proven: u64 = faults.cache_proven.iter().map(|row| row.proven_masked).sum();
+    (pairs > 0).then(|| {
+        let share = percent(proven as f64 / pairs as f64, Side::Down);
+        format!("{share} of {} pairs of a stored bit and a sample", count(pairs))
+    })
+}
+
 /// How the KV cache is stored.
 pub(crate) fn kv(storage: KvStorage) -> &'static str {
     match storage {
@@ -325,7 +346,7 @@ pub(crate) fn map(map: &Exhaustive) -> String {
     );
     match map.decided == map.pairs {
         true => what,
-        false => format!("{} of {what}", count(map.decided)),
+        false => format!("a part, {} of {}, of {what}", count(map.decided), count(map.pairs)),
     }
 }
 

@@ -140,6 +140,7 @@ mod reader {
         pub(crate) rows_proven: Vec<BTreeMap<String, Value>>,
         pub(crate) flips_proven: Vec<BTreeMap<String, Value>>,
         pub(crate) flips_proven_in_model: BTreeMap<String, Value>,
+        pub(crate) cache_proven: Vec<BTreeMap<String, Value>>,
     }
 }
 
@@ -180,6 +181,9 @@ fn a_reader_with_its_own_types_reads_every_key_under_its_name() {
     }
     for key in ["layer", "tensor", "rows_total", "rows_tried", "pairs", "levels", "reason"] {
         assert!(seen.faults.rows_proven[0].contains_key(key), "rows_proven[].{key}");
+    }
+    for key in ["layer", "target", "bits", "proven_masked", "unknown", "logit_change_bound"] {
+        assert!(seen.faults.cache_proven[0].contains_key(key), "cache_proven[].{key}");
     }
     for key in ["pairs", "levels", "budget", "reason"] {
         assert!(seen.faults.flips_proven_in_model.contains_key(key), "of the model: {key}");

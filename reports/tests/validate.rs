@@ -284,3 +284,28 @@ fn seen(report: &mut Report, outcome: Outcome, change: f64) {
     worst.address = "model.layers.1.mlp.down_proj.weight[0,0].1".to_owned();
     (worst.sample, worst.outcome, worst.max_logit_change) = (1, outcome, Some(change));
 }
+
+#[test]
+fn what_is_proven_of_the_cache_agrees_with_itself_and_with_what_was_seen() {
+    fn last(report: &mut Report) -> &mut reports::model::CacheProven {
+        faults(report).cache_proven.last_mut().unwrap()
+    }
+    fn struck(report: &mut Report, outcome: Outcome, change: f64) {
+        last(report).proven_masked = last(report).pairs;
+        last(report).proven_masked_share = Some(1.0);
+        let worst = &mut faults(report).worst[0];
+        worst.address = "kv.layers.3.key[token=0,head=0,dim=1].15@4".to_owned();
+        worst.target = reports::model::FaultTarget::KvF16;
+        (worst.sample, worst.outcome, worst.max_logit_change) = (1, outcome, Some(change));
+    }
+    let breaks: [Break; 5] = [
+        ("faults.cache_proven[11].proven_masked", |report| last(report).unknown = 200),
+        ("faults.cache_proven[11].proven_masked_share", |report| last(report).proven_masked = 3),
+        ("faults.cache_proven[11].reason", |report| last(report).logit_change_bound = None),
+        ("faults.cache_proven[11].proven_masked", |report| struck(report, Outcome::Sdc, 0.0)),
+        ("faults.cache_proven[11].logit_change_bound", |report| {
+            struck(report, Outcome::Masked, 3.5);
+        }),
+    ];
+    each_is_named(&breaks);
+}

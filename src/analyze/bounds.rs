@@ -8,17 +8,20 @@
 //! the largest. What is spent is counted in operations, never in time, so that results do not
 //! depend on the machine.
 
+mod masked;
 mod reach;
 
-use certify::claim::Decision;
+use certify::claim::{Decision, decide};
 use certify::interval::{BoxPrepared, Boxes, Interval, Margin};
 use certify::moved::{AnyFlip, Moved};
 use engine::model::{Linear, Slot, Weights};
 use engine::walk::{self, Read, Site, Step};
 use ndarray::Array2;
+use rayon::prelude::*;
 
 use super::context::Context;
 use super::verdicts::{Clean, margin_of};
+pub(crate) use masked::Masked;
 use reach::Reach;
 
 /// Operations that all bounds together may take.
@@ -136,6 +139,40 @@ fn sample_bounds(context: &Context, index: usize, clean: &Clean, grain: Grain) -
     layers
 }
 
+/// What any one flip in a row can do, over some samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowBound {
+    /// No such flip changes any logit at the last position by more; `None` where not bounded.
+    pub change: Option<f64>,
+    /// Samples whose decision it provably keeps.
+    pub proven: u64,
+}
+
+/// Bounds of rows (layer, place and row) on the first samples; `None` for those that the budget
+/// leaves nothing for.
+pub(crate) fn row_bounds(
+    context: &Context,
+    rows: &[(usize, Slot, usize)],
+    samples: usize,
+) -> Vec<Option<RowBound>> {
+    let tokens = context.samples.iter().map(|sample| sample.tokens()).max().unwrap_or(1) as u64;
+    let pass = (context.weights * tokens * 4).max(LEAST_PASS);
+    let fits = (BUDGET / pass / (samples as u64).max(1)) as usize;
+    let bound = |(index, &(layer, slot, row)): (usize, &(usize, Slot, usize))| {
+        (index < fits).then(|| {
+            let mut sum = RowBound { change: Some(0.0), proven: 0 };
+            for sample in 0..samples {
+                let one = Case::with(context, sample, layer, |case| case.row(slot, row));
+                sum.proven += u64::from(one.certified);
+                let larger = |(a, b): (f64, f64)| if b > a { b } else { a };
+                sum.change = sum.change.zip(one.change).map(larger);
+            }
+            sum
+        })
+    };
+    rows.par_iter().enumerate().map(bound).collect()
+}
+
 /// One layer of one sample.
 struct Case<'a> {
     context: &'a Context<'a>,
@@ -152,6 +189,32 @@ struct Passed {
 }
 
 impl Case<'_> {
+    /// Looks at one layer of one sample.
+    fn with<T>(context: &Context, index: usize, layer: usize, look: impl FnOnce(&Case) -> T) -> T {
+        let x = context.samples[index].embedded(context.deployed.model);
+        let streams = context.deployed.streams(&x);
+        let logits = context.deployed.logits(&x, 0, Read::Last);
+        let classes = context.samples[index].classes.clone();
+        let row = logits.as_slice().expect("one row");
+        let winner = decide(row, &classes).expect("clean logits are numbers");
+        look(&Case {
+            context,
+            layer,
+            stream: Boxes::point(&streams[layer]),
+            logits: &logits,
+            claim: margin_of(&Decision { winner, classes }, 0),
+        })
+    }
+
+    /// What any one flip in a row can do.
+    fn row(&self, slot: Slot, row: usize) -> Passed {
+        let reach = self.pass(slot, Moved::default()).1;
+        let reach = reach.expect("the walk passes every slot of the layer");
+        let mut moved = Moved { ranges: vec![Vec::new(); reach.rows], shared: None };
+        moved.ranges[row] = reach.range(row, None);
+        self.pass(slot, moved).0
+    }
+
     /// The bound of one tensor, and whether a pass proved anything beyond flips without effect.
     fn slot(&self, slot: Slot, grain: Option<Grain>) -> (LayerBound, bool) {
         let probe = self.pass(slot, Moved::default());
@@ -180,29 +243,28 @@ impl Case<'_> {
     fn rows(&self, slot: Slot, reach: &Reach, mut bound: LayerBound) -> LayerBound {
         bound.proven = 0;
         for row in 0..reach.rows {
-            let most = reach.most(row);
-            let mut limit = None;
-            let mut halvings = 0;
-            loop {
-                let mut moved = Moved { ranges: vec![Vec::new(); reach.rows], shared: None };
-                moved.ranges[row] = reach.range(row, limit);
-                let (passed, _) = self.pass(slot, moved);
-                if limit.is_none() {
-                    bound.take(&passed);
-                }
-                if passed.certified {
-                    bound.proven += reach.count(row, limit);
-                    break;
-                }
-                halvings += 1;
-                if halvings > HALVINGS || most >> halvings == 0 {
-                    bound.proven += reach.count(row, Some(0));
-                    break;
-                }
-                limit = Some(most >> halvings);
-            }
+            let (whole, limit) = self.harmless(slot, reach, row);
+            bound.take(&whole);
+            bound.proven += reach.count(row, limit);
         }
         bound
+    }
+
+    /// What all flips of a row can do, and up to which effect its flips are proven masked; `None`
+    /// where all of them are.
+    fn harmless(&self, slot: Slot, reach: &Reach, row: usize) -> (Passed, Option<i32>) {
+        let pass = |limit| {
+            let mut moved = Moved { ranges: vec![Vec::new(); reach.rows], shared: None };
+            moved.ranges[row] = reach.range(row, limit);
+            self.pass(slot, moved).0
+        };
+        let (whole, most) = (pass(None), reach.most(row));
+        if whole.certified {
+            return (whole, None);
+        }
+        let limits = (1..=HALVINGS).map(|halvings| most >> halvings).take_while(|&least| least > 0);
+        let proven = limits.into_iter().find(|&limit| pass(Some(limit)).certified);
+        (whole, Some(proven.unwrap_or(0)))
     }
 
     /// The logits with sums moved; with none moved the tensor is only looked at.

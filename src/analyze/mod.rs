@@ -28,7 +28,8 @@ use reports::model::{Report, Run};
 
 pub use assault::Attacked;
 pub(crate) use assault::attack_budget;
-pub use bounds::LayerBound;
+pub use bounds::{LayerBound, RowBound};
+pub(crate) use bounds::{Masked, row_bounds};
 pub use change::{Change, LayerPairs, Pairs};
 pub use climb::{AtEpsilon, Radii, Tried};
 pub use context::{Clock, Context};
@@ -39,8 +40,8 @@ pub(crate) use faults::{
 pub use layers::SampleLayers;
 pub(crate) use protection::assignments;
 pub use protection::{Protected, StoredBits};
-pub(crate) use rows::model_budget;
-pub use rows::{LayerRows, Level, MOST_FLIPS, Place, PlaceFlips, Proven};
+pub use rows::{CacheBits, CacheFlips, LayerRows, Level, MOST_FLIPS, Place, PlaceFlips, Proven};
+pub(crate) use rows::{flips_at, model_budget};
 pub use substitutions::Substituted;
 pub use verdicts::Clean;
 

@@ -8,7 +8,11 @@
 //! What is spent is counted in operations, never in time. Of many rows every n-th is tried, in the
 //! last layers first where not even one a layer can be afforded.
 
+mod alone;
 mod anywhere;
+mod cache;
+#[cfg(test)]
+mod cache_tests;
 mod flips;
 mod proof;
 mod strike;
@@ -18,19 +22,18 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-use certify::affine::Matrices;
-use certify::claim::{Decision, Deployed, decide};
-use certify::ladder::{Ladder, Rung};
+use certify::claim::Decision;
+use certify::ladder::Rung;
 use engine::model::Slot;
 use engine::walk::Read;
 
 use super::context::Context;
 use super::verdicts::{Clean, margin_of};
-use crate::assemble;
-use crate::cli::UnusedArg;
-use crate::input::Sample;
+pub(crate) use alone::{flips_at, model_budget};
 use anywhere::{FlipTarget, Spent, Subject};
 pub use anywhere::{MOST_FLIPS, Place, PlaceFlips};
+use cache::Entry;
+pub use cache::{CacheBits, CacheFlips};
 use flips::LEVELS;
 use proof::{ProvenRow, Prover};
 use tensors::RowTarget;
@@ -53,6 +56,8 @@ pub struct Proven {
     pub rows: Vec<LayerRows>,
     /// In whole tensors and layers, and in the model.
     pub flips: Vec<PlaceFlips>,
+    /// In stored keys and values, one at a time.
+    pub cache: Vec<CacheFlips>,
 }
 
 /// What is proven about the rows of one tensor.
@@ -90,6 +95,8 @@ struct Agenda {
     rows: Vec<Vec<usize>>,
     others: Vec<RowTarget>,
     flips: Vec<FlipTarget>,
+    /// Layers whose stored keys and values are struck, on the first samples.
+    cache: Vec<usize>,
 }
 
 /// What one sample gave, in the order of the agenda.
@@ -97,6 +104,7 @@ struct Sampled {
     rows: Vec<Vec<ProvenRow>>,
     others: Vec<Vec<ProvenRow>>,
     flips: Vec<Option<Spent>>,
+    cache: Vec<Entry>,
 }
 
 /// What is proven; `None` if the time limit passed before the first sample.
@@ -117,6 +125,7 @@ pub(super) fn rows(context: &Context, clean: &[Clean]) -> Option<Proven> {
     let mut proven = Proven {
         rows: down.chain(others).collect(),
         flips: agenda.flips.iter().map(PlaceFlips::untried).collect(),
+        cache: CacheFlips::untried(context.deployed.kv, context.deployed.model.layers.len()),
     };
     let mut any = false;
     for sample in results.into_iter().flatten().flatten() {
@@ -125,6 +134,7 @@ pub(super) fn rows(context: &Context, clean: &[Clean]) -> Option<Proven> {
         proven.rows.iter_mut().zip(rows).for_each(|(layer, rows)| layer.merge(rows));
         let flips = proven.flips.iter_mut().zip(sample.flips);
         flips.for_each(|(place, of)| place.merge(of));
+        proven.cache.iter_mut().for_each(|layer| layer.merge(&sample.cache));
     }
     any.then_some(proven)
 }
@@ -207,7 +217,9 @@ fn agenda(context: &Context, prover: &Prover) -> Agenda {
     let others = tensors::others(context, prover, samples);
     let left = tensors::budget(context, anywhere::BUDGET) / samples as u64;
     let flips = anywhere::targets(prover, tokens(context), left);
-    Agenda { samples, rows, others, flips }
+    let left = tensors::budget(context, cache::BUDGET) / cache::MOST_SAMPLES as u64;
+    let cache = prover.cache_layers(tokens(context), left);
+    Agenda { samples, rows, others, flips, cache }
 }
 
 /// Operations of one climb through the last so many layers to the head, with so many features or
@@ -225,36 +237,6 @@ fn pass_cost(prover: &Prover, tokens: usize, layers: usize, moving: usize) -> u6
     let affine = if forms { symbols * (weights + head) } else { 0 };
     let cost = boxes + affine;
     if cost > LEAST_PASS { cost } else { LEAST_PASS }
-}
-
-/// The most flips of weight codes of the model that provably leave its decision, right or wrong, as
-/// it is; `None` where that cannot be bounded, or costs more than so many operations.
-pub(crate) fn model_budget(
-    (deployed, matrices): (&Deployed, &Matrices),
-    sample: &Sample,
-    unused: Option<UnusedArg>,
-    operations: u64,
-) -> Option<usize> {
-    let ladder = Ladder::new(vec![Rung::Interval, Rung::Affine]);
-    let prover = Prover {
-        deployed,
-        matrices,
-        ladder: &ladder,
-        forms: true,
-        unused,
-        parallel: true,
-        weights: assemble::weight_counts(deployed.model).ternary,
-    };
-    if prover.model_cost(sample.tokens())? > operations {
-        return None;
-    }
-    let x = sample.embedded(deployed.model);
-    let logits = deployed.logits(&x, 0, Read::Last);
-    let winner = decide(logits.as_slice()?, &sample.classes)?;
-    let claim = margin_of(&Decision { winner, classes: sample.classes.clone() }, 0);
-    let streams = deployed.streams(&x);
-    let subject = Subject { streams: &streams, claim: &claim, logits: &logits };
-    Some(prover.model_budget(subject))
 }
 
 /// All of one sample.
@@ -281,5 +263,7 @@ fn sample_rows(
     let logits = context.deployed.logits(&x, 0, Read::Last);
     let subject = Subject { streams: &streams, claim: &claim, logits: &logits };
     let flips = prover.flips(&agenda.flips, subject);
-    Sampled { rows, others, flips }
+    let cache = if index < cache::MOST_SAMPLES { &agenda.cache[..] } else { &[] };
+    let cache = cache.iter().flat_map(|&layer| prover.cache(layer, subject)).collect();
+    Sampled { rows, others, flips, cache }
 }

@@ -16,9 +16,11 @@ const MOST_BINS: u64 = 64;
 /// The faults of a report whose faults are a map.
 pub(super) fn faults(plan: &Plan, mapped: &Mapped) -> out::Faults {
     let map = exhaustive(mapped);
-    let mut layers: BTreeMap<u32, Cell> = BTreeMap::new();
+    let mut layers: BTreeMap<u32, (Cell, u64)> = BTreeMap::new();
     for tensor in &mapped.map.tensors {
-        layers.entry(number(tensor.layer)).or_default().add(&tensor.total());
+        let (sum, all) = layers.entry(number(tensor.layer)).or_default();
+        sum.add(&tensor.total());
+        *all += pairs(tensor, mapped.plan.samples);
     }
     let by_bit = mapped.map.tensors.iter().map(TensorMap::by_bit);
     let by_bit = by_bit.fold(Cells::default(), together);
@@ -31,7 +33,7 @@ pub(super) fn faults(plan: &Plan, mapped: &Mapped) -> out::Faults {
         kv: super::kv(plan),
         targets: vec![target(mapped)],
         layers: layers.into_iter().map(layer).collect(),
-        bits: by_bit.iter().enumerate().map(bit).collect(),
+        bits: by_bit.iter().enumerate().map(|row| bit(row, map.pairs / 2)).collect(),
         stored_bits: None,
         encodings: mapped.assignments.iter().map(memory::encoding).collect(),
         protection: Vec::new(),
@@ -39,7 +41,9 @@ pub(super) fn faults(plan: &Plan, mapped: &Mapped) -> out::Faults {
         bounds: Vec::new(),
         rows_proven: Vec::new(),
         flips_proven_in_model: None,
+        cache_proven: Vec::new(),
         flips_proven: Vec::new(),
+        flips_proven_in_model: None,
         until_precision: None,
         exhaustive: Some(map),
         plan: None,
@@ -78,9 +82,16 @@ fn share(part: u64, of: u64) -> Option<f64> {
     (of > 0).then(|| part as f64 / of as f64)
 }
 
-/// A share that is exact, as a rate with both ends of its interval.
-fn exact(part: u64, of: u64) -> (Option<f64>, f64, f64) {
-    share(part, of).map_or((None, 0.0, 1.0), |share| (Some(share), share, share))
+/// A share of what was decided, between the shares of all that there are had none or every one of
+/// the others counted: of a whole map three times the same.
+fn exact(part: u64, of: u64, all: u64) -> (Option<f64>, f64, f64) {
+    let end = |part| share(part, all);
+    (share(part, of), end(part).unwrap_or(0.0), end(part + (all - of)).unwrap_or(1.0))
+}
+
+/// All faults of a tensor.
+fn pairs(tensor: &TensorMap, samples: u64) -> u64 {
+    2 * (tensor.rows.len() * tensor.columns) as u64 * samples
 }
 
 fn effort(counts: &Counts) -> out::Effort {
@@ -110,7 +121,8 @@ fn tensor(tensor: &TensorMap) -> out::MapTensor {
     let total = tensor.total();
     let Cell { masked, identical, sdc, due } = total;
     let decided = total.faults();
-    let largest = |value: f64| (decided > due).then_some(value).and_then(finite);
+    let largest =
+        |value: f64| (decided > due + tensor.counts.proven).then_some(value).and_then(finite);
     let Shifts { margin_loss_max, logit_change_max, .. } = tensor.shifts;
     out::MapTensor {
         layer: number(tensor.layer),
@@ -152,10 +164,11 @@ fn target(mapped: &Mapped) -> out::Target {
     let trials = total.faults();
     let mut shifts = Shifts::default();
     mapped.map.tensors.iter().for_each(|tensor| shifts.add(&tensor.shifts));
-    let shifted = trials - due;
+    let all = mapped.bits * mapped.plan.samples;
+    let shifted = trials - due - mapped.map.counts().proven;
     let mean = |sum: f64| (shifted > 0).then(|| sum / shifted as f64).and_then(finite);
-    let (sdc_rate, sdc_rate_low, sdc_rate_high) = exact(sdc, trials);
-    let (due_rate, due_rate_low, due_rate_high) = exact(due, trials);
+    let (sdc_rate, sdc_rate_low, sdc_rate_high) = exact(sdc, trials, all);
+    let (due_rate, due_rate_low, due_rate_high) = exact(due, trials, all);
     out::Target {
         target: out::FaultTarget::WeightCode,
         trials,
@@ -177,8 +190,8 @@ fn target(mapped: &Mapped) -> out::Target {
     }
 }
 
-fn layer((layer, cell): (u32, Cell)) -> out::LayerRate {
-    let (sdc_rate, sdc_rate_low, sdc_rate_high) = exact(cell.sdc, cell.faults());
+fn layer((layer, (cell, all)): (u32, (Cell, u64))) -> out::LayerRate {
+    let (sdc_rate, sdc_rate_low, sdc_rate_high) = exact(cell.sdc, cell.faults(), all);
     out::LayerRate {
         layer: Some(layer),
         target: out::FaultTarget::WeightCode,
@@ -192,9 +205,9 @@ fn layer((layer, cell): (u32, Cell)) -> out::LayerRate {
     }
 }
 
-fn bit((bit, cells): (usize, &[Cell; 2])) -> out::BitRate {
+fn bit((bit, cells): (usize, &[Cell; 2]), all: u64) -> out::BitRate {
     let cell = Cell::total(cells);
-    let (sdc_rate, sdc_rate_low, sdc_rate_high) = exact(cell.sdc, cell.faults());
+    let (sdc_rate, sdc_rate_low, sdc_rate_high) = exact(cell.sdc, cell.faults(), all);
     out::BitRate {
         target: out::FaultTarget::WeightCode,
         bit: number(bit),

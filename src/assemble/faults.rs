@@ -7,7 +7,7 @@ use faults::{Outcome, Rate, Summary, Target};
 use reports::model as out;
 use reports::model::finite;
 
-use super::{memory, number, unused};
+use super::{cache, memory, number, unused};
 use crate::analyze::{
     Campaigned, LayerBound, LayerRows, Level, MOST_FLIPS, Place, PlaceFlips, Proven,
 };
@@ -44,6 +44,9 @@ pub(super) fn faults(
         flips_proven_in_model: proven
             .and_then(|of| of.flips.iter().find(|of| of.place == Place::Model))
             .map(proven_in_model),
+        cache_proven: proven.map_or_else(Vec::new, |of| {
+            of.cache.iter().map(|row| cache::proven(row, plan.kv)).collect()
+        }),
         until_precision: campaigned.until.clone(),
         exhaustive: None,
         plan: campaigned.mix.as_ref().map(Mix::to_toml),
@@ -100,7 +103,7 @@ fn targets(campaigned: &Campaigned, confidence: f64) -> Vec<out::Target> {
     asked.into_iter().map(|of| target(of, summary(of), confidence)).collect()
 }
 
-fn word(target: Target) -> out::FaultTarget {
+pub(super) fn word(target: Target) -> out::FaultTarget {
     match target {
         Target::WeightCode => out::FaultTarget::WeightCode,
         Target::WeightScale => out::FaultTarget::WeightScale,

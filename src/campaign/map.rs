@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::model::{KvKind, Weights};
+use engine::model::KvKind;
 use engine::walk::Read;
 use faults::journal::{Found as Journalled, Header, Shard, Writer};
 use faults::mix::Within;
-use faults::{FaultMap, MapPlan, Mix, Plan as FaultPlan, RowEntry, Sweep, SweepError, Target};
+use faults::{
+    FaultMap, MapPlan, Mix, Plan as FaultPlan, RowEntry, Sweep, SweepError, Target, packed_bits,
+};
 use indicatif::HumanDuration;
 
 use super::ask::{self, Place};
@@ -21,17 +23,22 @@ use crate::analyze::{self, Found, Mapped};
 use crate::cli::PositionsArg;
 use crate::failure::Failure;
 use crate::machine;
+use crate::plan::Plan;
 
 /// Faults by default, so far as whole samples go.
 const MOST: u64 = 1 << 23;
 /// After what time the rest is estimated.
-const ESTIMATED: Duration = Duration::from_secs(2);
+const ESTIMATED: Duration = Duration::from_secs(5);
 
 /// `faults run --exhaustive`.
 pub(super) fn begin(args: &RunArgs) -> Result<(), Failure> {
     if ask::targets(args)?.is_some_and(|targets| targets != [Target::WeightCode]) {
         let what = "--exhaustive: the map is of weight_code, other bits are drawn";
         return Err(Failure::usage(what).help("--targets weight_code, or no --exhaustive"));
+    }
+    if args.prove && args.positions == Some(PositionsArg::All) {
+        let what = "--prove: the bounds are of the decision, not of tokens at other positions";
+        return Err(Failure::usage(what).help("--positions last, or no --prove"));
     }
     let shard = ask::shard(args.shard.as_deref())?;
     let place = Place::of(args, &faults::PlanFile::default())?;
@@ -89,10 +96,12 @@ fn kept(folder: &Path, header: &Header) -> Result<MapPlan, Failure> {
 }
 
 /// A map that cannot be made.
-fn no_map(error: SweepError) -> Failure {
+pub(super) fn no_map(error: SweepError) -> Failure {
     match error {
         SweepError::Journal(error) => refused(error),
-        SweepError::Nothing | SweepError::Nowhere { .. } => Failure::usage(error),
+        SweepError::Nothing | SweepError::Nowhere { .. } | SweepError::Bits { .. } => {
+            Failure::usage(error)
+        }
         SweepError::Samples { .. } | SweepError::Sample { .. } => Failure::refused(error),
     }
 }
@@ -100,27 +109,21 @@ fn no_map(error: SweepError) -> Failure {
 impl Subject<'_> {
     /// The plan of a map, with its defaults.
     fn map_plan(&self, args: &RunArgs) -> MapPlan {
-        let within =
-            Within { layers: args.layers.clone(), tensors: args.tensors.clone(), part: None };
-        let all = self.samples.samples.len() as u64;
-        let bits = 2 * packed(&self.loaded.model, &within);
-        let samples = match args.limit {
-            Some(_) => all,
-            None => all.min((MOST / bits.max(1)).max(1)),
-        };
+        let within = ask_of(&args.layers, &args.tensors);
         MapPlan {
-            samples,
+            samples: default_samples(self, args.limit, &args.layers, &args.tensors),
             unused: analyze::unused_code(args.unused_code),
             kv: args.kv.map_or(KvKind::F32, |arg| arg.kind()),
             positions: match args.positions {
                 Some(PositionsArg::All) => Read::All,
                 Some(PositionsArg::Last) | None => Read::Last,
             },
+            prove: args.prove,
             within,
         }
     }
 
-    fn sweep(&self, plan: MapPlan) -> Result<Sweep<'_>, Failure> {
+    pub(super) fn sweep(&self, plan: MapPlan) -> Result<Sweep<'_>, Failure> {
         let inputs: Vec<_> = self.samples.samples.iter().map(analyze::fault_sample).collect();
         Sweep::new(&self.loaded.model, self.kernels, plan, &inputs).map_err(no_map)
     }
@@ -133,19 +136,7 @@ impl Subject<'_> {
     fn tell_map(&self, sweep: &Sweep, rows: &[RowEntry], missing: &str) -> Result<(), Failure> {
         sweep.check(rows).map_err(refused)?;
         let plan = sweep.plan();
-        let pairs = sweep.bits() * plan.samples;
-        let shared = FaultPlan {
-            seed: 0,
-            trials: pairs,
-            flips: 1,
-            targets: vec![Target::WeightCode],
-            unused: plan.unused,
-            kv: plan.kv,
-            confidence: 0.99,
-            positions: plan.positions,
-            worst: 0,
-        };
-        let request = ask::request(&Mix::simple(shared), &self.place, self.telling)?;
+        let request = self.map_request(sweep)?;
         let context = self.context(&request);
         let left = sweep.rows() - rows.len() as u64;
         if left > 0 {
@@ -160,20 +151,44 @@ impl Subject<'_> {
         };
         self.report(&context, &Found { map: Some(map), ..Found::default() })
     }
+
+    /// The request of a map as a report shows it.
+    pub(super) fn map_request(&self, sweep: &Sweep) -> Result<Plan, Failure> {
+        let plan = sweep.plan();
+        let pairs = sweep.bits() * plan.samples;
+        let shared = FaultPlan {
+            seed: 0,
+            trials: pairs,
+            flips: 1,
+            targets: vec![Target::WeightCode],
+            unused: plan.unused,
+            kv: plan.kv,
+            confidence: 0.99,
+            positions: plan.positions,
+            worst: 0,
+        };
+        ask::request(&Mix::simple(shared), &self.place, self.telling)
+    }
 }
 
-/// Packed weights of the tensors that a map is of.
-fn packed(model: &engine::model::Model, within: &Within) -> u64 {
-    let layers = model.layers.iter().enumerate();
-    let linears = layers.flat_map(|(layer, block)| {
-        engine::model::Slot::ALL.into_iter().map(move |slot| (layer, slot, block.linear(slot)))
-    });
-    let weights = linears.filter(|(layer, slot, _)| within.has(*layer, slot.name()));
-    let count = |linear: &engine::model::Linear| match &linear.weights {
-        Weights::Ternary { rows, .. } => rows.rows() as u64 * rows.columns() as u64,
-        Weights::Dense(_) => 0,
-    };
-    weights.map(|(.., linear)| count(linear)).sum()
+/// The part of a model that was typed.
+pub(super) fn ask_of(layers: &Option<Vec<usize>>, tensors: &Option<Vec<String>>) -> Within {
+    Within { layers: layers.clone(), tensors: tensors.clone(), part: None }
+}
+
+/// How many samples a map is of: all that were asked for, or the first that make few faults.
+pub(super) fn default_samples(
+    subject: &Subject,
+    limit: Option<usize>,
+    layers: &Option<Vec<usize>>,
+    tensors: &Option<Vec<String>>,
+) -> u64 {
+    let all = subject.samples.samples.len() as u64;
+    let bits = packed_bits(&subject.loaded.model, &ask_of(layers, tensors));
+    match limit {
+        Some(_) => all,
+        None => all.min((MOST / bits.max(1)).max(1)),
+    }
 }
 
 /// Faults and silent corruptions of some rows.
@@ -215,7 +230,11 @@ fn work(
     }
     let seen = Seen::new(pairs / shard.of, there, show);
     let writer = journal.as_mut().map(|(writer, _)| writer);
-    let rows = sweep.run(shard, present, writer, &|rows| seen.add(rows), &|| signals.stop());
+    let request = subject.map_request(sweep)?;
+    let context = subject.context(&request);
+    let prover = analyze::Masked::new(&context);
+    let show = |rows: &[RowEntry]| seen.add(counted(rows));
+    let rows = sweep.run(shard, present, Some(&prover), writer, &show, &|| signals.stop());
     drop(seen);
     let rows = rows.map_err(no_map)?;
     if let Some(exit) = signals.exit().filter(|_| (rows.len() as u64) < wanted) {
@@ -226,7 +245,7 @@ fn work(
 }
 
 /// How a map goes: a bar, and once an estimate of the time that is left.
-struct Seen {
+pub(super) struct Seen {
     progress: Progress,
     /// Faults, and those that were there before.
     all: u64,
@@ -237,7 +256,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(all: u64, there: (u64, u64), show: bool) -> Self {
+    pub(super) fn new(all: u64, there: (u64, u64), show: bool) -> Self {
         let say = |sdc: u64, faults: u64| {
             format!("sdc {:.3} % so far", 100.0 * sdc as f64 / faults.max(1) as f64)
         };
@@ -251,8 +270,8 @@ impl Seen {
         }
     }
 
-    fn add(&self, rows: &[RowEntry]) {
-        let counted = counted(rows);
+    /// Some faults were decided, so many of them silent corruptions.
+    pub(super) fn add(&self, counted: (u64, u64)) {
         self.progress.add(counted);
         let done = self.done.fetch_add(counted.0, Ordering::Relaxed) + counted.0;
         let spent = self.begun.elapsed();

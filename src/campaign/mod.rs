@@ -8,6 +8,7 @@ mod ask;
 mod map;
 mod precision;
 mod progress;
+pub mod rank;
 mod signals;
 mod status;
 pub mod words;
@@ -44,6 +45,7 @@ pub fn run(command: &FaultsCommand) -> Result<(), Failure> {
         FaultsCommand::Run(args) => begin(args),
         FaultsCommand::Resume(args) => resume(args),
         FaultsCommand::Merge(args) => merge(args),
+        FaultsCommand::Rank(args) => rank::rank(args),
         FaultsCommand::Status(args) => status::status(args),
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::rank::RankArgs;
 use crate::cli::{KvArg, PositionsArg, UnusedArg};
 
 /// What to do about faults.
@@ -19,6 +20,9 @@ pub enum FaultsCommand {
     #[command(after_help = "Example:\n  bitnet-certify faults merge shard0 shard1 shard2 -o \
         report.json")]
     Merge(MergeArgs),
+    /// Flip every bit of the packed weights, and put the bits in order, the worst first
+    #[command(after_help = "Example:\n  bitnet-certify faults rank @digits --top 10 -o bits.csv")]
+    Rank(Box<RankArgs>),
     /// How far a campaign is, and what it has found; loads no model
     Status(StatusArgs),
 }
@@ -83,6 +87,10 @@ pub struct RunArgs {
     #[arg(long, conflicts_with_all = ["plan", "trials", "seed", "flips", "ber", "until_precision",
         "confidence"])]
     pub exhaustive: bool,
+    /// Count what bounds prove masked as such, without running it: evidence of another kind, not a
+    /// shortcut, for on small models a bound takes longer than the flips it speaks of
+    #[arg(long, requires = "exhaustive")]
+    pub prove: bool,
     /// Only tensors of these names in every layer, such as mlp.down_proj; of the map
     #[arg(long, value_delimiter = ',', value_name = "NAME,...", requires = "exhaustive")]
     pub tensors: Option<Vec<String>>,

@@ -25,8 +25,8 @@ pub(super) fn build(args: &BuildArgs) -> Result<(), Failure> {
         return Err(Failure::output(format!("{}: it exists already", args.out.display()))
             .help("--out with the name of a new folder"));
     }
-    if args.trials == 0 || args.rows == 0 {
-        return Err(Failure::usage("--trials and --rows: expected 1 or more of each"));
+    if args.trials == 0 || args.rows == 0 || args.flips == 0 {
+        return Err(Failure::usage("--trials, --rows and --flips: expected 1 or more of each"));
     }
     let targets = targets_named(&args.targets, false)?;
     machine::pool(args.threads)?.install(|| {
@@ -37,7 +37,7 @@ pub(super) fn build(args: &BuildArgs) -> Result<(), Failure> {
         let samples = input::read(&origin, &loaded, file, None, Some(args.limit))?;
         let kernels = machine::kernels(None)?;
         let unused = unused_code(args.unused_code);
-        let plan = plan(args.seed, args.trials, targets, unused);
+        let plan = plan((args.seed, args.trials), args.flips, targets, unused);
         let named = (&args.model[..], &origin);
         let scene = Scene::new(named, &loaded, kernels, &samples, plan)?;
         let chosen = choose(args, &scene);
@@ -123,7 +123,7 @@ fn manifest(args: &BuildArgs, scene: &Scene, files: Vec<File>) -> Manifest {
         trials: args.trials,
         seed: args.seed,
         targets: scene.campaign.plan().targets.iter().map(|target| target.name().into()).collect(),
-        flips: 1,
+        flips: args.flips,
         unused_code: said(scene.campaign.plan().unused),
         files,
     }

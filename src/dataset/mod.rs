@@ -19,7 +19,7 @@ use crate::source;
 /// What to do about data sets.
 #[derive(Debug, Subcommand)]
 pub enum DatasetCommand {
-    /// Flip bits one at a time, keep hits, near misses and harmless ones, and write them
+    /// Flip bits, keep hits, near misses and harmless ones, and write them
     #[command(after_help = "Examples:\n  bitnet-certify dataset build @digits --out flips\n  \
         bitnet-certify dataset build path/to/checkpoint --inputs x.jsonl --trials 100000 \
         --transfer @digits-normal --out flips")]
@@ -46,10 +46,13 @@ pub struct BuildArgs {
     /// At most this many samples
     #[arg(long, default_value_t = 64)]
     pub limit: usize,
-    /// Single flips that are drawn and run
+    /// Faults that are drawn and run
     #[arg(long, default_value_t = 20_000)]
     pub trials: u64,
-    /// At most this many rows of each kind: hit, near-miss, benign
+    /// Bits that flip together in each
+    #[arg(long, default_value_t = 1, value_name = "K")]
+    pub flips: u32,
+    /// At most this many rows of each kind: hit, near-miss, benign (proven to be so or not)
     #[arg(long, default_value_t = 1000)]
     pub rows: usize,
     /// What is struck, in turn: weight_code, weight_scale, norm, embedding, lm_head

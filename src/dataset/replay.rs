@@ -1,8 +1,10 @@
 //! What rows are computed from, once when they are made and again when they are verified.
 
+use certify::affine::Matrices;
+use certify::claim::Deployed;
 use engine::formats::Loaded;
 use engine::kernels::Kernels;
-use engine::model::{KvKind, Weights};
+use engine::model::{KvKind, Slot, Weights};
 use engine::numerics::argmax;
 use engine::walk::Read;
 use faults::{
@@ -14,7 +16,8 @@ use rayon::prelude::*;
 use reports::dataset::{Row, RowKind, Split};
 use reports::model as out;
 
-use crate::analyze::{fault_sample, goldens, refusal};
+use crate::analyze::{fault_sample, flips_at, goldens, refusal};
+use crate::cli::UnusedArg;
 use crate::failure::Failure;
 use crate::flip::place;
 use crate::input::Samples;
@@ -31,14 +34,49 @@ pub(super) struct Scene<'a> {
     pub(super) kernels: &'static Kernels,
     pub(super) samples: &'a Samples,
     pub(super) campaign: Campaign<'a>,
+    /// For proofs.
+    matrices: Matrices<'a>,
+    /// What is proven of as many flips of the model as a trial has, sample by sample; nothing where
+    /// it has one.
+    together: Vec<Proven>,
 }
 
-/// The plan of single flips.
-pub(super) fn plan(seed: u64, trials: u64, targets: Vec<Target>, unused: UnusedCode) -> Plan {
+/// Whether a decision provably stands, and what no logit changes by more than, where that can be
+/// bounded.
+type Proven = Option<(bool, Option<f64>)>;
+
+/// What is struck, as rows say it: bytes that flips share are one.
+#[derive(Default)]
+struct Struck {
+    addresses: Vec<String>,
+    tensors: Vec<String>,
+    byte_offsets: Vec<u64>,
+    xor_masks: Vec<u8>,
+    old_bytes: Vec<u8>,
+    old_codes: Vec<u8>,
+    new_codes: Vec<u8>,
+    /// The layer, tensor and row of each flip, where all are of weight codes.
+    rows: Vec<(usize, Slot, usize)>,
+}
+
+/// What is proven of the set that a fault is one of.
+struct Bound {
+    proven: bool,
+    change: Option<f64>,
+    of: String,
+}
+
+/// The plan of so many flips at once.
+pub(super) fn plan(
+    (seed, trials): (u64, u64),
+    flips: u32,
+    targets: Vec<Target>,
+    unused: UnusedCode,
+) -> Plan {
     Plan {
         seed,
         trials,
-        flips: 1,
+        flips: flips as usize,
         targets,
         unused,
         kv: KvKind::F32,
@@ -61,7 +99,18 @@ impl<'a> Scene<'a> {
         let inputs: Vec<_> = samples.samples.iter().map(fault_sample).collect();
         let campaign =
             Campaign::new(&loaded.model, kernels, plan, identity, &inputs).map_err(refusal)?;
-        Ok(Self { model, origin, loaded, kernels, samples, campaign })
+        let matrices = Matrices::new(&loaded.model);
+        let together = Vec::new();
+        let mut scene =
+            Self { model, origin, loaded, kernels, samples, campaign, matrices, together };
+        let flips = scene.campaign.plan().flips;
+        if flips > 1 {
+            // Which rows they are in does not matter: any of the model.
+            let any = vec![(0, Slot::Q, 0); flips];
+            let all = 0..samples.samples.len();
+            scene.together = all.into_par_iter().map(|sample| scene.proven(sample, &any)).collect();
+        }
+        Ok(scene)
     }
 
     /// Why a trial would be in a set.
@@ -75,30 +124,34 @@ impl<'a> Scene<'a> {
         let golden = self.campaign.golden(record.target, record.sample);
         let effect = effect_on(&loaded.model, self.kernels, golden, &record.fault, unused);
         let (tokens_changed, first_changed_token) = changed_tokens(&effect);
-        let flip = record.fault.flips().next().expect("a single flip");
-        let place = place(loaded, flip)?;
-        let old = place.stored(self.origin)?;
-        let codes = code(loaded, flip).map(|(code, bit)| (vec![code], vec![code ^ (1 << bit)]));
-        let (old_codes, new_codes) = codes.unwrap_or_default();
+        let struck = self.struck(&record.fault)?;
+        let bound = self.bound(record, &struck, &effect)?;
         let shift = effect.trial.shift;
         let identical = effect.trial.outcome == Outcome::Masked { identical: true };
         Ok(Row {
             row: 0,
-            split: split(&place.tensor),
-            kind: self.kind(record),
+            split: split(&struck.tensors[0]),
+            model_split: split(&loaded.manifest.digest),
+            kind: match (self.kind(record), &bound) {
+                (RowKind::Benign, Some(Bound { proven: true, .. })) => RowKind::BenignProven,
+                (kind, _) => kind,
+            },
             model: self.model.to_owned(),
             model_digest: loaded.manifest.digest.clone(),
             format: "hf-packed".into(),
             target: record.target.name().parse().map_err(Failure::bug)?,
-            fault_model: "single".into(),
-            addresses: vec![flip.to_string()],
-            byte_offsets: vec![place.byte - place.start],
-            xor_masks: vec![1 << place.bit],
-            old_bytes: vec![old],
-            new_bytes: vec![old ^ (1 << place.bit)],
-            tensors: vec![place.tensor],
-            old_codes,
-            new_codes,
+            fault_model: match self.campaign.plan().flips {
+                1 => "single".into(),
+                flips => format!("random-{flips}"),
+            },
+            new_bytes: bytes_after(&struck),
+            addresses: struck.addresses,
+            byte_offsets: struck.byte_offsets,
+            xor_masks: struck.xor_masks,
+            old_bytes: struck.old_bytes,
+            tensors: struck.tensors,
+            old_codes: struck.old_codes,
+            new_codes: struck.new_codes,
             unused_code: said(unused),
             inputs_digest: self.samples.digest.clone(),
             sample: record.sample as u64,
@@ -112,6 +165,8 @@ impl<'a> Scene<'a> {
             margin_after: shift.map(|shift| golden.margin() - shift.margin_loss),
             max_logit_change: shift.map(|shift| shift.max_logit_change),
             kl_divergence: shift.map(|shift| shift.kl_divergence),
+            logit_change_bound: bound.as_ref().and_then(|bound| bound.change),
+            bound_of: bound.map(|bound| bound.of),
             outcome: outcome(effect.trial.outcome),
             identical,
             seed: self.campaign.plan().seed,
@@ -122,6 +177,85 @@ impl<'a> Scene<'a> {
             transfer_outcome: None,
         })
     }
+}
+
+impl Scene<'_> {
+    fn struck(&self, fault: &Fault) -> Result<Struck, Failure> {
+        let mut struck = Struck::default();
+        let mut codes: Vec<(Address, u8, u8)> = Vec::new();
+        for flip in fault.flips() {
+            struck.addresses.push(flip.to_string());
+            let place = place(self.loaded, flip)?;
+            let old = place.stored(self.origin)?;
+            let offset = place.byte - place.start;
+            let known = struck.tensors.iter().zip(&struck.byte_offsets);
+            let mut known = known.map(|(tensor, at)| (tensor.as_str(), *at));
+            match known.position(|at| at == (place.tensor.as_str(), offset)) {
+                Some(at) => struck.xor_masks[at] ^= 1 << place.bit,
+                None => {
+                    struck.tensors.push(place.tensor);
+                    struck.byte_offsets.push(offset);
+                    struck.xor_masks.push(1 << place.bit);
+                    struck.old_bytes.push(old);
+                }
+            }
+            let Some((code, bit)) = code(self.loaded, flip) else { continue };
+            let Address::Code { layer, slot, row, column, .. } = *flip else { continue };
+            struck.rows.push((layer, slot, row));
+            let weight = Address::Code { layer, slot, row, column, bit: 0 };
+            match codes.iter_mut().find(|(at, ..)| *at == weight) {
+                Some((_, _, after)) => *after ^= 1 << bit,
+                None => codes.push((weight, code, code ^ (1 << bit))),
+            }
+        }
+        struck.old_codes = codes.iter().map(|&(_, before, _)| before).collect();
+        struck.new_codes = codes.iter().map(|&(.., after)| after).collect();
+        Ok(struck)
+    }
+
+    fn proven(&self, sample: usize, at: &[(usize, Slot, usize)]) -> Proven {
+        let (model, kernels) = (&self.loaded.model, self.kernels);
+        let deployed = Deployed { model, kernels, kv: KvKind::F32 };
+        let unused = match self.campaign.plan().unused {
+            UnusedCode::Deployed => None,
+            UnusedCode::Zero => Some(UnusedArg::Zero),
+            UnusedCode::Detect => Some(UnusedArg::Detect),
+        };
+        flips_at((&deployed, &self.matrices), &self.samples.samples[sample], unused, at)
+    }
+
+    /// What is proven of a fault; `None` where nothing is, or a detector saw it.
+    fn bound(
+        &self,
+        record: &Record,
+        struck: &Struck,
+        effect: &Effect,
+    ) -> Result<Option<Bound>, Failure> {
+        let flips = record.fault.flips().len();
+        let Some(shift) = effect.trial.shift.filter(|_| struck.rows.len() == flips) else {
+            return Ok(None);
+        };
+        let found = match self.together.get(record.sample) {
+            Some(&found) => found,
+            None => self.proven(record.sample, &struck.rows),
+        };
+        let Some((proven, change)) = found else { return Ok(None) };
+        let broken = change.is_some_and(|bound| shift.max_logit_change > bound)
+            || (proven && effect.trial.outcome == Outcome::Sdc);
+        if broken {
+            let names = struck.addresses.join(" ");
+            return Err(Failure::bug(format!("{names} did what is proven not to happen")));
+        }
+        let of = match flips {
+            1 => "any 1 flip of the row".into(),
+            flips => format!("any {flips} flips of the model"),
+        };
+        Ok((proven || change.is_some()).then_some(Bound { proven, change, of }))
+    }
+}
+
+fn bytes_after(struck: &Struck) -> Vec<u8> {
+    struck.old_bytes.iter().zip(&struck.xor_masks).map(|(byte, mask)| byte ^ mask).collect()
 }
 
 /// The stored code of a weight, and the bit of it that flips.
@@ -141,9 +275,9 @@ pub(super) fn said(unused: UnusedCode) -> out::UnusedCode {
     }
 }
 
-/// All rows of a tensor are in one split: eight of ten tensors train, by a hash of their names.
-fn split(tensor: &str) -> Split {
-    match blake3::hash(tensor.as_bytes()).as_bytes()[0] % 10 {
+/// The split of a name, by a hash of it: eight of ten train.
+fn split(name: &str) -> Split {
+    match blake3::hash(name.as_bytes()).as_bytes()[0] % 10 {
         0 => Split::Validation,
         1 => Split::Test,
         _ => Split::Train,
@@ -169,15 +303,16 @@ pub(super) fn transfer(other: &str, scene: &Scene, rows: &mut [Row]) -> Result<(
     let goldens = goldens(model, scene.kernels, Read::All, scene.samples)
         .map_err(|failure| Failure { what: format!("{other}: {}", failure.what), ..failure })?;
     rows.par_iter_mut().try_for_each(|row| {
-        let typed: AnyAddress = row.addresses[0].parse().map_err(Failure::bug)?;
-        let there = typed
-            .resolve(model)
-            .ok()
-            .filter(|address| address.check(model, KvKind::F32, row.tokens as usize).is_ok());
+        let there = |name: &String| {
+            let typed: AnyAddress = name.parse().ok()?;
+            let address = typed.resolve(model).ok()?;
+            address.check(model, KvKind::F32, row.tokens as usize).is_ok().then_some(address)
+        };
+        let flips: Option<Vec<Address>> = row.addresses.iter().map(there).collect();
         row.transfer_model = Some(other.to_owned());
-        row.transfer_outcome = there.map(|address| {
+        row.transfer_outcome = flips.map(|flips| {
             let golden = &goldens[row.sample as usize];
-            let fault = Fault::single(address);
+            let fault = Fault::new(flips);
             outcome(effect_on(model, scene.kernels, golden, &fault, unused).trial.outcome)
         });
         Ok(())

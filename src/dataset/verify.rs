@@ -104,7 +104,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
         let samples = input::read(&origin, &loaded, file, None, limit)?;
         same("inputs", &manifest.inputs_digest, &samples.digest)?;
         let targets = targets(&manifest)?;
-        let plan = plan(manifest.seed, manifest.trials, targets, unused);
+        let plan = plan((manifest.seed, manifest.trials), manifest.flips, targets, unused);
         let (named, kernels) = ((&manifest.model[..], &origin), machine::kernels(None)?);
         let scene = Scene::new(named, &loaded, kernels, &samples, plan)?;
         let trials = rows.par_iter().map(|row| scene.row(&scene.campaign.trial(row.trial)));

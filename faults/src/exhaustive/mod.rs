@@ -9,13 +9,15 @@
 
 mod entry;
 mod plan;
+mod rank;
 mod sweep;
 
 use engine::model::Slot;
 
 pub use entry::{RowEntry, Shifts};
 pub use plan::MapPlan;
-pub use sweep::{Place, Sweep, SweepError};
+pub use rank::{BitEffect, Ranking};
+pub use sweep::{Place, Prover, Sweep, SweepError, packed_bits};
 
 use crate::outcome::Outcome;
 use crate::simulator::Counts;

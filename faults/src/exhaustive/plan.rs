@@ -24,6 +24,8 @@ pub struct MapPlan {
     pub kv: KvKind,
     /// Whether all positions are read, which token changes need, or the last alone.
     pub positions: Read,
+    /// Whether faults that a bound proves masked are counted without running.
+    pub prove: bool,
     /// In which layers and tensors.
     pub within: Within,
 }
@@ -38,6 +40,7 @@ struct Keys {
     unused_code: String,
     kv: String,
     positions: String,
+    prove: bool,
     layers: Option<Vec<usize>>,
     tensors: Option<Vec<String>>,
 }
@@ -59,8 +62,8 @@ impl MapPlan {
         let (unused, kv) = (self.unused.name(), self.kv.name());
         let mut text = format!(
             "{OPENING}samples = {}\nunused_code = {unused:?}\nkv = {kv:?}\n\
-             positions = {positions:?}\n",
-            self.samples
+             positions = {positions:?}\nprove = {}\n",
+            self.samples, self.prove
         );
         if let Some(layers) = &self.within.layers {
             writeln!(text, "layers = {layers:?}").expect("text takes all");
@@ -90,6 +93,7 @@ impl MapPlan {
             unused: words.unused_code()?.ok_or_else(|| word("unused_code"))?,
             kv: words.kv()?.ok_or_else(|| word("kv"))?,
             positions: words.positions()?.ok_or_else(|| word("positions"))?,
+            prove: keys.prove,
             within: Within { layers: keys.layers, tensors: keys.tensors, part: None },
         })
     }
@@ -106,6 +110,7 @@ mod tests {
             unused: UnusedCode::Detect,
             kv: KvKind::Int8,
             positions: Read::Last,
+            prove: false,
             within: Within::default(),
         };
         let part = MapPlan {
@@ -115,6 +120,7 @@ mod tests {
                 part: None,
             },
             positions: Read::All,
+            prove: true,
             ..whole.clone()
         };
         for plan in [whole, part] {

@@ -1,6 +1,7 @@
 //! Running the rows of a map: one sample after the other, so that the clean steps of only one are
 //! held; within a sample, lots of rows in parallel.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -12,15 +13,16 @@ use rayon::prelude::*;
 
 use super::entry::RowEntry;
 use super::plan::MapPlan;
-use crate::address::Address;
+use crate::address::{Address, has_codes};
 use crate::fault::Fault;
-use crate::golden::{Golden, Sample, SampleError};
+use crate::golden::{Sample, SampleError};
 use crate::journal::{self, JournalError, Shard, Writer};
+use crate::mix::Within;
 use crate::runner::BATCH;
 use crate::simulator::{Shortcuts, Simulator};
 
 /// The most faults of a lot: enough that trials share products, few enough that lots are even.
-const LOT: usize = 4096;
+pub(super) const LOT: usize = 4096;
 
 /// Why a map cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,9 +52,22 @@ pub enum SweepError {
         /// Why not.
         source: SampleError,
     },
+    /// There are too many bits to put them in order.
+    #[error("{got} bits to put in order, expected less than 2^32: fewer layers or tensors")]
+    Bits {
+        /// How many.
+        got: u64,
+    },
     /// The journal cannot be written any more.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+/// Whoever knows of faults that they are masked.
+pub trait Prover: Sync {
+    /// Of each bit of a row (layer, linear layer and row), column by column and the low bit first,
+    /// whether its flip provably keeps the decision of a sample.
+    fn masked(&self, sample: usize, row: (usize, Slot, usize)) -> Vec<bool>;
 }
 
 /// A row of the map.
@@ -68,22 +83,29 @@ pub struct Place {
 
 /// A tensor of a sweep.
 #[derive(Clone, Copy, Debug)]
-struct Swept<'a> {
-    layer: usize,
-    slot: Slot,
-    rows: &'a TernaryRows,
+pub(super) struct Swept<'a> {
+    pub(super) layer: usize,
+    pub(super) slot: Slot,
+    pub(super) rows: &'a TernaryRows,
     /// Rows of the tensors before it.
     before: u64,
+}
+
+impl Swept<'_> {
+    /// The bits of its codes.
+    pub(super) fn bits(&self) -> usize {
+        2 * self.rows.rows() * self.rows.columns()
+    }
 }
 
 /// A map that is ready to be made.
 #[derive(Debug)]
 pub struct Sweep<'a> {
-    model: &'a Model,
-    kernels: &'static Kernels,
+    pub(super) model: &'a Model,
+    pub(super) kernels: &'static Kernels,
     plan: MapPlan,
-    samples: Vec<Sample>,
-    tensors: Vec<Swept<'a>>,
+    pub(super) samples: Vec<Sample>,
+    pub(super) tensors: Vec<Swept<'a>>,
     /// Rows of all tensors.
     rows: u64,
 }
@@ -105,7 +127,7 @@ impl<'a> Sweep<'a> {
         if let Some(what) = nowhere(model, &plan) {
             return Err(SweepError::Nowhere { what });
         }
-        let tensors = packed(model, &plan);
+        let tensors = packed(model, &plan.within);
         let rows = tensors.iter().map(|of| of.rows.rows() as u64).sum();
         if rows == 0 {
             return Err(SweepError::Nothing);
@@ -116,12 +138,6 @@ impl<'a> Sweep<'a> {
         let clean: Vec<_> = clean.map(|golden| golden.map(|_| ())).collect();
         clean.into_iter().collect::<Result<(), _>>()?;
         Ok(sweep)
-    }
-
-    fn clean(&self, sample: usize) -> Result<Golden, SweepError> {
-        let MapPlan { kv, positions, .. } = self.plan;
-        Golden::new(self.model, self.kernels, kv, positions, self.samples[sample].clone())
-            .map_err(|source| SweepError::Sample { sample, source })
     }
 
     /// The plan.
@@ -150,8 +166,13 @@ impl<'a> Sweep<'a> {
     /// The bits that are flipped on each sample.
     #[must_use]
     pub fn bits(&self) -> u64 {
-        let bits = |of: &Swept| 2 * of.rows.rows() as u64 * of.rows.columns() as u64;
-        self.tensors.iter().map(bits).sum()
+        self.tensors.iter().map(|of| of.bits() as u64).sum()
+    }
+
+    /// The samples.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        self.samples.len()
     }
 
     /// Which row has a number: samples follow one another, in each the tensors, in each its rows.
@@ -203,6 +224,7 @@ impl<'a> Sweep<'a> {
         &self,
         shard: Shard,
         present: Vec<RowEntry>,
+        prover: Option<&dyn Prover>,
         mut journal: Option<&mut Writer>,
         progress: &(dyn Fn(&[RowEntry]) + Sync),
         stop: &(dyn Fn() -> bool + Sync),
@@ -223,7 +245,8 @@ impl<'a> Sweep<'a> {
                 continue;
             }
             let writer = journal.as_deref_mut();
-            let fresh = self.fill(sample, missing, (writer, &mut size), progress, stop)?;
+            let decided = (sample, prover.filter(|_| self.plan.prove));
+            let fresh = self.fill(decided, missing, (writer, &mut size), progress, stop)?;
             all.extend(fresh);
         }
         journal.map_or(Ok(()), Writer::finish)?;
@@ -233,7 +256,7 @@ impl<'a> Sweep<'a> {
     /// Runs rows of one sample.
     fn fill(
         &self,
-        sample: usize,
+        (sample, prover): (usize, Option<&dyn Prover>),
         missing: Vec<u64>,
         (journal, size): (Option<&mut Writer>, &mut usize),
         progress: &(dyn Fn(&[RowEntry]) + Sync),
@@ -255,7 +278,7 @@ impl<'a> Sweep<'a> {
                 return;
             }
             let begun = Instant::now();
-            let entries = self.decide(simulator, lot);
+            let entries = self.decide(simulator, (sample, prover), lot);
             let faults: u64 = entries.iter().map(|entry| entry.counts.faults).sum();
             // Which rows make a lot changes nothing but how much a killed process loses.
             let each = begun.elapsed().as_nanos() / u128::from(faults.max(1));
@@ -288,19 +311,32 @@ impl<'a> Sweep<'a> {
     }
 
     /// What the faults of some rows of one tensor do.
-    fn decide(&self, simulator: &mut Simulator, lot: &[u64]) -> Vec<RowEntry> {
+    fn decide(
+        &self,
+        simulator: &mut Simulator,
+        (sample, prover): (usize, Option<&dyn Prover>),
+        lot: &[u64],
+    ) -> Vec<RowEntry> {
         let Swept { layer, slot, rows, .. } = self.tensors[self.place(lot[0]).tensor];
         let columns = rows.columns();
         let mut faults = Vec::with_capacity(2 * lot.len() * columns);
+        let mut masked = HashSet::new();
         for &number in lot {
             let row = self.place(number).row;
+            let known = prover.map_or(Vec::new(), |of| of.masked(sample, (layer, slot, row)));
+            let bits = known.iter().enumerate().filter(|(_, known)| **known);
+            masked.extend(bits.map(|(bit, _)| (row, bit / 2, (bit % 2) as u8)));
             for column in 0..columns {
                 for bit in 0..2 {
                     faults.push(Fault::single(Address::Code { layer, slot, row, column, bit }));
                 }
             }
         }
-        let told = simulator.told(&faults, self.plan.unused, |_| false);
+        let proven = |fault: &Fault| match fault.flips().next() {
+            Some(&Address::Code { row, column, bit, .. }) => masked.contains(&(row, column, bit)),
+            _ => false,
+        };
+        let told = simulator.told(&faults, self.plan.unused, proven);
         let entry = |(&number, told): (&u64, _)| {
             RowEntry::of(number, &rows.row(self.place(number).row), told)
         };
@@ -308,13 +344,20 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// The packed tensors that a plan speaks of, in the order of the walk.
-fn packed<'a>(model: &'a Model, plan: &MapPlan) -> Vec<Swept<'a>> {
+/// Bits of the packed weights in a part of a model.
+#[must_use]
+pub fn packed_bits(model: &Model, within: &Within) -> u64 {
+    packed(model, within).iter().map(|of| of.bits() as u64).sum()
+}
+
+/// The packed tensors in a part of a model, in the order of the walk.
+fn packed<'a>(model: &'a Model, within: &Within) -> Vec<Swept<'a>> {
     let (mut tensors, mut before) = (Vec::new(), 0);
     for (layer, block) in model.layers.iter().enumerate() {
         for slot in Slot::ALL {
-            let Weights::Ternary { rows, .. } = &block.linear(slot).weights else { continue };
-            if plan.within.has(layer, slot.name()) {
+            let weights = &block.linear(slot).weights;
+            let Weights::Ternary { rows, .. } = weights else { continue };
+            if has_codes(weights) && within.has(layer, slot.name()) {
                 tensors.push(Swept { layer, slot, rows, before });
                 before += rows.rows() as u64;
             }

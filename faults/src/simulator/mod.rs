@@ -47,7 +47,7 @@ use job::Job;
 use product::{Clean, Scratch, delta};
 use read_out::ReadOuts;
 use rows::Rows;
-use trace::Trace;
+pub(crate) use trace::Trace;
 
 /// Rows that a tile of trials aims at: enough that unpacked weights are shared by many.
 const TILE: usize = 512;
@@ -155,6 +155,17 @@ impl<'a> Simulator<'a> {
         shortcuts: Shortcuts,
     ) -> Self {
         let trace = Trace::new(model, kernels, golden).map(Arc::new);
+        Self::over(model, kernels, golden, shortcuts, trace)
+    }
+
+    /// A simulator over the clean steps of the sample.
+    pub(crate) fn over(
+        model: &'a Model,
+        kernels: &'static Kernels,
+        golden: &'a Golden,
+        shortcuts: Shortcuts,
+        trace: Option<Arc<Trace>>,
+    ) -> Self {
         let counts = Counts::default();
         Self { model, kernels, golden, shortcuts, trace, buffers: None, counts }
     }

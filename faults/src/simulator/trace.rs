@@ -75,7 +75,7 @@ impl LayerTrace {
 
 /// The clean steps of a run.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub(crate) struct Trace {
     pub(super) layers: Vec<LayerTrace>,
     pub(super) reads: CleanReads,
     pub(super) columns: Columns,
@@ -84,7 +84,7 @@ pub(super) struct Trace {
 impl Trace {
     /// Walks the clean layers again and keeps their steps; `None` where a linear layer is not made
     /// of ternary weights under int8 activations.
-    pub(super) fn new(model: &Model, kernels: &'static Kernels, golden: &Golden) -> Option<Self> {
+    pub(crate) fn new(model: &Model, kernels: &'static Kernels, golden: &Golden) -> Option<Self> {
         let integer = |linear: &Linear| {
             matches!(linear.weights, Weights::Ternary { .. })
                 && linear.activations == Activations::PerTokenInt8
@@ -106,7 +106,7 @@ impl Trace {
     }
 
     /// Bytes held.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(LayerTrace::bytes).sum();
         layers + self.reads.bytes() + self.columns.bytes()
     }

@@ -22,7 +22,10 @@ pub fn card(manifest: &Manifest, counts: &dyn Fn(Split, RowKind) -> u64) -> Stri
     text.push_str(&format!(
         "Flips of stored bits of `{}` ({}), each run under one sample of its inputs in the \
          arithmetic `{}`. {} trials were drawn with seed {} ({} at once; the unused 2-bit code: \
-         {}), and rows were chosen from them. All rows of a tensor are in one split.\n\n",
+         {}), and rows were chosen from them.\n\nAll rows of a tensor are in one split (of several \
+         flips, the tensor of the first): the first byte of the BLAKE3 of its name, modulo 10, is \
+         0 for validation, 1 for test, and else for train. `model_split` is the same of the \
+         model's digest, for sets joined from many models.\n\n",
         manifest.model,
         manifest.model_digest,
         manifest.arithmetic,
@@ -31,7 +34,7 @@ pub fn card(manifest: &Manifest, counts: &dyn Fn(Split, RowKind) -> u64) -> Stri
         if manifest.flips == 1 { "1 bit".into() } else { format!("{} bits", manifest.flips) },
         manifest.unused_code.name(),
     ));
-    text.push_str("| split | hit | near-miss | benign |\n|---|---|---|---|\n");
+    text.push_str("| split | hit | near-miss | benign | benign-proven |\n|---|---|---|---|---|\n");
     for &split in &splits {
         let row = RowKind::ALL.map(|kind| counts(split, kind).to_string()).join(" | ");
         text.push_str(&format!("| {} | {row} |\n", split.name()));
@@ -40,7 +43,9 @@ pub fn card(manifest: &Manifest, counts: &dyn Fn(Split, RowKind) -> u64) -> Stri
         "\nEvery row replays bit for bit:\n\n    bitnet-certify dataset verify DIR\n    \
          bitnet-certify dataset apply DIR ROW MODEL --out CHECKPOINT\n\n\
          *hit*: the decision changed or the fault was detected; *near-miss*: most of the margin \
-         was lost; *benign*: the decision stood.\n",
+         was lost; *benign*: the decision stood; *benign-proven*: it stands under every flip of \
+         the set in `bound_of`, and none of them changes a logit by more than \
+         `logit_change_bound`.\n",
     );
     text
 }

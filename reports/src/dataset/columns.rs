@@ -35,9 +35,10 @@ const fn maybe(name: &'static str, kind: Kind) -> Column {
 }
 
 /// All columns, in the order of the files.
-pub(super) const COLUMNS: [Column; 37] = [
+pub(super) const COLUMNS: [Column; 40] = [
     always("row", Kind::Count),
     always("split", Kind::Text),
+    always("model_split", Kind::Text),
     always("kind", Kind::Text),
     always("model", Kind::Text),
     always("model_digest", Kind::Text),
@@ -65,6 +66,8 @@ pub(super) const COLUMNS: [Column; 37] = [
     maybe("margin_after", Kind::Number),
     maybe("max_logit_change", Kind::Number),
     maybe("kl_divergence", Kind::Number),
+    maybe("logit_change_bound", Kind::Number),
+    maybe("bound_of", Kind::Text),
     always("outcome", Kind::Text),
     always("identical", Kind::Flag),
     always("seed", Kind::Count),

@@ -19,7 +19,7 @@ pub use self::columns::features;
 pub use self::parquet::{ParquetError, write_parquet};
 
 /// The version of rows and manifest that this crate writes and reads.
-pub const DATASET_VERSION: &str = "1.0";
+pub const DATASET_VERSION: &str = "1.1";
 
 /// Why a row is in the set.
 #[derive(
@@ -33,11 +33,13 @@ pub enum RowKind {
     NearMiss,
     /// The decision stood.
     Benign,
+    /// The decision stands, and provably so under every flip of the set that the row's bound is of.
+    BenignProven,
 }
 
 impl RowKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Hit, Self::NearMiss, Self::Benign];
+    pub const ALL: [Self; 4] = [Self::Hit, Self::NearMiss, Self::Benign, Self::BenignProven];
 
     /// The word in the rows.
     #[must_use]
@@ -46,6 +48,7 @@ impl RowKind {
             Self::Hit => "hit",
             Self::NearMiss => "near-miss",
             Self::Benign => "benign",
+            Self::BenignProven => "benign-proven",
         }
     }
 }
@@ -85,8 +88,11 @@ impl Split {
 pub struct Row {
     /// Number of the row in the whole set, from 0.
     pub row: u64,
-    /// Its part of the set.
+    /// Its part of the set, by tensor: a hash of the first struck tensor's name chooses it.
     pub split: Split,
+    /// Its part of a set joined from many models: a hash of the model's digest chooses it, so all
+    /// rows of a model are in the same.
+    pub model_split: Split,
     /// Why it is in the set.
     pub kind: RowKind,
     /// Name or path of the model.
@@ -142,6 +148,11 @@ pub struct Row {
     /// Kullback-Leibler divergence of the faulty from the clean distribution at the last position,
     /// in nats; null if it was detected.
     pub kl_divergence: Option<f64>,
+    /// No flips of the set named below change any logit at the last position by more; null where
+    /// that is not bounded, or the fault was detected.
+    pub logit_change_bound: Option<f64>,
+    /// The set that bound and proof speak of, such as `any 1 flip of the row`; null without one.
+    pub bound_of: Option<String>,
     /// What became of the fault.
     pub outcome: Outcome,
     /// Whether every logit kept every bit.
@@ -164,7 +175,7 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of rows and manifest, `"1.0"`.
+    /// Version of rows and manifest, `"1.1"`.
     pub dataset_version: String,
     /// The program that wrote it, with its version.
     pub tool: String,
@@ -217,6 +228,7 @@ mod tests {
         Row {
             row,
             split: Split::Train,
+            model_split: Split::Test,
             kind: RowKind::Hit,
             model: "@digits".into(),
             model_digest: "blake3:00".into(),
@@ -244,6 +256,8 @@ mod tests {
             margin_after: Some(-1.0 / 3.0),
             max_logit_change: Some(1.5),
             kl_divergence: Some(0.25),
+            logit_change_bound: Some(2.5),
+            bound_of: Some("any 2 flips of the model".into()),
             outcome: Outcome::Sdc,
             identical: false,
             seed: 5,
@@ -281,6 +295,6 @@ mod tests {
         assert!(text.contains("- split: train\n    path: data/train-*.parquet\n"), "{text}");
         assert!(!text.contains("split: test"), "{text}");
         assert!(text.contains("  - name: old_codes\n    sequence: int64\n"), "{text}");
-        assert!(text.contains("| train | 2 | 0 | 0 |"), "{text}");
+        assert!(text.contains("| train | 2 | 0 | 0 | 0 |"), "{text}");
     }
 }

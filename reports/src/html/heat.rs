@@ -48,7 +48,7 @@ fn by_tensor(map: &Exhaustive) -> Markup {
     let names = distinct(map.tensors.iter().map(|of| of.tensor.as_str()));
     let layers = distinct(map.tensors.iter().map(|of| of.layer));
     let most = most(map.tensors.iter().map(|of| of.sdc_share));
-    let (width, height) = (NAMES + names.len() * CELL.0, 30 + layers.len() * CELL.1);
+    let (width, height) = (NAMES + names.len().max(7) * CELL.0, 30 + layers.len() * CELL.1);
     let place = |of: &MapTensor| {
         let column = names.iter().position(|name| *name == of.tensor).unwrap_or(0);
         let line = layers.iter().position(|layer| *layer == of.layer).unwrap_or(0);
@@ -82,7 +82,7 @@ fn by_tensor(map: &Exhaustive) -> Markup {
     Figure {
         title: "Where do single flips change the decision?",
         how: "Share of all single-bit faults of a tensor that change a decision without a sign, \
-              over all samples of the map. Every one was decided: nothing is estimated.",
+              over all samples of the map. Each was decided by itself: nothing is estimated.",
         keys: &[("block harm", "the darkest cell has the largest share")],
         body,
         table: tensors(&map.tensors),

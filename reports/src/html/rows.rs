@@ -29,6 +29,10 @@ pub(super) fn proven(faults: &Faults) -> Markup {
             h3 { "The model under several flips at once" }
             (flips_in_model(model).render())
         }
+        @if !faults.cache_proven.is_empty() {
+            h3 { "Stored keys and values under any single flip" }
+            (cache(faults).render())
+        }
     }
 }
 
@@ -79,6 +83,41 @@ fn flips_in_model(model: &ModelFlips) -> Table {
     let lines = level_by_level(model, |model| (model.pairs, &model.levels));
     Table::of("The model under any flips in it", &FLIPS, &lines, |(model, level)| {
         under_flips(model.pairs, *level, model.budget.as_ref(), model.reason.as_deref())
+    })
+}
+
+/// One line a layer and kind of bits, beside what the campaign saw in that layer.
+fn cache(faults: &Faults) -> Table {
+    let columns = [
+        "#layer",
+        "struck",
+        "bits",
+        "#proven masked",
+        "#pairs of bit and sample",
+        "#samples tried",
+        "#logits change by at most",
+        "#sdc seen in the layer",
+        "why not bounded",
+    ];
+    let title = "Stored keys and values under any single flip, whenever it strikes";
+    let none = || "–".to_owned();
+    Table::of(title, &columns, &faults.cache_proven, |row| {
+        let layer =
+            faults.layers.iter().find(|of| of.layer == Some(row.layer) && of.target == row.target);
+        let seen = layer.map(|of| format!("{} of {}", count(of.sdc), count(of.trials)));
+        let share = row.proven_masked_share.map(|share| percent(share, Side::Down));
+        let change = row.logit_change_bound.map(|change| number(change, Side::Up));
+        vec![
+            html! { (row.layer) },
+            text(row.target.name()),
+            text(story::cache_bits(row.bits)),
+            html! { (share.unwrap_or_else(none)) },
+            html! { (count(row.pairs)) },
+            html! { (count(row.samples)) },
+            html! { (change.unwrap_or_else(none)) },
+            html! { (seen.unwrap_or_else(none)) },
+            text(row.reason.as_deref().unwrap_or_default()),
+        ]
     })
 }
 

@@ -19,7 +19,7 @@ pub(super) fn lead(faults: &Faults) -> Markup {
             (count(sdc)) " of " (plural(faults.trials, "fault trial"))
             " changed a decision without a sign. "
             @if let Some(map) = &faults.exhaustive {
-                "They are " (story::map(map)) ": shares are exact."
+                "They are " (story::map(map)) ": shares are exact, not estimated."
             } @else {
                 @match faults.flips {
                     0 => "Trials flip bits by the plan",

@@ -99,7 +99,8 @@ pub struct MapTensor {
     pub due: u64,
     /// `sdc / decided`; null where none was decided.
     pub sdc_share: Option<f64>,
-    /// Largest change of any logit at a read-out; null where not finite or nothing was decided.
+    /// Largest change of any logit at a read-out, by faults that were run; null where not finite or
+    /// nothing was run.
     pub max_logit_change: Option<f64>,
     /// Largest loss of margin, in logits; 0 where no margin fell, null as above.
     pub max_margin_loss: Option<f64>,

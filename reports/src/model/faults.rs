@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Encoding, Exhaustive, FlipBudget, KvStorage, Method, ModelFlips, Protected, StoredBits,
-    Stratum, UntilPrecision, UnusedCode,
+    CacheProven, Encoding, Exhaustive, FlipBudget, KvStorage, Method, ModelFlips, Protected,
+    StoredBits, Stratum, UntilPrecision, UnusedCode,
 };
 
 /// Everything that the fault campaign and its bounds found.
@@ -60,13 +60,17 @@ pub struct Faults {
     /// proven of faults.
     #[serde(default)]
     pub flips_proven_in_model: Option<ModelFlips>,
+    /// What is proven of single flips of stored keys and values, layer by layer.
+    #[serde(default)]
+    pub cache_proven: Vec<CacheProven>,
     /// Where the campaign ended because its rates were known closely enough; null where the number
     /// of trials was fixed. All other intervals hold for a fixed number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_precision: Option<UntilPrecision>,
     /// The map of every single-bit fault of packed weights; null where faults were drawn. Where it
     /// is there, every rate of `targets`, `layers` and `bits` is exact: both ends of its interval
-    /// are the rate itself.
+    /// are the rate itself. Of a part of a map they are what the rate of the whole would be, were
+    /// none or all of the other faults such events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exhaustive: Option<Exhaustive>,
     /// The plan of a campaign by `faults`, normalised: the TOML that `faults run --plan` reads.

@@ -49,7 +49,7 @@ pub use subject::{
     ActivationPolicy, Data, DataSource, GateFunction, InputKind, Model, WeightCounts,
 };
 pub use substitutions::{SubstSample, SubstWitness, Substitutions};
-pub use worst::{FlipBudget, ModelFlips};
+pub use worst::{CacheBits, CacheProven, FlipBudget, ModelFlips};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

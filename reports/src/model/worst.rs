@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::RowsLevel;
+use super::{FaultTarget, RowsLevel};
 
 /// The certified flip budget of a tensor, a layer or the model: the most bits of its 2-bit weight
 /// codes that can be flipped at once, anywhere in it, and provably change no answer.
@@ -34,5 +34,67 @@ pub struct ModelFlips {
     /// The certified budget; null where no sample was tried.
     pub budget: Option<FlipBudget>,
     /// Why none was tried.
+    pub reason: Option<String>,
+}
+
+/// What the bits of a stored key or value mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheBits {
+    /// The lower seven bits of an 8-bit code.
+    Code,
+    /// The mantissa of a float.
+    Mantissa,
+    /// The exponent of a float: a flip may leave the range of what is bounded.
+    Exponent,
+    /// The sign, and the highest bit of an 8-bit code.
+    Sign,
+}
+
+impl CacheBits {
+    /// Whether the bit of a storage type, counted from the lowest, is one of these.
+    pub(super) fn holds(self, target: FaultTarget, bit: u32) -> bool {
+        let (mantissa, exponent) = match target {
+            FaultTarget::KvF32 => (23, 31),
+            FaultTarget::KvF16 => (10, 15),
+            FaultTarget::KvInt8 => return (bit < 7) == (self == Self::Code),
+            _ => return self == Self::Sign,
+        };
+        let of = if bit < mantissa {
+            Self::Mantissa
+        } else if bit < exponent {
+            Self::Exponent
+        } else {
+            Self::Sign
+        };
+        self == of
+    }
+}
+
+/// What is proven about any single flip of a bit of a stored key or value, on some samples,
+/// whenever it strikes. What is stored beside the entries, such as the scales of 8-bit codes, is
+/// not struck.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CacheProven {
+    /// 0-based layer.
+    pub layer: u32,
+    /// The storage type, as it is struck by the campaign.
+    pub target: FaultTarget,
+    /// Which bits.
+    pub bits: CacheBits,
+    /// Number of samples that were tried, the first ones.
+    pub samples: u64,
+    /// Number of pairs (bit, sample), each for every step at which it can strike.
+    pub pairs: u64,
+    /// Those that are proven masked.
+    pub proven_masked: u64,
+    /// Their share; null where none was tried.
+    pub proven_masked_share: Option<f64>,
+    /// Those of which nothing is known, because what leaves the layer is not finite.
+    pub unknown: u64,
+    /// No such flip changes any logit at the read-out by more; null where that is not bounded.
+    pub logit_change_bound: Option<f64>,
+    /// Why the bound is null.
     pub reason: Option<String>,
 }

@@ -13,7 +13,7 @@ mod sample;
 use change::{forms, margin, part};
 use ladder::{cost, epsilon_row, substitutions, summary};
 use reports::model::*;
-use rows::{flips_in_model, flips_proven, rows_proven, worst};
+use rows::{cache_proven, flips_in_model, flips_proven, rows_proven, worst};
 use sample::sample;
 
 const EPSILON: f64 = 0.01;
@@ -307,6 +307,7 @@ fn faults(layers: u32) -> Faults {
         rows_proven: (0..layers).map(rows_proven).collect(),
         flips_proven: flips_proven(layers),
         flips_proven_in_model: Some(flips_in_model()),
+        cache_proven: cache_proven(layers),
         plan: None,
         until_precision: None,
         exhaustive: None,

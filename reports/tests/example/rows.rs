@@ -115,3 +115,27 @@ pub(super) fn flips_in_model() -> ModelFlips {
         reason: None,
     }
 }
+
+/// The cache of the last layer, of which exponents are unknown in part; and a layer not tried.
+pub(super) fn cache_proven(layers: u32) -> Vec<CacheProven> {
+    let of = |layer: u32, bits: CacheBits, pairs: u64| {
+        let unknown = if bits == CacheBits::Exponent { pairs / 8 } else { 0 };
+        let pairs = if layer + 1 == layers { pairs } else { 0 };
+        let unknown = unknown.min(pairs);
+        let bound = (pairs > 0 && unknown == 0).then_some(3.25);
+        CacheProven {
+            layer,
+            target: FaultTarget::KvF16,
+            bits,
+            samples: 2 * u64::from(pairs > 0),
+            pairs,
+            proven_masked: pairs / 2,
+            proven_masked_share: (pairs > 0).then_some((pairs / 2) as f64 / pairs as f64),
+            unknown,
+            logit_change_bound: bound,
+            reason: bound.is_none().then(|| "it is not bounded".to_owned()),
+        }
+    };
+    let bits = [(CacheBits::Mantissa, 2560), (CacheBits::Exponent, 1280), (CacheBits::Sign, 256)];
+    (0..layers).flat_map(|layer| bits.map(|(bits, pairs)| of(layer, bits, pairs))).collect()
+}

@@ -6,6 +6,16 @@ use engine::packing::{UNUSED_CODE, weight_of};
 
 use crate::cli::UnusedArg;
 
+/// By how much a flip of a bit of a code changes the weight; `None` where a reader detects it.
+pub(super) fn change(code: u8, bit: u8, unused: Option<UnusedArg>) -> Option<i32> {
+    let flipped = code ^ 1 << bit;
+    match (flipped == UNUSED_CODE, unused) {
+        (true, Some(UnusedArg::Detect)) => None,
+        (true, Some(UnusedArg::Zero)) => Some(-weight_of(code)),
+        _ => Some(weight_of(flipped) - weight_of(code)),
+    }
+}
+
 /// What each flip of a tensor can do to the integer sums, on the codes of one sample.
 pub(in crate::analyze) struct Reach {
     pub(super) rows: usize,
@@ -32,16 +42,10 @@ impl Reach {
             .map(|row| {
                 let mut flips = Vec::with_capacity(2 * rows.columns());
                 for (column, code) in rows.row(row).into_iter().enumerate() {
-                    for flipped in [code ^ 1, code ^ 2] {
-                        match (flipped == UNUSED_CODE, unused) {
-                            (true, Some(UnusedArg::Detect)) => detected += 1,
-                            (true, Some(UnusedArg::Zero)) => {
-                                flips.push((-weight_of(code), column as u32));
-                            }
-                            _ => {
-                                let change = weight_of(flipped) - weight_of(code);
-                                flips.push((change, column as u32));
-                            }
+                    for bit in 0..2 {
+                        match change(code, bit, unused) {
+                            None => detected += 1,
+                            Some(change) => flips.push((change, column as u32)),
                         }
                     }
                 }
@@ -62,7 +66,7 @@ impl Reach {
     }
 
     /// The largest change of a sum by one flip, over all tokens.
-    fn effect(&self, (change, column): (i32, u32)) -> i32 {
+    pub(super) fn effect(&self, (change, column): (i32, u32)) -> i32 {
         let codes = &self.codes[column as usize];
         codes.iter().map(|q| (change * q).abs()).max().unwrap_or(0)
     }

@@ -19,7 +19,7 @@ use super::strike::{Bits, SHARED, Strike};
 use crate::analyze::bounds::widest;
 
 /// Operations that these proofs may take for each trial of the campaign beside them, and at most.
-pub(super) const BUDGET: (u64, u64) = (1_000_000, 8_000_000_000);
+pub(super) const BUDGET: (u64, u64) = (500_000, 4_000_000_000);
 /// Passes a target: one for each number of [`SHARED`], two between them.
 pub(super) const PASSES: u64 = 6;
 
@@ -36,7 +36,7 @@ pub enum Place {
 
 impl Place {
     /// The flips of it, of so many layers.
-    fn strike(&self, layers: usize, bits: Bits) -> Strike<'_> {
+    pub(super) fn strike(&self, layers: usize, bits: Bits) -> Strike<'_> {
         match self {
             Self::Tensor(layer, slot) => Strike::in_layer(*layer, std::slice::from_ref(slot), bits),
             Self::Layer(layer) => Strike::in_layer(*layer, &Slot::ALL, bits),
@@ -163,11 +163,12 @@ pub(super) fn targets(prover: &Prover, tokens: usize, operations: u64) -> Vec<Fl
             FlipTarget { place, possible: cost.is_some(), tried, by_rows: false }
         })
         .collect();
-    // What is left is spent on rows, in all of a tensor or not at all.
+    // What is left is spent on rows, in all of a tensor or not at all; the first that is not
+    // proven ends a tensor, so that a third of them is a fair guess.
     for target in targets.iter_mut().filter(|target| target.tried) {
         if let Place::Tensor(layer, slot) = target.place {
             let rows = prover.rows_of(layer, slot) as u64;
-            let cost = rows * pass_cost(prover, tokens, layers - layer, 1) / PASSES;
+            let cost = rows * pass_cost(prover, tokens, layers - layer, 1) / 3;
             target.by_rows = cost <= left;
             left -= if target.by_rows { cost } else { 0 };
         }
@@ -207,40 +208,6 @@ impl Prover<'_> {
         found
     }
 
-    /// Operations of [`Self::model_budget`] at most; `None` where flips cannot be bounded.
-    pub(super) fn model_cost(&self, tokens: usize) -> Option<u64> {
-        let layers = self.deployed.model.layers.len();
-        let rows = (0..layers).map(|layer| {
-            let strike = Strike::in_layer(layer, &Slot::ALL, Bits::Any(1));
-            let rows = self.struck_rows(strike) as u64;
-            rows * pass_cost(self, tokens, layers - layer, 1)
-        });
-        Some(PASSES * self.cost(Place::Model, tokens)? + rows.sum::<u64>())
-    }
-
-    /// The most flips anywhere in the model that are proven, and no other place.
-    pub(super) fn model_budget(&self, of: Subject<'_>) -> usize {
-        let layers = self.deployed.model.layers.len();
-        let proven = |flips| {
-            let strike = Place::Model.strike(layers, Bits::Any(flips));
-            self.struck(strike, &of.streams[0], of.claim).is_some()
-        };
-        if !proven(1) {
-            return usize::from((0..layers).all(|layer| self.one_flip(layer, of)));
-        }
-        largest(1, MOST, proven)
-    }
-
-    /// Whether one flip of a layer is proven: of all of it, tensor by tensor, or row by row.
-    fn one_flip(&self, layer: usize, of: Subject<'_>) -> bool {
-        let proven = |slots: &[Slot]| {
-            let strike = Strike::in_layer(layer, slots, Bits::Any(1));
-            self.struck(strike, &of.streams[layer], of.claim).is_some()
-        };
-        let tensor = |slot| proven(&[slot]) || self.row_by_row(layer, slot, of).is_some();
-        proven(&Slot::ALL) || Slot::ALL.into_iter().all(tensor)
-    }
-
     fn spent(&self, target: &FlipTarget, of: Subject<'_>) -> Spent {
         let layers = self.deployed.model.layers.len();
         let strike = |flips| target.place.strike(layers, Bits::Any(flips));
@@ -266,7 +233,7 @@ impl Prover<'_> {
     /// The first rung that proves the flips harmless, and what no logit changes by more than.
     ///
     /// Where forms say nothing that boxes do not, they are tried for no further number of flips.
-    fn bounded(
+    pub(super) fn bounded(
         &self,
         strike: Strike<'_>,
         of: Subject<'_>,
@@ -274,7 +241,7 @@ impl Prover<'_> {
     ) -> (Option<Rung>, Option<f64>) {
         let (mut by, mut change) = (None, None);
         for rung in self.rungs().take(if *forms { usize::MAX } else { 1 }) {
-            let passed = self.pass(rung, strike, &of.streams[strike.layer], of.claim);
+            let passed = self.pass((rung, true), strike, &of.streams[strike.layer], of.claim);
             let moved = passed.logits.map(|logits| widest(&logits, of.logits));
             let before = change;
             change = lesser(change, moved);
@@ -287,7 +254,7 @@ impl Prover<'_> {
     }
 
     /// The dearest rung that it takes to prove one flip in every row; `None` if one is not proven.
-    fn row_by_row(&self, layer: usize, slot: Slot, of: Subject<'_>) -> Option<Rung> {
+    pub(super) fn row_by_row(&self, layer: usize, slot: Slot, of: Subject<'_>) -> Option<Rung> {
         let row = |row| {
             let strike = Strike::in_layer(layer, std::slice::from_ref(&slot), Bits::Row(row, 0));
             self.struck(strike, &of.streams[layer], of.claim)
@@ -322,7 +289,7 @@ impl Spent {
 }
 
 /// The largest of some numbers that is proven, by bisection; the least needs no proof.
-fn largest(mut least: usize, mut most: usize, proven: impl Fn(usize) -> bool) -> usize {
+pub(super) fn largest(mut least: usize, mut most: usize, proven: impl Fn(usize) -> bool) -> usize {
     while least < most {
         let middle = (least + most).div_ceil(2);
         (least, most) = if proven(middle) { (middle, most) } else { (least, middle - 1) };
@@ -331,7 +298,7 @@ fn largest(mut least: usize, mut most: usize, proven: impl Fn(usize) -> bool) ->
 }
 
 /// The smaller of two bounds, where there are any.
-fn lesser(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+pub(super) fn lesser(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     match (a, b) {
         (Some(a), Some(b)) => Some(if b < a { b } else { a }),
         (a, b) => a.or(b),

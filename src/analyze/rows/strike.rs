@@ -67,13 +67,13 @@ impl Prover<'_> {
         stream: &Array2<f32>,
         claim: &Margin,
     ) -> Option<Rung> {
-        self.rungs().find(|&rung| self.pass(rung, strike, stream, claim).proof.certifies())
+        self.rungs().find(|&rung| self.pass((rung, false), strike, stream, claim).proof.certifies())
     }
 
-    /// What one rung bounds.
+    /// What one rung bounds; `reads` asks forms for the logits too.
     pub(super) fn pass(
         &self,
-        rung: Rung,
+        (rung, reads): (Rung, bool),
         strike: Strike<'_>,
         stream: &Array2<f32>,
         claim: &Margin,
@@ -91,7 +91,7 @@ impl Prover<'_> {
                 let region = Region { clean: stream, moved: 0..0, ball: Ball::Linf(0.0) };
                 let (mut inner, rows) = Affine::new(deployed, self.matrices, &region, claims);
                 self.share(&mut inner, strike, stream.nrows());
-                if matches!(strike.bits, Bits::Any(_)) {
+                if reads {
                     inner.read_logits();
                 }
                 let (domain, out) = self.walk_struck(inner, &rows, strike);

@@ -151,7 +151,7 @@ impl Trial<'_> {
         let claim =
             Margin { row: 0, winner: self.decision.winner, rivals: self.decision.classes.clone() };
         let passed = [Rung::Interval, Rung::Affine]
-            .map(|rung| prover.pass(rung, self.strike, stream, &claim));
+            .map(|rung| prover.pass((rung, true), self.strike, stream, &claim));
         let plain = Interval::new(deployed.kernels, deployed.model, deployed.kv, Vec::new());
         let region = Region { clean: stream, moved: 0..0, ball: Ball::Linf(0.0) };
         let (mut forms, rows) = Affine::new(&deployed, &self.case.matrices, &region, Vec::new());

@@ -1,7 +1,7 @@
 //! Budgets of flips: they agree with what is proven, and no fault that was seen contradicts them.
 
 use super::{Check, check_proven};
-use crate::model::{FaultTarget, Faults, FlipBudget, Outcome, RowsLevel, Worst};
+use crate::model::{CacheProven, FaultTarget, Faults, FlipBudget, Outcome, RowsLevel, Worst};
 
 pub(super) fn check_worst_case(check: &mut Check, faults: &Faults) {
     for (i, flips) in faults.flips_proven.iter().enumerate() {
@@ -24,6 +24,9 @@ pub(super) fn check_worst_case(check: &mut Check, faults: &Faults) {
         check_proven(check, &key, model.pairs, model.reason.as_ref(), &model.levels);
         check_budget(check, &key, model.pairs, model.budget.as_ref(), &model.levels);
         check_seen(check, &key, faults, model.budget.as_ref(), &model.levels, |_| true);
+    }
+    for (i, row) in faults.cache_proven.iter().enumerate() {
+        check_cache(check, &format!("faults.cache_proven[{i}]"), row, faults);
     }
 }
 
@@ -100,6 +103,47 @@ fn check_seen(
         {
             let what = format!("is below what {} did, {change}", worst.address);
             check.add(key("levels"), what);
+        }
+    }
+}
+
+fn check_cache(check: &mut Check, path: &str, row: &CacheProven, faults: &Faults) {
+    let key = |key: &str| format!("{path}.{key}");
+    let known = row.proven_masked.checked_add(row.unknown);
+    if known.is_none_or(|known| known > row.pairs) {
+        check.add(key("proven_masked"), "and what is unknown are more than there are pairs");
+    }
+    let share = (row.pairs > 0).then(|| row.proven_masked as f64 / row.pairs as f64);
+    if share != row.proven_masked_share {
+        check.add(key("proven_masked_share"), "is not that of the pairs");
+    }
+    check.not_negative(&key("logit_change_bound"), row.logit_change_bound);
+    if row.logit_change_bound.is_none() != row.reason.is_some() {
+        check.add(key("reason"), "is there exactly where the bound is null");
+    }
+    // Of several flips nothing is said here.
+    let layer = format!("kv.layers.{}.", row.layer);
+    let here = |worst: &&Worst| {
+        let bit = worst.address.rsplit_once("].").and_then(|(_, bit)| {
+            let digits = bit.split('@').next()?;
+            digits.parse().ok()
+        });
+        faults.flips == 1
+            && worst.target == row.target
+            && worst.sample < row.samples
+            && worst.address.starts_with(&layer)
+            && bit.is_some_and(|bit| row.bits.holds(row.target, bit))
+    };
+    for worst in faults.worst.iter().filter(here) {
+        if worst.outcome == Outcome::Sdc && row.proven_masked == row.pairs {
+            let what = format!("is all of them, but {} changed an answer", worst.address);
+            check.add(key("proven_masked"), what);
+        }
+        if let (Some(change), Some(bound)) = (worst.max_logit_change, row.logit_change_bound)
+            && change > bound
+        {
+            let what = format!("is below what {} did, {change}", worst.address);
+            check.add(key("logit_change_bound"), what);
         }
     }
 }
