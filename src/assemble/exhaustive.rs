@@ -40,7 +40,6 @@ pub(super) fn faults(plan: &Plan, mapped: &Mapped) -> out::Faults {
         worst: Vec::new(),
         bounds: Vec::new(),
         rows_proven: Vec::new(),
-        flips_proven_in_model: None,
         cache_proven: Vec::new(),
         flips_proven: Vec::new(),
         flips_proven_in_model: None,
