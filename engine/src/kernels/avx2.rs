@@ -9,12 +9,11 @@ use std::arch::x86_64::*;
 
 use super::scalar::group_width;
 use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::stamp_floats,
-    programs::table,
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
 };
 
 pub(super) static TABLE: Kernels =
-    table!("avx2", ternary, pair, spread, super::programs::SPARSE, self::floats);
+    table!("avx2", ternary, groups, spread, super::programs::SPARSE, self::floats);
 
 stamp_floats!("avx2");
 
@@ -26,25 +25,48 @@ const SPREAD_PATIENCE: usize = 8;
 const TILE: usize = 4;
 
 fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
-    let width = group_width(group, codes.len(), out.len());
-    let mut rest = (codes, out);
-    while !rest.0.is_empty() {
-        let rows = if rest.0.len() >= TILE * width { TILE } else { 1 };
-        let (now, later) = rest.0.split_at(rows * width);
-        let (results, behind) = rest.1.split_at_mut(rows * GROUP_ROWS);
+    groups(group, group.len(), codes, out);
+}
+
+fn groups(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
+    assert!(group_bytes > 0 && groups.len().is_multiple_of(group_bytes), "whole groups");
+    let count = groups.len() / group_bytes;
+    assert!(count > 0 && out.len().is_multiple_of(count), "as many results for every group");
+    let width = group_width(&groups[..group_bytes], codes.len(), out.len() / count);
+    let tokens = codes.len() / width;
+    let mut first = 0;
+    while first < tokens {
+        let rows = if tokens - first >= TILE { TILE } else { 1 };
+        let now = &codes[first * width..(first + rows) * width];
         // SAFETY: the table's constructor detected AVX2.
         unsafe {
             match rows {
-                TILE => ternary_tile::<TILE>(group, now, results),
-                _ => ternary_tile::<1>(group, now, results),
+                TILE => tile::<TILE>(groups, group_bytes, now, first, out),
+                _ => tile::<1>(groups, group_bytes, now, first, out),
             }
         }
-        rest = (later, behind);
+        first += rows;
     }
 }
 
-fn pair(groups: &[u8], codes: &[i8], out: &mut [i32]) {
-    one_by_one(ternary, groups, codes, out);
+/// `M` token rows, from row `first` of the results on, through all groups.
+#[target_feature(enable = "avx2")]
+fn tile<const M: usize>(
+    groups: &[u8],
+    group_bytes: usize,
+    codes: &[i8],
+    first: usize,
+    out: &mut [i32],
+) {
+    let mut offsets = [0; M];
+    for (offset, row) in offsets.iter_mut().zip(codes.chunks_exact(codes.len() / M)) {
+        *offset = sum(row);
+    }
+    let results = out.len() / (groups.len() / group_bytes);
+    let rows = first * GROUP_ROWS..(first + M) * GROUP_ROWS;
+    for (group, out) in groups.chunks_exact(group_bytes).zip(out.chunks_exact_mut(results)) {
+        ternary_tile::<M>(group, codes, &offsets, &mut out[rows.clone()]);
+    }
 }
 
 /// The half of a block: 32 bytes, 8 rows.
@@ -98,7 +120,7 @@ fn sum(codes: &[i8]) -> i32 {
 
 /// `M` token rows share each unpacked quarter, and both halves of a block each activation.
 #[target_feature(enable = "avx2")]
-fn ternary_tile<const M: usize>(group: &[u8], codes: &[i8], out: &mut [i32]) {
+fn ternary_tile<const M: usize>(group: &[u8], codes: &[i8], offsets: &[i32; M], out: &mut [i32]) {
     let width = group.len() / BLOCK_BYTES * BLOCK_COLUMNS;
     assert_eq!(codes.len(), M * width, "M rows as wide as the group");
     let three = _mm256_set1_epi8(3);
@@ -132,7 +154,7 @@ fn ternary_tile<const M: usize>(group: &[u8], codes: &[i8], out: &mut [i32]) {
         }
     }
     for m in 0..M {
-        let offset = _mm256_set1_epi32(sum(&codes[m * width..(m + 1) * width]));
+        let offset = _mm256_set1_epi32(offsets[m]);
         for half in 0..2 {
             let at = m * GROUP_ROWS + 8 * half;
             store(_mm256_sub_epi32(sums[m][half], offset), &mut out[at..at + 8]);
@@ -187,14 +209,14 @@ pub(super) fn peak(rounds: u64) -> u64 {
 
 #[target_feature(enable = "avx2")]
 fn peak_rounds(rounds: u64) -> u64 {
-    let (weights, codes) = (_mm256_set1_epi8(1), _mm256_set1_epi8(2));
+    let weights = _mm256_set1_epi8(1);
     let mut sums = [_mm256_setzero_si256(); 12];
-    for round in 0..rounds {
-        let round = _mm256_set1_epi32(round as i32);
+    for _ in 0..rounds {
+        // Neither the same weights in every round, nor the same codes in two chains, for all that a
+        // compiler knows: it would multiply them once.
+        let weights = std::hint::black_box(weights);
         for (index, sum) in sums.iter_mut().enumerate() {
-            // No two chains have the same products, which a compiler would compute once.
-            let own = _mm256_xor_si256(round, _mm256_slli_epi32::<8>(round));
-            let codes = _mm256_add_epi8(_mm256_xor_si256(codes, own), _mm256_set1_epi8(index as i8));
+            let codes = _mm256_set1_epi8(index as i8 + 1);
             *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(weights, codes));
         }
     }

@@ -13,7 +13,7 @@ use super::{
 };
 
 pub(super) static TABLE: Kernels =
-    table!("avx512", ternary, pair, spread, (differ, columns), self::floats);
+    table!("avx512", ternary, groups, spread, (differ, columns), self::floats);
 
 stamp_floats!("avx512f,avx512bw,avx2");
 
@@ -44,42 +44,77 @@ fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
     }
 }
 
-fn pair(groups: &[u8], codes: &[i8], out: &mut [i32]) {
-    assert!(out.len().is_multiple_of(2 * GROUP_ROWS), "16 results a token row and group");
-    let (a, b) = groups.split_at(groups.len() / 2);
-    assert_eq!(a.len(), b.len(), "two groups of one width");
-    let (mut before, mut behind) = out.split_at_mut(out.len() / 2);
-    let width = group_width(a, codes.len(), before.len());
-    let mut codes = codes;
-    while !codes.is_empty() {
-        let rows = (codes.len() / width).min(TILE);
-        let (now, later) = codes.split_at(rows * width);
-        let (x, x_later) = before.split_at_mut(rows * GROUP_ROWS);
-        let (y, y_later) = behind.split_at_mut(rows * GROUP_ROWS);
+fn groups(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
+    assert!(group_bytes > 0 && groups.len().is_multiple_of(group_bytes), "whole groups");
+    let count = groups.len() / group_bytes;
+    assert!(count > 0 && out.len().is_multiple_of(count), "as many results for every group");
+    let width = group_width(&groups[..group_bytes], codes.len(), out.len() / count);
+    if codes.len() == width {
+        for (group, out) in groups.chunks_exact(group_bytes).zip(out.chunks_exact_mut(GROUP_ROWS)) {
+            // SAFETY: the table's constructor detected the features that this function enables.
+            unsafe { ternary_row(group, codes, out) }
+        }
+        return;
+    }
+    for first in (0..codes.len() / width).step_by(TILE) {
+        let rows = (codes.len() / width - first).min(TILE);
+        let now = &codes[first * width..(first + rows) * width];
         // SAFETY: the table's constructor detected the features that these functions enable.
         unsafe {
             match rows {
-                8 => pair_tile::<8>(a, b, now, x, y),
-                7 => pair_tile::<7>(a, b, now, x, y),
-                6 => pair_tile::<6>(a, b, now, x, y),
-                5 => pair_tile::<5>(a, b, now, x, y),
-                4 => pair_tile::<4>(a, b, now, x, y),
-                3 => pair_tile::<3>(a, b, now, x, y),
-                2 => pair_tile::<2>(a, b, now, x, y),
-                _ => {
-                    ternary_row(a, now, x);
-                    ternary_row(b, now, y);
-                }
+                8 => tile::<8>(groups, group_bytes, now, first, out),
+                7 => tile::<7>(groups, group_bytes, now, first, out),
+                6 => tile::<6>(groups, group_bytes, now, first, out),
+                5 => tile::<5>(groups, group_bytes, now, first, out),
+                4 => tile::<4>(groups, group_bytes, now, first, out),
+                3 => tile::<3>(groups, group_bytes, now, first, out),
+                2 => tile::<2>(groups, group_bytes, now, first, out),
+                _ => tile::<1>(groups, group_bytes, now, first, out),
             }
         }
-        (codes, before, behind) = (later, x_later, y_later);
+    }
+}
+
+/// `M` token rows, from row `first` of the results on, through all groups, two at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn tile<const M: usize>(
+    groups: &[u8],
+    group_bytes: usize,
+    codes: &[i8],
+    first: usize,
+    out: &mut [i32],
+) {
+    let width = codes.len() / M;
+    let mut offsets = [_mm512_setzero_si512(); M];
+    for (offset, row) in offsets.iter_mut().zip(codes.chunks_exact(width)) {
+        *offset = _mm512_set1_epi32(sum(row));
+    }
+    let results = out.len() / (groups.len() / group_bytes);
+    let rows = first * GROUP_ROWS..(first + M) * GROUP_ROWS;
+    let pairs = groups.chunks(2 * group_bytes).zip(out.chunks_mut(2 * results));
+    for (pair, out) in pairs {
+        let (before, behind) = out.split_at_mut(results);
+        let (a, b) = pair.split_at(group_bytes);
+        let x = &mut before[rows.clone()];
+        if b.is_empty() {
+            ternary_tile::<M>(a, codes, x);
+        } else {
+            pair_tile::<M>(a, b, codes, &offsets, x, &mut behind[rows.clone()]);
+        }
     }
 }
 
 /// `M` token rows and two groups: each broadcast of four activations serves 32 rows, and 2 `M`
 /// chains of sums hide the latency of the products.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn pair_tile<const M: usize>(a: &[u8], b: &[u8], codes: &[i8], x: &mut [i32], y: &mut [i32]) {
+fn pair_tile<const M: usize>(
+    a: &[u8],
+    b: &[u8],
+    codes: &[i8],
+    offsets: &[__m512i; M],
+    x: &mut [i32],
+    y: &mut [i32],
+) {
     let width = a.len() / BLOCK_BYTES * BLOCK_COLUMNS;
     assert!(codes.len() == M * width && a.len() == b.len(), "M rows as wide as the groups");
     let three = _mm512_set1_epi8(3);
@@ -105,10 +140,9 @@ fn pair_tile<const M: usize>(a: &[u8], b: &[u8], codes: &[i8], x: &mut [i32], y:
         }
     }
     for m in 0..M {
-        let offset = _mm512_set1_epi32(sum(&codes[m * width..(m + 1) * width]));
         let span = m * GROUP_ROWS..(m + 1) * GROUP_ROWS;
-        store(_mm512_sub_epi32(first[m], offset), &mut x[span.clone()]);
-        store(_mm512_sub_epi32(second[m], offset), &mut y[span]);
+        store(_mm512_sub_epi32(first[m], offsets[m]), &mut x[span.clone()]);
+        store(_mm512_sub_epi32(second[m], offsets[m]), &mut y[span]);
     }
 }
 
@@ -154,13 +188,21 @@ fn ternary_row(group: &[u8], codes: &[i8], out: &mut [i32]) {
 /// The sum of the codes, 64 at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn sum(codes: &[i8]) -> i32 {
-    let (chunks, rest) = codes.as_chunks::<64>();
     let one = _mm512_set1_epi8(1);
     let mut sums = [_mm512_setzero_si512(); 4];
-    for (index, chunk) in chunks.iter().enumerate() {
-        // SAFETY: a chunk is 64 bytes long, and the load asks for no alignment.
+    let mut fours = codes.chunks_exact(256);
+    for four in &mut fours {
+        for (sum, chunk) in sums.iter_mut().zip(four.as_chunks::<64>().0) {
+            // SAFETY: a chunk is 64 bytes long, and the load asks for no alignment.
+            let q = unsafe { _mm512_loadu_si512(chunk.as_ptr().cast()) };
+            *sum = _mm512_dpbusd_epi32(*sum, one, q);
+        }
+    }
+    let (chunks, rest) = fours.remainder().as_chunks::<64>();
+    for (sum, chunk) in sums.iter_mut().zip(chunks) {
+        // SAFETY: as above.
         let q = unsafe { _mm512_loadu_si512(chunk.as_ptr().cast()) };
-        sums[index % 4] = _mm512_dpbusd_epi32(sums[index % 4], one, q);
+        *sum = _mm512_dpbusd_epi32(*sum, one, q);
     }
     let sums =
         _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]), _mm512_add_epi32(sums[2], sums[3]));

@@ -38,6 +38,10 @@ pub const BLOCK_BYTES: usize = 64;
 /// whole blocks) the 16 sums of `(code - 1) * activation`, added to nothing: `out` is overwritten.
 pub type TernaryProduct = fn(&[u8], &[i8], &mut [i32]);
 
+/// `fn(groups, group_bytes, codes, out)`: [`TernaryProduct`] of each group of so many bytes, the
+/// results of one group behind those of the group before.
+pub type TernaryGroups = fn(&[u8], usize, &[i8], &mut [i32]);
+
 /// `fn(group, widths, plus, minus)`: for each token row of `widths` in 0..=255 the 16 sums over the
 /// positive parts of the weights and the 16 sums over the magnitudes of the negative ones.
 pub type TernarySpread = fn(&[u8], &[u8], &mut [i32], &mut [i32]);
@@ -70,9 +74,8 @@ pub struct Kernels {
     pub name: &'static str,
     /// Packed ternary group times int8 token rows.
     pub ternary: TernaryProduct,
-    /// The same for two groups that lie behind one another, the results of the first before those
-    /// of the second.
-    pub ternary_pair: TernaryProduct,
+    /// The same for several groups that lie behind one another: their results too.
+    pub ternary_groups: TernaryGroups,
     /// Packed ternary group, split by sign, times the widths of integer boxes.
     pub spread: TernarySpread,
     /// Which int8 codes of two rows differ.

@@ -6,10 +6,12 @@
 use std::arch::aarch64::*;
 
 use super::scalar::{floats, group_width};
-use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table};
+use super::{
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table,
+};
 
 pub(super) static TABLE: Kernels =
-    table!("neon", ternary, pair, spread, super::programs::SPARSE, self::floats);
+    table!("neon", ternary, groups, spread, super::programs::SPARSE, self::floats);
 
 fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
     let width = group_width(group, codes.len(), out.len());
@@ -21,8 +23,8 @@ fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
     }
 }
 
-fn pair(groups: &[u8], codes: &[i8], out: &mut [i32]) {
-    one_by_one(ternary, groups, codes, out);
+fn groups(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
+    one_by_one(ternary, groups, group_bytes, codes, out);
 }
 
 /// The 16 bytes of four rows in a block.

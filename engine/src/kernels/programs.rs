@@ -277,23 +277,29 @@ macro_rules! stamp_floats {
 #[cfg(target_arch = "x86_64")]
 pub(super) use stamp_floats;
 
-/// A pair of groups, one after the other.
+/// Groups one after the other.
 #[inline(always)]
-pub(super) fn one_by_one(ternary: TernaryProduct, groups: &[u8], codes: &[i8], out: &mut [i32]) {
-    let (first, second) = groups.split_at(groups.len() / 2);
-    let (before, behind) = out.split_at_mut(out.len() / 2);
-    ternary(first, codes, before);
-    ternary(second, codes, behind);
+pub(super) fn one_by_one(
+    ternary: TernaryProduct,
+    groups: &[u8],
+    group_bytes: usize,
+    codes: &[i8],
+    out: &mut [i32],
+) {
+    let results = out.len() / (groups.len() / group_bytes);
+    for (group, out) in groups.chunks_exact(group_bytes).zip(out.chunks_exact_mut(results)) {
+        ternary(group, codes, out);
+    }
 }
 
 /// A table from its integer kernels (the last two as a pair) and its module of float entries.
 macro_rules! table {
-    ($name:literal, $ternary:expr, $pair:expr, $spread:expr, $sparse:expr, $floats:path) => {{
+    ($name:literal, $ternary:expr, $groups:expr, $spread:expr, $sparse:expr, $floats:path) => {{
         use $floats as floats;
         $crate::kernels::Kernels {
             name: $name,
             ternary: $ternary,
-            ternary_pair: $pair,
+            ternary_groups: $groups,
             spread: $spread,
             differ: $sparse.0,
             columns: $sparse.1,

@@ -1,9 +1,11 @@
 //! The portable table, and the integer kernels as every other table must compute them.
 
-use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table};
+use super::{
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table,
+};
 
 pub(super) static TABLE: Kernels =
-    table!("scalar", ternary, pair, spread, super::programs::SPARSE, self::floats);
+    table!("scalar", ternary, groups, spread, super::programs::SPARSE, self::floats);
 
 /// The float entries without any instruction set: plain calls.
 pub(super) mod floats {
@@ -77,8 +79,8 @@ fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
     }
 }
 
-fn pair(groups: &[u8], codes: &[i8], out: &mut [i32]) {
-    one_by_one(ternary, groups, codes, out);
+fn groups(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
+    one_by_one(ternary, groups, group_bytes, codes, out);
 }
 
 fn spread(group: &[u8], widths: &[u8], plus: &mut [i32], minus: &mut [i32]) {

@@ -46,13 +46,16 @@ fn integer_kernels_agree(table: &Kernels) {
                 ternary_of(scalar(), &group, &codes, tokens),
                 "{name}"
             );
-            let pair: Vec<u8> = (0..2 * group.len()).map(|i| paint(i, blocks)).collect();
-            let (first, second) = pair.split_at(group.len());
-            let expected = [first, second].map(|group| ternary_of(scalar(), group, &codes, tokens));
-            let together = guarded(2 * tokens * GROUP_ROWS, |out| {
-                (table.ternary_pair)(&pair, &codes, out);
-            });
-            assert_eq!(together, expected.concat(), "{name}");
+            let many: Vec<u8> = (0..3 * group.len()).map(|i| paint(i, blocks)).collect();
+            for groups in many.chunks(2 * group.len()).chain([&many[..]]) {
+                let each = groups.chunks_exact(group.len());
+                let expected: Vec<i32> =
+                    each.flat_map(|group| ternary_of(scalar(), group, &codes, tokens)).collect();
+                let together = guarded(expected.len(), |out| {
+                    (table.ternary_groups)(groups, group.len(), &codes, out);
+                });
+                assert_eq!(together, expected, "{name}");
+            }
             assert_eq!(
                 spread_of(table, &group, &bytes, tokens),
                 spread_of(scalar(), &group, &bytes, tokens),

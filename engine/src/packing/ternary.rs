@@ -16,6 +16,10 @@ use crate::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels};
 /// A byte of four zero weights.
 const ZERO_BYTE: u8 = 0x55;
 
+/// Groups that one task multiplies: enough that what is done once for all of them costs little, and
+/// few enough that they stay in the second cache.
+const TOGETHER: usize = 16;
+
 /// Below this many multiplications a product runs on the calling thread.
 const PARALLEL_WORK: usize = 1 << 21;
 
@@ -146,11 +150,9 @@ impl TernaryRows {
         let tokens = codes.len() / self.padded_columns();
         let mut out = vec![0i32; self.data.len() / self.group_bytes() * tokens * GROUP_ROWS];
         let group_bytes = self.group_bytes();
-        let (bytes, results) = (2 * group_bytes, 2 * tokens * GROUP_ROWS);
-        // An odd last group stands alone.
+        let (bytes, results) = (TOGETHER * group_bytes, TOGETHER * tokens * GROUP_ROWS);
         let multiply = |(groups, out): (&[u8], &mut [i32])| {
-            let alone = groups.len() == group_bytes;
-            (if alone { kernels.ternary } else { kernels.ternary_pair })(groups, codes, out);
+            (kernels.ternary_groups)(groups, group_bytes, codes, out);
         };
         if self.rows * codes.len() < PARALLEL_WORK {
             self.data.chunks(bytes).zip(out.chunks_mut(results)).for_each(multiply);

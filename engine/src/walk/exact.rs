@@ -6,7 +6,7 @@ use ndarray::{Array2, Axis, concatenate, s};
 use rayon::prelude::*;
 
 use super::{Domain, Site};
-use crate::kernels::{BLOCK_COLUMNS, Kernels};
+use crate::kernels::{BLOCK_COLUMNS, GROUP_ROWS, Kernels};
 use crate::model::{
     Activations, Float, Gate, KvKind, KvStore, Linear, Model, Norm, Rope, Scale, Weights,
 };
@@ -117,9 +117,11 @@ impl Exact {
         };
         let sums = rows.product(self.kernels, &codes.q);
         rows_mut(&mut out, tokens * rows.rows(), |token, out| {
-            for (index, value) in out.iter_mut().enumerate() {
-                let sum = sums[TernaryRows::at(tokens, token, index)];
-                *value = scaled(sum, codes.scales[token], scale);
+            for (group, out) in out.chunks_mut(GROUP_ROWS).enumerate() {
+                let at = TernaryRows::at(tokens, token, group * GROUP_ROWS);
+                for (value, &sum) in out.iter_mut().zip(&sums[at..at + GROUP_ROWS]) {
+                    *value = scaled(sum, codes.scales[token], scale);
+                }
             }
         });
         out

@@ -30,6 +30,10 @@ const PROMPT: usize = 128;
 /// Tokens before decoding is timed.
 const CONTEXT: usize = 64;
 
+/// The names of the figures of a whole model.
+const PREFILL: &str = "prefill";
+const DECODE: &str = "decode_f16_head";
+
 /// Options of `bench`.
 #[derive(Args, Debug)]
 pub struct EngineArgs {
@@ -125,7 +129,8 @@ impl Bench<'_> {
                 "threads": self.threads, "kernels": kernels});
             return tell(format!("{line}\n").as_bytes());
         }
-        let name = format!("{name}, {} thread{}", self.threads, ["", "s"][usize::from(self.threads > 1)]);
+        let name =
+            format!("{name}, {} thread{}", self.threads, ["", "s"][usize::from(self.threads > 1)]);
         let limit = limit.map_or(String::new(), |limit| format!("{limit:.1}"));
         tell(format!("{name:<34} {value:>10.1} {unit:<8} {limit:>10}  {kernels}\n").as_bytes())
     }
@@ -211,7 +216,12 @@ impl Bench<'_> {
         Ok((self.threads, limits))
     }
 
-    fn gemm(&self, matrix: &TernaryRows, table: &'static Kernels, tokens: usize) -> Result<(), Failure> {
+    fn gemm(
+        &self,
+        matrix: &TernaryRows,
+        table: &'static Kernels,
+        tokens: usize,
+    ) -> Result<(), Failure> {
         let label = format!("gemm_{tokens}");
         if !self.wanted(&label) {
             return Ok(());
@@ -248,7 +258,7 @@ impl Bench<'_> {
 
     /// Prefill and decoding of a whole model.
     fn model(&self, limits: &Limits) -> Result<(), Failure> {
-        if !["prefill", "decode"].iter().any(|name| self.wanted(name) || self.args.only.is_none()) {
+        if ![PREFILL, DECODE].iter().any(|name| self.wanted(name)) {
             return Ok(());
         }
         let config = config(self.args.shape);
@@ -259,17 +269,21 @@ impl Bench<'_> {
         let name = self.kernels.name;
         let prompt = PROMPT.min(config.max_positions);
         let ids: Vec<u32> = (0..prompt).map(|at| (at * 37 % config.vocabulary) as u32).collect();
-        let embed = |ids: &[u32]| {
-            model.embed(ids).map_err(|id| Failure::bug(format!("no token {id}")))
-        };
-        let rows = embed(&ids)?;
-        let best = self.best(|| {
-            let mut exact = Exact::new(self.kernels, &model, KvKind::F32);
-            black_box(walk::run(&mut exact, &model, &rows, 0, 0, Read::Last));
-        });
-        let limit = limits.products.map(|products| products / (2.0 * weights as f64));
-        let value = prompt as f64 / best;
-        self.tell(&Figure { name: "prefill", value, unit: "tok/s", limit, kernels: name })?;
+        let embed =
+            |ids: &[u32]| model.embed(ids).map_err(|id| Failure::bug(format!("no token {id}")));
+        if self.wanted(PREFILL) {
+            let rows = embed(&ids)?;
+            let best = self.best(|| {
+                let mut exact = Exact::new(self.kernels, &model, KvKind::F32);
+                black_box(walk::run(&mut exact, &model, &rows, 0, 0, Read::Last));
+            });
+            let limit = limits.products.map(|products| products / (2.0 * weights as f64));
+            let value = prompt as f64 / best;
+            self.tell(&Figure { name: PREFILL, value, unit: "tok/s", limit, kernels: name })?;
+        }
+        if !self.wanted(DECODE) {
+            return Ok(());
+        }
         let context = CONTEXT.min(config.max_positions / 2);
         let mut exact = Exact::new(self.kernels, &model, KvKind::F32);
         let (before, one) = (embed(&ids[..context.min(ids.len())])?, embed(&ids[..1])?);
@@ -283,7 +297,7 @@ impl Bench<'_> {
         let head = model.head.rows() * model.head.columns() * 2;
         let limit = Some(limits.memory / (ternary + head) as f64);
         let (value, unit) = (1.0 / best, "tok/s");
-        self.tell(&Figure { name: "decode_f16_head", value, unit, limit, kernels: name })
+        self.tell(&Figure { name: DECODE, value, unit, limit, kernels: name })
     }
 }
 
