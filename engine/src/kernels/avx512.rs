@@ -5,12 +5,18 @@
 //! of `(code - 1) q` is the sum of `code q` less the sum of `q`. Exact: at most 3 * 128 * K for any
 //! operand, below 2^31 up to K = 5.5 million.
 
+mod probe;
+mod sparse;
+
 use std::arch::x86_64::*;
 
 use super::scalar::group_width;
 use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, programs::stamp_floats, programs::table,
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
 };
+
+pub(super) use probe::{peak, read};
+use sparse::{columns, differ};
 
 pub(super) static TABLE: Kernels =
     table!("avx512", ternary, groups, spread, (differ, columns), self::floats);
@@ -249,110 +255,6 @@ fn ternary_tile<const M: usize>(group: &[u8], codes: &[i8], out: &mut [i32]) {
     }
 }
 
-fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
-    assert!(a.len() == b.len() && masks.len() == a.len().div_ceil(64), "a bit for each code");
-    // SAFETY: the table's constructor detected the features that this function enables.
-    unsafe { differing(a, b, masks) }
-}
-
-/// Compares 64 codes at a time; the last ones are filled up with zeros.
-#[target_feature(enable = "avx512f,avx512bw")]
-fn differing(a: &[i8], b: &[i8], masks: &mut [u64]) {
-    for ((a, b), mask) in a.chunks(64).zip(b.chunks(64)).zip(masks) {
-        let mut ends = [[0i8; 64]; 2];
-        let [a, b] = if a.len() == 64 {
-            [a, b]
-        } else {
-            ends[0][..a.len()].copy_from_slice(a);
-            ends[1][..b.len()].copy_from_slice(b);
-            [&ends[0][..], &ends[1][..]]
-        };
-        // SAFETY: both are 64 bytes long, and the loads ask for no alignment.
-        let [a, b] = unsafe { [a, b].map(|x| _mm512_loadu_si512(x.as_ptr().cast())) };
-        *mask = _mm512_cmpneq_epi8_mask(a, b);
-    }
-}
-
-fn columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
-    // SAFETY: the table's constructor detected the features that this function enables.
-    unsafe { checked_columns(weights, plus, minus, base, sums) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw")]
-fn checked_columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
-    let count = (weights.len() / LANES) as u32;
-    let outside = plus.iter().chain(minus).fold(false, |any, &column| any | (column >= count));
-    assert!(!outside && base.len() == LANES && sums.len() == LANES, "columns of these weights");
-    let few = plus.len().min(PATIENCE);
-    let (mut adding, mut plus) = plus.split_at(few);
-    let (mut taking, mut minus) = minus.split_at(minus.len().min(PATIENCE - few));
-    let mut base = base.as_ptr();
-    loop {
-        // SAFETY: every column was seen to lie within the weights, and base and sums to be 64.
-        unsafe { add_columns(weights, adding, taking, base, sums.as_mut_ptr()) };
-        if plus.is_empty() && minus.is_empty() {
-            return;
-        }
-        base = sums.as_ptr();
-        (adding, plus) = plus.split_at(plus.len().min(PATIENCE));
-        (taking, minus) = minus.split_at(minus.len().min(PATIENCE - adding.len()));
-    }
-}
-
-/// Sums of so many weights of magnitude 2 fit an i8.
-const PATIENCE: usize = 63;
-
-/// Adds up to [`PATIENCE`] columns in bytes, two sums side by side, and then widens them.
-///
-/// # Safety
-/// The weights have every column that is named, and there are 64 sums on both sides.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn add_columns(
-    weights: &[i8],
-    plus: &[u32],
-    minus: &[u32],
-    base: *const i32,
-    sums: *mut i32,
-) {
-    let column = |column: u32| {
-        // SAFETY: the caller has seen that the column lies within the weights; the load asks for
-        // no alignment.
-        unsafe { _mm512_loadu_si512(weights.as_ptr().add(column as usize * LANES).cast()) }
-    };
-    let mut bytes = [_mm512_setzero_si512(); 2];
-    let (pairs, rest) = plus.as_chunks::<2>();
-    for pair in pairs {
-        bytes[0] = _mm512_add_epi8(bytes[0], column(pair[0]));
-        bytes[1] = _mm512_add_epi8(bytes[1], column(pair[1]));
-    }
-    for &one in rest {
-        bytes[0] = _mm512_add_epi8(bytes[0], column(one));
-    }
-    let (pairs, rest) = minus.as_chunks::<2>();
-    for pair in pairs {
-        bytes[0] = _mm512_sub_epi8(bytes[0], column(pair[0]));
-        bytes[1] = _mm512_sub_epi8(bytes[1], column(pair[1]));
-    }
-    for &one in rest {
-        bytes[0] = _mm512_sub_epi8(bytes[0], column(one));
-    }
-    let bytes = _mm512_add_epi8(bytes[0], bytes[1]);
-    let quarters = [
-        _mm512_extracti32x4_epi32::<0>(bytes),
-        _mm512_extracti32x4_epi32::<1>(bytes),
-        _mm512_extracti32x4_epi32::<2>(bytes),
-        _mm512_extracti32x4_epi32::<3>(bytes),
-    ];
-    for (index, quarter) in quarters.into_iter().enumerate() {
-        // SAFETY: the caller has seen that there are 64 sums: four times 16 of them.
-        unsafe {
-            let base = _mm512_loadu_si512(base.add(16 * index).cast());
-            let sum = _mm512_add_epi32(base, _mm512_cvtepi8_epi32(quarter));
-            _mm512_storeu_si512(sums.add(16 * index).cast(), sum);
-        }
-    }
-}
-
 fn spread(group: &[u8], widths: &[u8], plus: &mut [i32], minus: &mut [i32]) {
     let width = group_width(group, widths.len(), plus.len());
     assert_eq!(plus.len(), minus.len(), "both signs have as many results");
@@ -404,50 +306,6 @@ fn spread_tile<const M: usize>(group: &[u8], widths: &[u8], plus: &mut [i32], mi
         store(ups[m], &mut plus[m * GROUP_ROWS..(m + 1) * GROUP_ROWS]);
         store(downs[m], &mut minus[m * GROUP_ROWS..(m + 1) * GROUP_ROWS]);
     }
-}
-
-/// [`super::probe::Products`]: 16 independent chains of `vpdpbusd`.
-pub(super) fn peak(rounds: u64) -> u64 {
-    // SAFETY: only a table whose constructor detected the features leads here.
-    unsafe { peak_rounds(rounds) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn peak_rounds(rounds: u64) -> u64 {
-    let (weights, codes) = (_mm512_set1_epi8(1), _mm512_set1_epi8(2));
-    let mut sums = [_mm512_setzero_si512(); 16];
-    for round in 0..rounds {
-        let codes = _mm512_xor_si512(codes, _mm512_set1_epi32(round as i32 & 1));
-        for sum in &mut sums {
-            *sum = _mm512_dpbusd_epi32(*sum, weights, codes);
-        }
-    }
-    let all = sums.into_iter().fold(_mm512_setzero_si512(), |all, sum| _mm512_xor_si512(all, sum));
-    std::hint::black_box(_mm512_reduce_add_epi32(all));
-    rounds * 16 * 64 * 2
-}
-
-/// Reads words, 512 bits at a time in four chains, with the next page fetched ahead.
-pub(super) fn read(words: &[u64]) -> u64 {
-    // SAFETY: only a table whose constructor detected the features leads here.
-    unsafe { read_wide(words) }
-}
-
-#[target_feature(enable = "avx512f")]
-fn read_wide(words: &[u64]) -> u64 {
-    let (chunks, rest) = words.as_chunks::<32>();
-    let mut sums = [_mm512_setzero_si512(); 4];
-    for chunk in chunks {
-        ahead(chunk.as_ptr().cast());
-        for (sum, part) in sums.iter_mut().zip(chunk.as_chunks::<8>().0) {
-            // SAFETY: a part is 64 bytes long, and the load asks for no alignment.
-            let part = unsafe { _mm512_loadu_si512(part.as_ptr().cast()) };
-            *sum = _mm512_xor_si512(*sum, part);
-        }
-    }
-    let [a, b, c, d] = sums;
-    let all = _mm512_xor_si512(_mm512_xor_si512(a, b), _mm512_xor_si512(c, d));
-    _mm512_reduce_add_epi64(all) as u64 ^ rest.iter().fold(0, |all, word| all ^ word)
 }
 
 /// Asks for the bytes that a reader in order will want in a while.
