@@ -181,8 +181,10 @@ fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
         let layers = layers_proven_share(faults, 4)
             .map_or(String::new(), |layers| format!(", layers {}", percent(layers, Side::Down)));
         let model = faults.flips_proven_in_model.as_ref().and_then(|of| of.budget.as_ref());
-        let model =
-            model.map_or(String::new(), |budget| format!("; budget of the model {}", budget.min));
+        // A line has no room for a budget of nothing.
+        let model = model
+            .filter(|budget| budget.min > 0)
+            .map_or(String::new(), |budget| format!("; any {} of the model", budget.min));
         let value = format!("{} of (bit, sample){rows}{layers}{model}", percent(share, Side::Down));
         lines.push(fact("proven masked", &value));
     }
