@@ -85,7 +85,8 @@ fn what_has_no_texts_is_refused_before_any_trial() {
         assert!(!desk.path("j").exists());
     };
     refused("@digits --generate 4", 3, &["sample 0 is embedded rows", "input_ids or text"]);
-    refused("@language --generate 97", 3, &["32 tokens", "97 more", "the 128 positions"]);
+    let beyond = ["97 more are beyond the 128 positions", "--generate 4", "shorter samples"];
+    refused("@language --generate 97", 3, &beyond);
     refused("@language --generate 0", 2, &["--generate 0", "1 to 4096"]);
     refused("@language --generate 4097", 2, &["--generate 4097", "1 to 4096"]);
     refused("@language --generate 4 --exhaustive", 2, &["--generate", "--exhaustive"]);

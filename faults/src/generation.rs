@@ -54,7 +54,7 @@ pub enum GenerationError {
         /// Rows of the embedding.
         embeddings: usize,
     },
-    /// There are no positions for it.
+    /// There are no positions for it; the first of the longest samples.
     #[error(
         "sample {sample} has {prompt} tokens, and {tokens} more are beyond the {positions} \
          positions of the model"
@@ -83,15 +83,15 @@ pub fn check_generation(
     if !(1..=MOST_GENERATED).contains(&tokens) {
         return Err(GenerationError::Tokens { got: tokens });
     }
+    if let Some(sample) = samples.iter().position(|sample| sample.ids().is_empty()) {
+        return Err(GenerationError::Embedded { sample });
+    }
     let positions = model.config.max_positions;
-    for (sample, given) in samples.iter().enumerate() {
-        let prompt = given.tokens();
-        if given.ids().is_empty() {
-            return Err(GenerationError::Embedded { sample });
-        }
-        if prompt + tokens > positions {
-            return Err(GenerationError::Positions { sample, prompt, tokens, positions });
-        }
+    let lengths = samples.iter().map(Sample::tokens).enumerate();
+    // The longest, so that what fits it fits all.
+    let longest = lengths.max_by_key(|&(sample, tokens)| (tokens, std::cmp::Reverse(sample)));
+    if let Some((sample, prompt)) = longest.filter(|(_, prompt)| prompt + tokens > positions) {
+        return Err(GenerationError::Positions { sample, prompt, tokens, positions });
     }
     let (logits, embeddings) = (model.head.rows(), model.embedding.rows());
     match embeddings < logits {

@@ -197,6 +197,9 @@ fn what_cannot_be_continued_is_refused() {
     }
     let beyond = check(std::slice::from_ref(&ids), 62).expect_err("65 positions");
     assert!(beyond.to_string().contains("3 tokens, and 62 more are beyond the 64"), "{beyond}");
+    let longer = [ids.clone(), Sample::of_ids(vec![1; 5]), Sample::of_ids(vec![2; 5])];
+    let beyond = GenerationError::Positions { sample: 1, prompt: 5, tokens: 60, positions: 64 };
+    assert_eq!(check(&longer, 60), Err(beyond));
     let rows = ndarray::Array2::zeros((2, model.config.hidden));
     let embedded = Sample { input: Input::Embedded(rows), label: None, classes: None };
     let refused = check(&[ids.clone(), embedded], 4);

@@ -23,8 +23,12 @@ pub(super) fn check(subject: &Subject) -> Result<(), Failure> {
         let what = format!("--generate {tokens}: {error}");
         match error {
             GenerationError::Tokens { .. } => Failure::usage(what).help("--generate 32"),
-            GenerationError::Positions { .. } => {
-                Failure::refused(what).help("fewer tokens, or shorter samples")
+            GenerationError::Positions { prompt, positions, .. } => {
+                let fit = positions.saturating_sub(prompt);
+                Failure::refused(what).help(match fit {
+                    0 => "shorter samples".to_owned(),
+                    _ => format!("--generate {fit}, or shorter samples"),
+                })
             }
             _ => Failure::refused(what).help("a language model, with samples of input_ids or text"),
         }
