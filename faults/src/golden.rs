@@ -146,12 +146,6 @@ impl Golden {
     pub fn margin(&self) -> f64 {
         self.read_out.margin()
     }
-
-    /// The clean stream that leaves a layer, in the rows that are read from it.
-    pub(crate) fn leaving(&self, layer: usize) -> Array2<f32> {
-        let last = layer + 2 == self.streams.len();
-        rows_read(&self.streams[layer + 1], if last { self.read } else { Read::All })
-    }
 }
 
 /// The rows of a stream of which logits are read.

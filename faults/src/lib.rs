@@ -16,6 +16,7 @@ mod ecc;
 mod encoding;
 mod exhaustive;
 mod fault;
+mod generation;
 mod golden;
 mod inject;
 pub mod journal;
@@ -50,6 +51,9 @@ pub use exhaustive::{
     SweepError, TensorMap, packed_bits,
 };
 pub use fault::{Fault, UnusedCode};
+pub use generation::{
+    CleanText, Generated, GenerationError, MOST_GENERATED, Split, Text, check_generation, generated,
+};
 pub use golden::{Golden, Input, Sample, SampleError};
 pub use inject::{Faulty, Strike, embed_with};
 pub use mix::Mix;

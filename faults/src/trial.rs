@@ -155,29 +155,53 @@ pub(crate) fn faulty_logits(
     golden: &Golden,
     overlay: &Overlay,
 ) -> Option<Array2<f32>> {
-    let ids = golden.sample.ids();
-    let embedding = overlay.strikes_embedding_of(ids);
+    let Golden { kv, read, ref streams, .. } = *golden;
+    let clean = CleanWalk { ids: golden.sample.ids(), kv, read, streams };
+    let (mut domain, x) = faulty_stream(model, kernels, &clean, overlay)?;
+    Some(walk::head(&mut domain, model, &rows_read(&x, read)))
+}
+
+/// A clean walk over some tokens, as a faulty one needs it.
+pub(crate) struct CleanWalk<'a> {
+    /// The token ids that the embedding is read for.
+    pub(crate) ids: &'a [u32],
+    pub(crate) kv: KvKind,
+    /// Which rows leave the last layer of the faulty walk.
+    pub(crate) read: Read,
+    /// The streams that enter each layer, and behind them the one that leaves the last.
+    pub(crate) streams: &'a [Array2<f32>],
+}
+
+/// The stream that leaves the last layer under a fault, with the domain that walked; `None` if it
+/// and the head are the clean ones.
+pub(crate) fn faulty_stream<'a>(
+    model: &Model,
+    kernels: &'static Kernels,
+    clean: &CleanWalk,
+    overlay: &'a Overlay,
+) -> Option<(Faulty<'a, Exact>, Array2<f32>)> {
+    let embedding = overlay.strikes_embedding_of(clean.ids);
     let last = overlay.last_layer();
     if !embedding && last.is_none() {
         return None;
     }
     let start = if embedding { 0 } else { overlay.first_layer() };
     let mut x = if embedding {
-        embed_with(model, ids, overlay).expect("the tokens of a clean run")
+        embed_with(model, clean.ids, overlay).expect("the tokens of a clean run")
     } else {
-        golden.streams[start].clone()
+        clean.streams[start].clone()
     };
-    let mut domain = Faulty::new(Exact::new(kernels, model, golden.kv), overlay);
+    let mut domain = Faulty::new(Exact::new(kernels, model, clean.kv), overlay);
     let layers = model.layers.len();
     for index in start..layers {
-        let read = if index + 1 == layers { golden.read } else { Read::All };
+        let read = if index + 1 == layers { clean.read } else { Read::All };
         x = walk::layer(&mut domain, model, index, &x, 0, read);
         let settled = last.is_none_or(|last| last <= index);
-        if settled && same(&x, &golden.leaving(index)) {
+        if settled && same(&x, &rows_read(&clean.streams[index + 1], read)) {
             return None;
         }
     }
-    Some(walk::head(&mut domain, model, &rows_read(&x, golden.read)))
+    Some((domain, x))
 }
 
 fn judge(golden: &Golden, logits: &Array2<f32>) -> Trial {

@@ -11,7 +11,9 @@ use crate::escape::markdown as safe;
 use crate::metrics::{
     GateResult, evaluate_all, layers_proven_share, proven_masked_share, rows_proven_share,
 };
-use crate::model::{Certification, Exhaustive, Faults, Report, Sample, Substitutions, Verdict};
+use crate::model::{
+    Certification, Exhaustive, Faults, Generation, Report, Sample, Substitutions, Verdict,
+};
 use crate::number::{Side, count, number, optional, percent, plural};
 use crate::story;
 
@@ -246,6 +248,9 @@ fn fault_rates(page: &mut String, faults: &Faults) {
     }
     more(page, faults.targets.len());
     strata(page, faults);
+    if let Some(generation) = &faults.generation {
+        texts(page, generation);
+    }
     if let Some(map) = &faults.exhaustive {
         mapped(page, map);
     }
@@ -273,6 +278,35 @@ fn fault_rates(page: &mut String, faults: &Faults) {
         let what = "Single flips of stored keys and values proven masked";
         line(page, format_args!("{what}: {cache}.\n"));
     }
+}
+
+/// What became of texts, by target.
+fn texts(page: &mut String, generation: &Generation) {
+    let tokens = plural(u64::from(generation.tokens), "token");
+    line(page, format_args!("Texts of {tokens}: {}.\n", story::texts(generation)));
+    let columns = ["Texts", "Diverged", "Interval", "Median first place", "Broke off", "Recovered"];
+    heading(page, &[&["Target"], &columns[..]].concat());
+    for target in generation.targets.iter().take(MOST_ROWS) {
+        let interval = format!(
+            "{} to {}",
+            percent(target.diverged_rate_low, Side::Down),
+            percent(target.diverged_rate_high, Side::Up)
+        );
+        let first = target.median_first_divergence.map(|place| place.to_string());
+        row(
+            page,
+            &[
+                safe(target.target.name()),
+                count(target.trials),
+                count(target.diverged),
+                interval,
+                first.unwrap_or_else(|| "–".to_owned()),
+                count(target.broken_off),
+                count(target.recovered),
+            ],
+        );
+    }
+    more(page, generation.targets.len());
 }
 
 /// How the faults of a map were decided, and its worst tensors.

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use crate::escape::shown;
 use crate::model::{
     ActivationPolicy, CacheBits, Certification, Effort, EpsilonRow, Exhaustive, Faults, FirstLost,
-    GateFunction, GateKind, KvStorage, MapTensor, MarginSource, Method, MethodSummary, Norm,
-    Outcome, Positions, Report, SourceKind, Substitutions, Verdict, WitnessKind,
+    GateFunction, GateKind, GeneratedTarget, Generation, KvStorage, MapTensor, MarginSource,
+    Method, MethodSummary, Norm, Outcome, Positions, Report, SourceKind, Substitutions, Verdict,
+    WitnessKind,
 };
 use crate::number::{Side, count, number, percent, plural};
 
@@ -334,6 +335,21 @@ pub(crate) fn campaign(faults: &Faults) -> String {
         plural(faults.trials, "fault trial"),
         flipped(faults),
         percent(faults.confidence, Side::Down),
+    )
+}
+
+/// What became of texts, as a sentence without a full stop.
+pub(crate) fn texts(generation: &Generation) -> String {
+    let sum = |of: fn(&GeneratedTarget) -> u64| generation.targets.iter().map(of).sum();
+    let (all, diverged): (u64, u64) = (sum(|row| row.trials), sum(|row| row.diverged));
+    let highs = generation.targets.iter().map(|row| row.diverged_rate_high);
+    let worst = highs.fold(0.0, |most, high| if high > most { high } else { most });
+    format!(
+        "{} of {} diverged, {} recovered; of any target <= {}",
+        count(diverged),
+        count(all),
+        count(sum(|row| row.recovered)),
+        percent(worst, Side::Up)
     )
 }
 

@@ -149,6 +149,7 @@ fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
         0 => faults.strata.iter().map(stratum).collect(),
         _ => faults.targets.iter().map(rates).collect(),
     };
+    let room = room.saturating_sub(usize::from(faults.generation.is_some()));
     let fits = rows.len() <= room + 1;
     let shown = if fits { rows.len() } else { room };
     let rest = rows.len() - shown;
@@ -173,6 +174,10 @@ fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
         let worst = percent(worst, Side::Up);
         let value = format!("{width} {reached}; whenever it ended, sdc of any fault <= {worst}");
         lines.push(fact("until precision", &value));
+    }
+    if let Some(generation) = &faults.generation {
+        let name = format!("texts of {}", plural(u64::from(generation.tokens), "token"));
+        lines.push(fact(&name, &story::texts(generation)));
     }
     if let Some(share) = proven_masked_share(faults) {
         let rows = rows_proven_share(faults, Some(4)).map_or(String::new(), |rows| {

@@ -46,6 +46,8 @@ pub struct Campaigned {
     pub tally: Tally,
     /// Where it ended because rates were known closely enough.
     pub until: Option<reports::model::UntilPrecision>,
+    /// What the faults do to texts.
+    pub generation: Option<reports::model::Generation>,
     /// One flip of any stored bit.
     pub stored_bits: Option<StoredBits>,
     /// Raw faults behind memory codes.
@@ -216,6 +218,7 @@ pub(super) fn campaign(
         mix: None,
         tally,
         until: None,
+        generation: None,
         stored_bits,
         protected,
         assignments,

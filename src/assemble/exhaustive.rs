@@ -44,6 +44,7 @@ pub(super) fn faults(plan: &Plan, mapped: &Mapped) -> out::Faults {
         flips_proven: Vec::new(),
         flips_proven_in_model: None,
         until_precision: None,
+        generation: None,
         exhaustive: Some(map),
         plan: None,
         strata: Vec::new(),

@@ -49,6 +49,7 @@ pub(super) fn faults(
         }),
         until_precision: campaigned.until.clone(),
         exhaustive: None,
+        generation: campaigned.generation.clone(),
         plan: campaigned.mix.as_ref().map(Mix::to_toml),
         strata: campaigned.mix.as_ref().map_or_else(Vec::new, |mix| strata(mix, campaigned)),
     }
@@ -103,7 +104,7 @@ fn targets(campaigned: &Campaigned, confidence: f64) -> Vec<out::Target> {
     asked.into_iter().map(|of| target(of, summary(of), confidence)).collect()
 }
 
-pub(super) fn word(target: Target) -> out::FaultTarget {
+pub(crate) fn word(target: Target) -> out::FaultTarget {
     match target {
         Target::WeightCode => out::FaultTarget::WeightCode,
         Target::WeightScale => out::FaultTarget::WeightScale,

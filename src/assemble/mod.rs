@@ -18,6 +18,7 @@ use engine::formats::Loaded;
 use engine::model::{Activations, Gate, Model, Weights};
 use reports::model as out;
 
+pub(crate) use faults::word as fault_target;
 pub(crate) use ladder::costs;
 
 use crate::analyze::{Context, Found};

@@ -37,6 +37,9 @@ pub(super) struct Place {
     /// The half-width that the campaign goes on to, as typed.
     #[serde(default)]
     pub(super) until_precision: Option<String>,
+    /// Tokens of the text that each trial generates, if any.
+    #[serde(default)]
+    pub(super) generate: Option<u32>,
     /// What was said of the unused code, if anything: a file that holds one is else refused.
     pub(super) unused_code: Option<String>,
 }
@@ -50,6 +53,7 @@ impl Place {
             classes: args.classes.clone(),
             limit: args.limit,
             until_precision: args.until_precision.clone(),
+            generate: args.generate,
             unused_code: unused.or_else(|| file.unused_code.clone()),
         })
     }

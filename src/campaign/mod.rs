@@ -5,6 +5,7 @@
 //! trials is told from their entries, whether they were run now, before, or elsewhere.
 
 mod ask;
+mod generation;
 mod map;
 mod precision;
 mod progress;
@@ -69,7 +70,9 @@ impl<'a> Subject<'a> {
         source::refuse_faults_on_zeroed(&loaded, place.unused())?;
         let (classes, inputs) = (place.classes.as_deref(), place.inputs.as_deref());
         let samples = input::read(&origin, &loaded, inputs, classes, place.limit)?;
-        Ok(Self { telling, place, kernels, loaded, samples, begun })
+        let subject = Self { telling, place, kernels, loaded, samples, begun };
+        generation::check(&subject)?;
+        Ok(subject)
     }
 
     fn context<'c>(&'c self, plan: &'c Plan) -> Context<'c> {
@@ -114,7 +117,12 @@ impl<'a> Subject<'a> {
     }
 
     /// Writes and shows the report of some trials.
-    fn tell(&self, campaign: &Campaign, entries: &[Entry], missing: &str) -> Result<(), Failure> {
+    fn tell(
+        &self,
+        (campaign, signals): (&Campaign, &Signals),
+        entries: &[Entry],
+        missing: &str,
+    ) -> Result<(), Failure> {
         let tally = retold(campaign, entries).map_err(refused)?;
         let mix = campaign.mix();
         let before = tally.worst.iter().map(|record| campaign.golden(record.target, record.sample));
@@ -131,6 +139,7 @@ impl<'a> Subject<'a> {
             mix: Some(mix.clone()),
             tally,
             until,
+            generation: self.texts(campaign, entries, signals)?,
             stored_bits: None,
             protected: Vec::new(),
             assignments: analyze::assignments(&context, mix.plan.unused),
@@ -162,7 +171,7 @@ fn begin(args: &RunArgs) -> Result<(), Failure> {
     let place = Place::of(args, &file)?;
     ready(telling)?;
     if place.until_precision.is_some() {
-        ungated(telling)?;
+        precision::ungated(telling)?;
     }
     same_program(args)?;
     machine::pool(telling.threads)?.install(|| {
@@ -240,7 +249,9 @@ fn merge(args: &MergeArgs) -> Result<(), Failure> {
         let subject = Subject::load(&args.telling, place)?;
         let header = subject.header(&mix, first.shard)?;
         first.same_campaign(&header).map_err(another(&args.journals[0]))?;
-        subject.tell(&subject.campaign(&mix)?, &entries, "merge")?;
+        // Nobody listens: a signal ends it, and nothing is lost.
+        let signals = Signals::default();
+        subject.tell((&subject.campaign(&mix)?, &signals), &entries, "merge")?;
         complete(entries.len() as u64, mix.plan.trials, "trials")
     })
 }
@@ -252,6 +263,7 @@ fn together<K: Kept>(folders: &[PathBuf]) -> Result<(Header, Vec<K>), Failure> {
         let header = journal::header(folder).map_err(refused)?;
         let first = first.get_or_insert_with(|| header.clone());
         header.same_campaign(first).map_err(another(folder))?;
+        generation::same(first, &header)?;
         let found = journal::read::<K>(folder).map_err(refused)?;
         warn_of_torn(&found, folder);
         entries.extend(found.entries);
@@ -329,7 +341,7 @@ fn work(
         let done = format!("{} of {wanted} trials", entries.len());
         return Err(interrupted(exit, &done, folder));
     }
-    subject.tell(&campaign, &entries, "shard")
+    subject.tell((&campaign, &signals), &entries, "shard")
 }
 
 fn interrupted(exit: Exit, done: &str, folder: Option<&Path>) -> Failure {
@@ -357,18 +369,6 @@ fn ready(telling: &TellingArgs) -> Result<(), Failure> {
         output::check(path)?;
     }
     Ok(())
-}
-
-/// Refuses gates on a campaign that ends when it likes what it sees: they compare intervals that
-/// hold for a fixed number of trials.
-fn ungated(telling: &TellingArgs) -> Result<(), Failure> {
-    match (&telling.fail_under[..], &telling.fail_over[..]) {
-        ([], []) => Ok(()),
-        _ => Err(Failure::usage(
-            "--until-precision: gates compare intervals for a fixed number of trials",
-        )
-        .help("--trials N with the gate, or --until-precision without")),
-    }
 }
 
 /// A journal that cannot be used, with the exit code of the reason.

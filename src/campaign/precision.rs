@@ -10,6 +10,7 @@ use faults::mix::Mix;
 use faults::{Outcome, Sequential};
 use reports::model::{AnytimeRate, UntilPrecision};
 
+use super::words::TellingArgs;
 use crate::failure::Failure;
 
 /// Trials between two looks, at least.
@@ -27,6 +28,18 @@ pub(super) fn half_width(text: &str) -> Result<f64, Failure> {
         Failure::usage(format!("--until-precision {text}: expected a half-width of 1e-6 to 0.5"))
             .help("--until-precision 0.1%, or 0.001")
     })
+}
+
+/// Refuses gates on a campaign that ends when it likes what it sees: they compare intervals that
+/// hold for a fixed number of trials.
+pub(super) fn ungated(telling: &TellingArgs) -> Result<(), Failure> {
+    match (&telling.fail_under[..], &telling.fail_over[..]) {
+        ([], []) => Ok(()),
+        _ => Err(Failure::usage(
+            "--until-precision: gates compare intervals for a fixed number of trials",
+        )
+        .help("--trials N with the gate, or --until-precision without")),
+    }
 }
 
 /// What each fault of a plan may be wrong with.

@@ -108,6 +108,7 @@ pub(super) fn rank(args: &RankArgs) -> Result<(), Failure> {
         classes: args.classes.clone(),
         limit: args.limit,
         until_precision: None,
+        generate: None,
         unused_code: args.unused_code.map(|arg| analyze::unused_code(Some(arg)).name().into()),
     };
     machine::pool(args.threads)?.install(|| {

@@ -35,6 +35,7 @@ Examples:
   bitnet-certify faults run path/to/checkpoint --inputs x.jsonl --plan plan.toml --journal night
   bitnet-certify faults run @digits --ber 1e-5..1e-2 -o curve.html
   bitnet-certify faults run @digits --targets weight_code --until-precision 0.2%
+  bitnet-certify faults run @language --trials 500 --generate 32
   bitnet-certify faults run @digits --exhaustive -o map.html
   bitnet-certify faults run @digits --shard 0/3 --journal shard0    # and 1/3, 2/3; then merge
 
@@ -81,11 +82,15 @@ pub struct RunArgs {
     /// by intervals that hold whenever that is; --trials is then the most [default: 1000000]
     #[arg(long, value_name = "HALF-WIDTH", conflicts_with = "shard")]
     pub until_precision: Option<String>,
+    /// Let each trial also continue its sample greedily by so many tokens, 1 to 4096, and compare
+    /// the text with the clean one; the samples must be input_ids or text
+    #[arg(long, value_name = "N")]
+    pub generate: Option<u32>,
     /// Flip every bit of every packed weight, one at a time, on every sample: the whole map, where
     /// nothing is drawn or estimated. By default on the first samples that make up to 8388608
     /// faults, one at least
     #[arg(long, conflicts_with_all = ["plan", "trials", "seed", "flips", "ber", "until_precision",
-        "confidence"])]
+        "confidence", "generate"])]
     pub exhaustive: bool,
     /// Count what bounds prove masked as such, without running it: evidence of another kind, not a
     /// shortcut, for on small models a bound takes longer than the flips it speaks of

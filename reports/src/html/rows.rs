@@ -3,11 +3,12 @@
 
 use maud::{Markup, html};
 
-use super::tables::{Table, bounds, interval, near, share, text};
+use super::tables::{Table, bounds, interval, maybe, near, share, text};
 use crate::model::{
-    Faults, FlipBudget, FlipsProven, ModelFlips, RowsLevel, RowsProven, Stratum, UntilPrecision,
+    Faults, FlipBudget, FlipsProven, Generation, ModelFlips, RowsLevel, RowsProven, Stratum,
+    UntilPrecision,
 };
-use crate::number::{Side, count, number, percent};
+use crate::number::{Side, count, number, percent, plural};
 use crate::story;
 
 /// All that is proven about faults of weights.
@@ -204,6 +205,44 @@ pub(super) fn strata(strata: &[Stratum]) -> Table {
             near(row.perplexity_factor),
         ]
     })
+}
+
+/// What became of texts, by target.
+pub(super) fn texts(generation: &Generation) -> Markup {
+    let columns = [
+        "target",
+        "#texts",
+        "#diverged",
+        "#share",
+        "#interval",
+        "#broke off",
+        "#recovered",
+        "#median first place",
+        "#mean places that differ",
+    ];
+    let table = Table::of("Texts under faults", &columns, &generation.targets, |row| {
+        vec![
+            html! { code { (row.target.name()) } },
+            html! { (count(row.trials)) },
+            html! { (count(row.diverged)) },
+            share(row.diverged_rate),
+            interval(row.diverged_rate_low, row.diverged_rate_high),
+            html! { (count(row.broken_off)) },
+            html! { (count(row.recovered)) },
+            maybe(row.median_first_divergence),
+            near(row.mean_different),
+        ]
+    });
+    html! {
+        h3 { "Texts under faults" }
+        p {
+            "Each trial also continues its sample greedily by "
+            (plural(u64::from(generation.tokens), "token"))
+            ". A text recovers where it is the clean one again in its last quarter; places count "
+            "from 0."
+        }
+        (table.render())
+    }
 }
 
 /// Each entry with each of its levels, or once with none where no pair was tried.

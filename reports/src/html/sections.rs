@@ -280,6 +280,9 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
                 }
                 (sweep::sweeps(faults)?)
             }
+            @if let Some(generation) = &faults.generation {
+                (rows::texts(generation))
+            }
             @if let Some(map) = &faults.exhaustive {
                 (heat::section(map))
             } @else {

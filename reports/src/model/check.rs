@@ -8,6 +8,7 @@
 mod chance;
 mod change;
 mod exhaustive;
+mod generation;
 mod ladder;
 mod memory;
 mod strata;
@@ -16,6 +17,7 @@ mod worst;
 
 use super::{Certification, Faults, Report, RowsLevel, Run, Sample, Verdict};
 use exhaustive::check_exhaustive;
+use generation::check_generation;
 use ladder::{check_epsilons, check_methods};
 use memory::check_memory;
 use strata::check_strata;
@@ -292,6 +294,7 @@ fn check_faults(check: &mut Check, faults: &Faults) {
     }
     check_strata(check, faults);
     check_exhaustive(check, faults);
+    check_generation(check, faults);
     for (i, row) in faults.layers.iter().enumerate() {
         let key = |key: &str| format!("faults.layers[{i}].{key}");
         check.sum(&key("trials"), &[row.masked, row.sdc, row.due], row.trials);

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CacheProven, Encoding, Exhaustive, FlipBudget, KvStorage, Method, ModelFlips, Protected,
-    StoredBits, Stratum, UntilPrecision, UnusedCode,
+    CacheProven, Encoding, Exhaustive, FlipBudget, Generation, KvStorage, Method, ModelFlips,
+    Protected, StoredBits, Stratum, UntilPrecision, UnusedCode,
 };
 
 /// Everything that the fault campaign and its bounds found.
@@ -73,6 +73,9 @@ pub struct Faults {
     /// none or all of the other faults such events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exhaustive: Option<Exhaustive>,
+    /// What the faults do to texts; null where none were generated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
     /// The plan of a campaign by `faults`, normalised: the TOML that `faults run --plan` reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,

@@ -13,6 +13,7 @@ mod change;
 mod check;
 mod exhaustive;
 mod faults;
+mod generation;
 mod ladder;
 mod memory;
 mod precision;
@@ -36,6 +37,7 @@ pub use faults::{
     BitRate, Bound, FaultTarget, Faults, FlipsProven, LayerRate, Outcome, ParseTargetError,
     RowsLevel, RowsMethod, RowsProven, Target, Worst,
 };
+pub use generation::{GeneratedTarget, Generation};
 pub use ladder::{
     EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,
 };

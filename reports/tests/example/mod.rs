@@ -311,6 +311,7 @@ fn faults(layers: u32) -> Faults {
         plan: None,
         until_precision: None,
         exhaustive: None,
+        generation: None,
         strata: Vec::new(),
     }
 }

@@ -1,0 +1,93 @@
+//! `faults run --generate` from outside: texts under faults, whoever tells them.
+
+mod terminal;
+
+use terminal::{Desk, at, number, numbers, one};
+
+const RUN: &str = "faults run @language --limit 3 --trials 32 --generate 9";
+
+fn report(desk: &Desk, words: &str) -> Vec<u8> {
+    desk.run(&format!("{words} --quiet --reproducible -o told.json")).ends(0);
+    desk.read("told.json")
+}
+
+#[test]
+fn texts_are_the_same_on_any_threads_resumed_and_merged() {
+    let desk = Desk::new();
+    let expected = report(&desk, &format!("{RUN} --threads 2"));
+    let told = desk.json("told.json");
+    assert_eq!(number(&told, "faults.generation.tokens"), 9.0);
+    let path = |key: &str| format!("faults.generation.targets[].{key}");
+    let sum = |key: &str| numbers(&told, &path(key)).iter().sum::<f64>();
+    assert_eq!((numbers(&told, &path("trials")).len(), sum("trials")), (8, 32.0));
+    assert!(sum("diverged") >= 3.0 && sum("diverged") < 28.0, "{}", sum("diverged"));
+    assert_eq!(report(&desk, &format!("{RUN} --threads 1 --kernels scalar")), expected);
+    assert_eq!(report(&desk, &format!("{RUN} --journal night --threads 1")), expected);
+    // A journal that lost its second half.
+    let mut bytes = desk.read("night/journal");
+    bytes.truncate(bytes.len() - 16 * 64);
+    desk.put("night/journal", &bytes);
+    assert_eq!(report(&desk, "faults resume night"), expected);
+    for shard in 0..2 {
+        let words = format!("{RUN} --shard {shard}/2 --journal s{shard} --quiet -o part.json");
+        desk.run(&words).ends(0);
+        assert_eq!(numbers(&desk.json("part.json"), &path("trials")), [2.0; 8]);
+    }
+    assert_eq!(report(&desk, "faults merge s1 s0"), expected);
+    let other = RUN.replace("--generate 9", "--generate 8");
+    desk.run(&format!("{other} --shard 1/2 --journal other --quiet")).ends(0);
+    desk.run("faults merge s0 other").ends(3).says(&["texts of different lengths", "--generate"]);
+}
+
+#[test]
+fn trials_are_what_they_are_without_texts_and_a_journal_takes_either() {
+    let desk = Desk::new();
+    let texts = report(&desk, RUN);
+    let mut told = desk.json("told.json");
+    let bare = RUN.replace(" --generate 9", "");
+    report(&desk, &format!("{bare} --journal night"));
+    let faults = told["faults"].as_object_mut().expect("faults");
+    assert!(faults.remove("generation").is_some());
+    assert_eq!(told, desk.json("told.json"));
+    assert_eq!(report(&desk, &format!("{RUN} --journal night")), texts);
+    desk.run(&format!("{RUN} --quiet -o t.txt -o t.md -o t.html")).ends(0);
+    for (name, words) in [
+        ("t.txt", "texts of 9 tokens"),
+        ("t.md", "Texts of 9 tokens"),
+        ("t.html", "continues its sample greedily by 9 tokens"),
+    ] {
+        assert!(desk.text(name).contains(words), "{name}");
+    }
+}
+
+#[test]
+fn a_first_token_that_differs_is_the_decision_that_differs() {
+    let desk = Desk::new();
+    // One token, decided over the whole vocabulary: its text is the decision itself.
+    let words = "faults run @language --limit 4 --trials 120 --flips 3 --generate 1";
+    report(&desk, words);
+    let told = desk.json("told.json");
+    let target = |key: &str| numbers(&told, &format!("faults.targets[].{key}"));
+    let changed: Vec<f64> =
+        target("sdc").iter().zip(target("due")).map(|(sdc, due)| sdc + due).collect();
+    assert_eq!(numbers(&told, "faults.generation.targets[].diverged"), changed);
+    assert_eq!(numbers(&told, "faults.generation.targets[].broken_off"), target("due"));
+    assert!(changed.iter().sum::<f64>() > 0.0);
+    assert_eq!(at(&told, "faults.generation.targets[].recovered").len(), 8);
+    assert_eq!(one(&told, "faults.flips").as_u64(), Some(3));
+}
+
+#[test]
+fn what_has_no_texts_is_refused_before_any_trial() {
+    let desk = Desk::new();
+    let refused = |words: &str, code, parts: &[&str]| {
+        desk.run(&format!("faults run {words} --journal j")).ends(code).says(parts);
+        assert!(!desk.path("j").exists());
+    };
+    refused("@digits --generate 4", 3, &["sample 0 is embedded rows", "input_ids or text"]);
+    let beyond = ["97 more are beyond the 128 positions", "--generate 4", "shorter samples"];
+    refused("@language --generate 97", 3, &beyond);
+    refused("@language --generate 0", 2, &["--generate 0", "1 to 4096"]);
+    refused("@language --generate 4097", 2, &["--generate 4097", "1 to 4096"]);
+    refused("@language --generate 4 --exhaustive", 2, &["--generate", "--exhaustive"]);
+}
