@@ -194,7 +194,8 @@ fn peak_rounds(rounds: u64) -> u64 {
         for (index, sum) in sums.iter_mut().enumerate() {
             // No two chains have the same products, which a compiler would compute once.
             let own = _mm256_xor_si256(round, _mm256_slli_epi32::<8>(round));
-            let codes = _mm256_add_epi8(_mm256_xor_si256(codes, own), _mm256_set1_epi8(index as i8));
+            let codes =
+                _mm256_add_epi8(_mm256_xor_si256(codes, own), _mm256_set1_epi8(index as i8));
             *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(weights, codes));
         }
     }

@@ -6,7 +6,9 @@
 use std::arch::aarch64::*;
 
 use super::scalar::{floats, group_width};
-use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table};
+use super::{
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table,
+};
 
 pub(super) static TABLE: Kernels =
     table!("neon", ternary, pair, spread, super::programs::SPARSE, self::floats);

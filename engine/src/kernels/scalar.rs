@@ -1,6 +1,8 @@
 //! The portable table, and the integer kernels as every other table must compute them.
 
-use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table};
+use super::{
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table,
+};
 
 pub(super) static TABLE: Kernels =
     table!("scalar", ternary, pair, spread, super::programs::SPARSE, self::floats);

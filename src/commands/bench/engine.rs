@@ -125,7 +125,8 @@ impl Bench<'_> {
                 "threads": self.threads, "kernels": kernels});
             return tell(format!("{line}\n").as_bytes());
         }
-        let name = format!("{name}, {} thread{}", self.threads, ["", "s"][usize::from(self.threads > 1)]);
+        let name =
+            format!("{name}, {} thread{}", self.threads, ["", "s"][usize::from(self.threads > 1)]);
         let limit = limit.map_or(String::new(), |limit| format!("{limit:.1}"));
         tell(format!("{name:<34} {value:>10.1} {unit:<8} {limit:>10}  {kernels}\n").as_bytes())
     }
@@ -211,7 +212,12 @@ impl Bench<'_> {
         Ok((self.threads, limits))
     }
 
-    fn gemm(&self, matrix: &TernaryRows, table: &'static Kernels, tokens: usize) -> Result<(), Failure> {
+    fn gemm(
+        &self,
+        matrix: &TernaryRows,
+        table: &'static Kernels,
+        tokens: usize,
+    ) -> Result<(), Failure> {
         let label = format!("gemm_{tokens}");
         if !self.wanted(&label) {
             return Ok(());
@@ -259,9 +265,8 @@ impl Bench<'_> {
         let name = self.kernels.name;
         let prompt = PROMPT.min(config.max_positions);
         let ids: Vec<u32> = (0..prompt).map(|at| (at * 37 % config.vocabulary) as u32).collect();
-        let embed = |ids: &[u32]| {
-            model.embed(ids).map_err(|id| Failure::bug(format!("no token {id}")))
-        };
+        let embed =
+            |ids: &[u32]| model.embed(ids).map_err(|id| Failure::bug(format!("no token {id}")));
         let rows = embed(&ids)?;
         let best = self.best(|| {
             let mut exact = Exact::new(self.kernels, &model, KvKind::F32);

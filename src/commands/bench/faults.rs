@@ -18,8 +18,8 @@ use faults::{
 };
 use serde_json::json;
 
-use crate::commands::tell;
 use crate::cli::PositionsArg;
+use crate::commands::tell;
 use crate::failure::Failure;
 use crate::input::Content;
 use crate::{input, machine, source};
