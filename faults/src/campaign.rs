@@ -21,10 +21,10 @@ use rayon::prelude::*;
 use crate::batch::{Traces, WORTH};
 use crate::check::CampaignError;
 use crate::draw::{Identity, TrialRng};
-use crate::ecc::{Behind, Decoded};
+use crate::ecc::{Behind, Decoded, Drawn};
 use crate::fault::{Fault, UnusedCode};
 use crate::golden::{Golden, Sample};
-use crate::mix::{Mix, Prepared};
+use crate::mix::{Mix, Prepared, Stratum};
 use crate::outcome::Outcome;
 use crate::pattern::Scene;
 use crate::record::{Draw, Record};
@@ -214,6 +214,18 @@ impl<'a> Campaign<'a> {
     fn baseline(&self, target: Target) -> &Baseline {
         let kind = target.kv().unwrap_or(self.mix.plan.kv);
         self.baselines.iter().find(|b| b.kv == kind).expect("a clean run for each kind of store")
+    }
+
+    /// By stratum: among which stored bits is drawn behind a memory code; `None` without one.
+    #[must_use]
+    pub fn drawn(&self) -> Vec<Option<Drawn>> {
+        let drawn = |(number, stratum): (usize, &Stratum)| {
+            let mut prepared = self.baseline(stratum.target).prepared.range((number, 0)..);
+            let (_, Prepared { reach, words, .. }) = prepared.next()?;
+            let checks = words.as_ref()?.checks(&stratum.pattern);
+            Some(Drawn { bits: stratum.stored_bits(reach, words.as_ref()), checks })
+        };
+        self.mix.strata.iter().enumerate().map(drawn).collect()
     }
 
     /// What trial `index` will do.

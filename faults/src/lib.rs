@@ -41,7 +41,7 @@ pub use campaign::{Campaign, Plan, run};
 pub use check::CampaignError;
 pub use draw::{FORMAT_VERSION, Identity, TrialRng};
 pub use ecc::{
-    Behind, BehindTally, Census, Decoded, Fit, MBIT, Protection, RawFault, Residual, Shield,
+    Behind, BehindTally, Census, Decoded, Drawn, Fit, MBIT, Protection, RawFault, Residual, Shield,
     ShieldTally, Shielded, fault_of, fit_critical, fit_of_windows, tensor_bytes,
 };
 pub use encoding::{Criterion, Direction, Encoding, EncodingRow, Exposure, Histogram, encodings};

@@ -11,7 +11,9 @@ use crate::escape::markdown as safe;
 use crate::metrics::{
     GateResult, evaluate_all, layers_proven_share, proven_masked_share, rows_proven_share,
 };
-use crate::model::{Certification, Exhaustive, Faults, Report, Sample, Substitutions, Verdict};
+use crate::model::{
+    Behind, Certification, Exhaustive, Faults, Report, Sample, Stratum, Substitutions, Verdict,
+};
 use crate::number::{Side, count, number, optional, percent, plural};
 use crate::story;
 
@@ -220,6 +222,31 @@ fn strata(page: &mut String, faults: &Faults) {
         );
     }
     more(page, faults.strata.len());
+    behind(page, &faults.strata);
+}
+
+/// What memory codes made of them, where there are any.
+fn behind(page: &mut String, strata: &[Stratum]) {
+    let rows: Vec<(&Stratum, &Behind)> =
+        strata.iter().filter_map(|row| Some((row, row.behind.as_ref()?))).collect();
+    if rows.is_empty() {
+        return;
+    }
+    heading(
+        page,
+        &["Behind a memory code", "Harmless", "Detected", "Residual", "SDC rate without the code"],
+    );
+    for (stratum, of) in rows.iter().take(MOST_ROWS) {
+        let interval = format!(
+            "{} to {}",
+            percent(of.raw_sdc_rate_low, Side::Down),
+            percent(of.raw_sdc_rate_high, Side::Up)
+        );
+        let counts = [of.harmless, of.detected, of.residual].map(count);
+        let [harmless, detected, residual] = counts;
+        row(page, &[safe(&stratum.fault), harmless, detected, residual, interval]);
+    }
+    more(page, rows.len());
 }
 
 fn fault_rates(page: &mut String, faults: &Faults) {

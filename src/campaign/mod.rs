@@ -133,6 +133,7 @@ impl<'a> Subject<'a> {
             until,
             stored_bits: None,
             protected: Vec::new(),
+            drawn: campaign.drawn(),
             assignments: analyze::assignments(&context, mix.plan.unused),
             worst_before,
         };

@@ -45,6 +45,15 @@ pub struct Behind {
     pub decoded: Decoded,
 }
 
+/// The stored bits among which is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    /// All of them.
+    pub bits: u64,
+    /// Those that are check bits.
+    pub checks: u64,
+}
+
 /// Trials behind a memory code, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BehindTally {

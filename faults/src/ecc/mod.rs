@@ -40,7 +40,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub(crate) use behind::Words;
-pub use behind::{Behind, BehindTally, Decoded};
+pub use behind::{Behind, BehindTally, Decoded, Drawn};
 pub use census::Census;
 pub use fit::{Fit, MBIT, fit_critical, fit_of_windows};
 pub use shield::{RawFault, Shield, ShieldTally, Shielded};
