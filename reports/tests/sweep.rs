@@ -74,6 +74,9 @@ fn a_sweep_has_a_curve_for_each_target_and_every_face_its_strata() {
     assert!(markdown.contains("Fault of the plan"), "{markdown}");
 }
 
+/// A key and a change that it contradicts.
+type Break = (&'static str, fn(&mut Behind));
+
 /// What a code may have made of a stratum without dues.
 fn behind(row: &Stratum) -> Behind {
     Behind {
@@ -123,7 +126,7 @@ fn memory_codes_stand_beside_the_same_flips_without_and_contradictions_are_named
     assert!(text.contains(", raw 30.8 %, right 50 %"), "{text}");
     let markdown = render(&report, Format::Markdown).expect("a table");
     assert!(markdown.contains("Behind a memory code"), "{markdown}");
-    let breaks: [(&str, fn(&mut Behind)); 8] = [
+    let breaks: [Break; 8] = [
         ("residual", |of| of.harmless += 1),
         ("raw_masked", |of| of.raw_due += 1),
         ("residual", |of| of.miscorrected += 1),

@@ -9,8 +9,8 @@ use super::MemoryCode;
 /// them without it.
 ///
 /// `trials = harmless + detected + residual` and `trials = raw_masked + raw_sdc + raw_due`, with
-/// the trials of the fault. Its own `masked`, `sdc` and `due` are behind the code: harmless ones are
-/// masked, detected ones due, both without a run of the model.
+/// the trials of the fault. Its own `masked`, `sdc` and `due` are behind the code: harmless ones
+/// are masked, detected ones due, both without a run of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Behind {
