@@ -91,3 +91,14 @@ fn what_has_no_texts_is_refused_before_any_trial() {
     refused("@language --generate 4097", 2, &["--generate 4097", "1 to 4096"]);
     refused("@language --generate 4 --exhaustive", 2, &["--generate", "--exhaustive"]);
 }
+
+#[test]
+fn texts_of_faults_behind_a_memory_code_are_refused() {
+    let desk = Desk::new();
+    let plan = "trials = 8\n\n[[fault]]\ntarget = \"weight_code\"\nmodel = \"random\"\nflips = 1\n";
+    desk.put("plan.toml", format!("{plan}protection = \"secded\"\n"));
+    desk.run("faults run @language --limit 1 --plan plan.toml --generate 4 --journal j")
+        .ends(2)
+        .says(&["--generate", "protection"]);
+    assert!(!desk.path("j").exists());
+}

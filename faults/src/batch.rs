@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use crate::campaign::{Campaign, Draw, Record};
+use crate::campaign::Campaign;
 use crate::fault::Fault;
+use crate::record::{Draw, Record};
 use crate::simulator::{Shortcuts, Simulator, Trace};
 use crate::space::Target;
-use crate::trial::{Trial, run_trial};
+use crate::trial::Trial;
 
 /// Bytes of clean steps that a campaign keeps.
 const KEPT: usize = 256 << 20;
@@ -56,30 +57,33 @@ impl Campaign<'_> {
 
     fn batch_within(&self, indices: &[u64], most: usize) -> Vec<Record> {
         let draws: Vec<Draw> = indices.iter().map(|&index| self.draw(index)).collect();
-        let mut trials: Vec<Option<Trial>> = vec![None; draws.len()];
+        let runs: Vec<(&Draw, &Fault)> =
+            draws.iter().flat_map(|draw| draw.runs().into_iter().map(move |r| (draw, r))).collect();
+        let mut trials: Vec<Option<Trial>> = vec![None; runs.len()];
         let mut by_sample: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (place, draw) in draws.iter().enumerate() {
-            let few = draw.fault.flips().len() <= FEW;
+        for (place, (draw, fault)) in runs.iter().enumerate() {
+            let few = fault.flips().len() <= FEW;
             if self.simulates && draw.target == Target::WeightCode && few {
                 by_sample.entry(draw.sample).or_default().push(place);
             }
         }
         for (sample, places) in by_sample {
-            let faults: Vec<Fault> = places.iter().map(|&p| draws[p].fault.clone()).collect();
+            let faults: Vec<Fault> = places.iter().map(|&p| runs[p].1.clone()).collect();
             let Some(done) = self.simulated(sample, &faults, most) else { continue };
             for (place, trial) in places.into_iter().zip(done) {
                 trials[place] = Some(trial);
             }
         }
-        let record = |((draw, trial), &index): ((Draw, Option<Trial>), &u64)| {
-            let Draw { stratum, target, sample, fault } = draw;
-            let golden = self.golden(target, sample);
-            let run = || run_trial(self.model, self.kernels, golden, &fault, self.plan().unused);
-            let trial = trial.unwrap_or_else(run);
-            let (label, before) = (golden.sample.label, golden.decision());
-            Record { index, stratum, target, sample, fault, label, before, trial }
+        let done = runs.iter().zip(trials);
+        let mut done = done
+            .map(|(&(draw, fault), trial)| trial.unwrap_or_else(|| self.run(draw, fault)))
+            .collect::<Vec<Trial>>()
+            .into_iter();
+        let record = |(draw, &index): (Draw, &u64)| {
+            let its: Vec<Trial> = done.by_ref().take(draw.runs().len()).collect();
+            self.told(index, draw, &its)
         };
-        draws.into_iter().zip(trials).zip(indices).map(record).collect()
+        draws.into_iter().zip(indices).map(record).collect()
     }
 
     /// The verdicts on faults of codes under one sample; `None` where the model has steps that are

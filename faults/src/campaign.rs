@@ -4,6 +4,7 @@
 //! `i mod targets`, so every target gets its even share), then draws from its own stream, in this
 //! order: the sample; then what the pattern asks for, such as for each flip a number of the
 //! target's space, drawn again while its bit was drawn before.
+//! Where there is a memory code, it decodes what was drawn.
 //!
 //! Invariant: neither threads, nor blocks, nor where a run was stopped change any trial; what a
 //! stopped run returns is a prefix.
@@ -20,10 +21,13 @@ use rayon::prelude::*;
 use crate::batch::{Traces, WORTH};
 use crate::check::CampaignError;
 use crate::draw::{Identity, TrialRng};
+use crate::ecc::{Behind, Decoded, Drawn};
 use crate::fault::{Fault, UnusedCode};
 use crate::golden::{Golden, Sample};
-use crate::mix::{Mix, Prepared};
+use crate::mix::{Mix, Prepared, Stratum};
+use crate::outcome::Outcome;
 use crate::pattern::Scene;
+use crate::record::{Draw, Record};
 use crate::space::{Space, Target};
 use crate::tally::Tally;
 use crate::trial::{Trial, run_trial};
@@ -80,40 +84,6 @@ impl Plan {
     pub fn identity(&self, model_digest: &str, inputs_digest: &str) -> Identity {
         Identity::of(&[model_digest, inputs_digest, &self.text()])
     }
-}
-
-/// What a trial will do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Draw {
-    /// Which stratum of the plan it is of.
-    pub stratum: usize,
-    /// What is struck.
-    pub target: Target,
-    /// The sample, by its number.
-    pub sample: usize,
-    /// The bits.
-    pub fault: Fault,
-}
-
-/// What a trial did.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// The number of the trial.
-    pub index: u64,
-    /// Which stratum of the plan it is of.
-    pub stratum: usize,
-    /// What was struck.
-    pub target: Target,
-    /// The sample, by its number.
-    pub sample: usize,
-    /// The bits.
-    pub fault: Fault,
-    /// The right decision, if it is known.
-    pub label: Option<u32>,
-    /// The clean decision.
-    pub before: u32,
-    /// What came of it.
-    pub trial: Trial,
 }
 
 /// The clean runs under one kind of store.
@@ -246,6 +216,18 @@ impl<'a> Campaign<'a> {
         self.baselines.iter().find(|b| b.kv == kind).expect("a clean run for each kind of store")
     }
 
+    /// By stratum: among which stored bits is drawn behind a memory code; `None` without one.
+    #[must_use]
+    pub fn drawn(&self) -> Vec<Option<Drawn>> {
+        let drawn = |(number, stratum): (usize, &Stratum)| {
+            let mut prepared = self.baseline(stratum.target).prepared.range((number, 0)..);
+            let (_, Prepared { reach, words, .. }) = prepared.next()?;
+            let checks = words.as_ref()?.checks(&stratum.pattern);
+            Some(Drawn { bits: stratum.stored_bits(reach, words.as_ref()), checks })
+        };
+        self.mix.strata.iter().enumerate().map(drawn).collect()
+    }
+
     /// What trial `index` will do.
     #[must_use]
     pub fn draw(&self, index: u64) -> Draw {
@@ -255,7 +237,7 @@ impl<'a> Campaign<'a> {
         let mut rng = TrialRng::new(&self.identity, index);
         let sample = rng.below(goldens.len() as u64) as usize;
         let tokens = goldens[sample].sample.tokens();
-        let Prepared { reach, poisson } = &prepared[&(stratum, tokens)];
+        let Prepared { reach, poisson, words } = &prepared[&(stratum, tokens)];
         let scene = Scene {
             model: self.model,
             identity: &self.identity,
@@ -267,19 +249,56 @@ impl<'a> Campaign<'a> {
             kv: *kv,
             tokens,
         };
-        let flips = self.mix.strata[stratum].pattern.draw(&scene, &mut rng);
-        Draw { stratum, target, sample, fault: Fault::new(flips) }
+        let pattern = &self.mix.strata[stratum].pattern;
+        let (fault, behind) = match words {
+            None => (Fault::new(pattern.draw(&scene, &mut rng)), None),
+            Some(words) => {
+                let (fault, behind) = words.strike(pattern, &scene, &mut rng);
+                (fault, Some(behind))
+            }
+        };
+        Draw { stratum, target, sample, fault, behind }
     }
 
     /// Runs trial `index`.
     #[must_use]
     pub fn trial(&self, index: u64) -> Record {
-        let Draw { stratum, target, sample, fault } = self.draw(index);
-        let golden = &self.baseline(target).goldens[sample];
-        let unused = self.mix.plan.unused;
-        let trial = run_trial(self.model, self.kernels, golden, &fault, unused);
+        let draw = self.draw(index);
+        let runs: Vec<Trial> = draw.runs().into_iter().map(|run| self.run(&draw, run)).collect();
+        self.told(index, draw, &runs)
+    }
+
+    /// Runs one of the faults of a trial.
+    pub(crate) fn run(&self, draw: &Draw, fault: &Fault) -> Trial {
+        let golden = self.golden(draw.target, draw.sample);
+        run_trial(self.model, self.kernels, golden, fault, self.mix.plan.unused)
+    }
+
+    /// A trial, from what came of all its runs.
+    pub(crate) fn told(&self, index: u64, draw: Draw, runs: &[Trial]) -> Record {
+        let trial = match &draw.behind {
+            Some(Behind { decoded: Decoded::Right, .. }) => {
+                Trial::identical(self.golden(draw.target, draw.sample))
+            }
+            Some(Behind { decoded: Decoded::Flagged, .. }) => Trial::flagged(),
+            _ => runs[runs.len() - 1],
+        };
+        let raw = draw.behind.is_some().then(|| runs[0].outcome);
+        self.record(index, draw, trial, raw)
+    }
+
+    /// A trial that came to this.
+    pub(crate) fn record(
+        &self,
+        index: u64,
+        draw: Draw,
+        trial: Trial,
+        raw: Option<Outcome>,
+    ) -> Record {
+        let golden = self.golden(draw.target, draw.sample);
         let (label, before) = (golden.sample.label, golden.decision());
-        Record { index, stratum, target, sample, fault, label, before, trial }
+        let Draw { stratum, target, sample, fault, behind } = draw;
+        Record { index, stratum, target, sample, fault, behind, raw, label, before, trial }
     }
 
     /// Runs some trials in parallel; the records of a prefix of them, in order. All of them, unless

@@ -7,6 +7,7 @@ use engine::numerics::special::smaller;
 
 use crate::address::layout;
 use crate::campaign::Plan;
+use crate::ecc::{Protection, Words};
 use crate::golden::{Sample, SampleError};
 use crate::mix::Mix;
 use crate::pattern::{Pattern, Poisson};
@@ -79,6 +80,14 @@ pub enum CampaignError {
         /// The rows of the tensor.
         rows: usize,
     },
+    /// A memory code of what is not stored in words that have one.
+    #[error("fault {number} of the plan: {target} has no memory code, only weight_code has")]
+    Unguarded {
+        /// Its number, from 0.
+        number: usize,
+        /// Its target.
+        target: &'static str,
+    },
     /// A trial without flips.
     #[error("a trial flips 0 bits, expected 1 or more")]
     NoFlips,
@@ -128,16 +137,23 @@ impl Mix {
             let target = stratum.target;
             let kv = target.kv().unwrap_or(self.plan.kv);
             let space = Space::new(model, kv);
-            if target == Target::WeightCode && stratum.pattern.is_physical() {
+            let guarded = stratum.protection != Protection::None;
+            if target == Target::WeightCode && (guarded || stratum.pattern.is_physical()) {
                 check_layouts(model, number)?;
             }
+            if guarded && target != Target::WeightCode {
+                return Err(CampaignError::Unguarded { number, target: target.name() });
+            }
+            let words = Words::of(model, stratum.protection, &stratum.within);
             for &tokens in lengths.iter().filter(|&&tokens| tokens > 0) {
-                let bits = stratum.within.reach((model, &space, kv), target, tokens).bits;
+                let reach = stratum.within.reach((model, &space, kv), target, tokens);
+                let bits = reach.bits;
                 let (wanted, name) = (stratum.pattern.needs(), target.name());
                 if bits < wanted {
                     return Err(CampaignError::Stratum { number, target: name, bits, wanted });
                 }
                 let Pattern::Poisson { rate } = stratum.pattern else { continue };
+                let bits = stratum.stored_bits(&reach, words.as_ref());
                 let (mean, most) = (rate.mean(bits), smaller(Poisson::MOST, bits as f64 / 8.0));
                 if !(mean > 0.0 && mean <= most) {
                     return Err(CampaignError::Rate { number, target: name, mean, most });

@@ -18,11 +18,12 @@ use engine::walk::{self, Exact, Read};
 use ndarray::{Array2, s};
 use rayon::prelude::*;
 
-use crate::campaign::{Campaign, Draw};
+use crate::campaign::Campaign;
 use crate::fault::{Fault, UnusedCode};
 use crate::golden::{Golden, Sample};
 use crate::inject::{Faulty, embed_with};
 use crate::overlay::Overlay;
+use crate::record::Draw;
 use crate::space::Target;
 use crate::trial::{CleanWalk, faulty_stream, refused};
 

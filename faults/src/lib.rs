@@ -27,6 +27,7 @@ mod parse;
 pub mod pattern;
 mod plan_file;
 mod print;
+mod record;
 mod runner;
 mod search;
 mod simulator;
@@ -37,12 +38,12 @@ mod tally;
 mod trial;
 
 pub use address::{Address, AddressError, AnyAddress, PhysicalAddress};
-pub use campaign::{Campaign, Draw, Plan, Record, run};
+pub use campaign::{Campaign, Plan, run};
 pub use check::CampaignError;
 pub use draw::{FORMAT_VERSION, Identity, TrialRng};
 pub use ecc::{
-    Census, Fit, MBIT, Protection, RawFault, Residual, Shield, ShieldTally, Shielded, fault_of,
-    fit_critical, tensor_bytes,
+    Behind, BehindTally, Census, Decoded, Drawn, Fit, MBIT, Protection, RawFault, Residual, Shield,
+    ShieldTally, Shielded, fault_of, fit_critical, fit_of_windows, tensor_bytes,
 };
 pub use encoding::{Criterion, Direction, Encoding, EncodingRow, Exposure, Histogram, encodings};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
@@ -61,6 +62,7 @@ pub use outcome::{Cause, Outcome, Shift};
 pub use overlay::Overlay;
 pub use pattern::Pattern;
 pub use plan_file::{PlanError, PlanFile};
+pub use record::{Draw, Record};
 pub use runner::{complete, complete_until, retold};
 pub use search::{End, Found, Goal, Search, SearchError, Step, search};
 pub use simulator::{Counts, Shortcuts, Simulator};

@@ -12,6 +12,7 @@ use engine::model::{FloatType, KvKind, Model, Weights};
 use crate::address::Address;
 use crate::campaign::Plan;
 use crate::draw::Identity;
+use crate::ecc::{Protection, Words};
 use crate::golden::Sample;
 use crate::journal::Shard;
 use crate::pattern::{Pattern, Poisson};
@@ -29,6 +30,15 @@ pub struct Stratum {
     pub weight: u32,
     /// Where.
     pub within: Within,
+    /// The code of the memory that holds it: of 2-bit codes alone.
+    pub protection: Protection,
+}
+
+impl Stratum {
+    /// The bits among which is drawn: those in reach, and the check bits that are struck too.
+    pub(crate) fn stored_bits(&self, reach: &Reach, words: Option<&Words>) -> u64 {
+        reach.bits + words.map_or(0, |words| words.checks(&self.pattern))
+    }
 }
 
 /// A part of a target; by default all of it.
@@ -173,6 +183,8 @@ pub(crate) struct Prepared {
     pub(crate) reach: Reach,
     /// How many flips fall, where that is drawn.
     pub(crate) poisson: Option<Poisson>,
+    /// The words that it strikes, where they have a code.
+    pub(crate) words: Option<Words>,
 }
 
 impl Reach {
@@ -217,6 +229,7 @@ impl Mix {
             pattern: pattern.clone(),
             weight: 1,
             within: Within::default(),
+            protection: Protection::None,
         };
         Self { strata: plan.targets.iter().map(stratum).collect(), plan }
     }
@@ -238,11 +251,13 @@ impl Mix {
             for tokens in samples.iter().map(Sample::tokens) {
                 let prepared = || {
                     let reach = stratum.within.reach((model, space, kv), stratum.target, tokens);
+                    let words = Words::of(model, stratum.protection, &stratum.within);
+                    let bits = stratum.stored_bits(&reach, words.as_ref());
                     let poisson = match stratum.pattern {
-                        Pattern::Poisson { rate } => Some(Poisson::new(rate.mean(reach.bits))),
+                        Pattern::Poisson { rate } => Some(Poisson::new(rate.mean(bits))),
                         _ => None,
                     };
-                    Prepared { reach, poisson }
+                    Prepared { reach, poisson, words }
                 };
                 all.entry((number, tokens)).or_insert_with(prepared);
             }

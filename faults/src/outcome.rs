@@ -16,6 +16,8 @@ pub enum Cause {
     NotFinite,
     /// A reader that checks codes found the unused one; nothing was computed.
     UnusedCode,
+    /// The code of the memory flagged a word; nothing was computed.
+    Flagged,
 }
 
 /// What became of a fault.

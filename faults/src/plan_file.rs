@@ -18,7 +18,8 @@
 //! ```
 //!
 //! Every key may be left out but the `target` of a fault; floats may be struck in one `part`
-//! alone (`sign`, `exponent` or `mantissa`). Unknown keys are refused, and so are
+//! alone (`sign`, `exponent` or `mantissa`), and a weight code may lie behind a memory code
+//! (`protection`, a word of [`Protection::named`]). Unknown keys are refused, and so are
 //! those that the model of a fault has no use for. Invariant: the text of a [`Mix`] reads back as
 //! the same mix, and one mix has one text.
 
@@ -29,6 +30,7 @@ use engine::walk::Read;
 use serde::Deserialize;
 
 use crate::campaign::Plan;
+use crate::ecc::Protection;
 use crate::fault::UnusedCode;
 use crate::mix::{FloatPart, Mix, Stratum, Within};
 use crate::pattern::{FaultFile, MODELS, Pattern};
@@ -216,11 +218,28 @@ impl FaultFile {
                 return Err(value(&place, key, "[]", "one or more, or no such key"));
             }
         }
-        Ok(Stratum { target, pattern, weight, within })
+        let protection = self.protection(&place, target)?;
+        Ok(Stratum { target, pattern, weight, within, protection })
     }
 }
 
 impl FaultFile {
+    /// The code of the memory; of what lies in none, only that it has none can be said.
+    fn protection(&self, place: &str, target: Target) -> Result<Protection, PlanError> {
+        let Some(name) = &self.protection else { return Ok(Protection::None) };
+        let wrong = |expected: &str| value(place, "protection", format!("{name:?}"), expected);
+        let found = Protection::named(name).ok_or_else(|| {
+            wrong(
+                "none, parity:BITS (1 to 256), secded, on-die, chipkill, checksum:WEIGHTS or \
+                 crc:WEIGHTS (1 to 128)",
+            )
+        })?;
+        if found != Protection::None && target != Target::WeightCode {
+            return Err(wrong("none: only words of weight_code have a code"));
+        }
+        Ok(found)
+    }
+
     /// The part of floats that is struck, where one is.
     fn part(
         &self,
@@ -248,6 +267,9 @@ fn simple_flips(strata: &[Stratum]) -> Option<u32> {
         Pattern::Random { flips } if stratum.weight == 1 && stratum.within.is_all() => Some(flips),
         _ => None,
     };
+    if strata.iter().any(|stratum| stratum.protection != Protection::None) {
+        return None;
+    }
     let first = flips(strata.first()?)?;
     strata.iter().all(|stratum| flips(stratum) == Some(first)).then_some(first)
 }
@@ -292,7 +314,7 @@ impl Mix {
             plan.kv.name(),
         );
         for stratum in &self.strata {
-            let Stratum { target, pattern, weight, within } = stratum;
+            let Stratum { target, pattern, weight, within, protection } = stratum;
             let (target, model) = (target.name(), pattern.model());
             write!(text, "\n[[fault]]\ntarget = {target:?}\nmodel = {model:?}\n")
                 .expect("text takes all");
@@ -300,6 +322,9 @@ impl Mix {
                 writeln!(text, "{key} = {value}").expect("text takes all");
             }
             writeln!(text, "weight = {weight}").expect("text takes all");
+            if *protection != Protection::None {
+                writeln!(text, "protection = \"{protection}\"").expect("text takes all");
+            }
             if let Some(layers) = &within.layers {
                 writeln!(text, "layers = {layers:?}").expect("text takes all");
             }
@@ -322,6 +347,9 @@ impl std::fmt::Display for Stratum {
         }
         if self.weight != 1 {
             write!(f, " weight={}", self.weight)?;
+        }
+        if self.protection != Protection::None {
+            write!(f, " protection={}", self.protection)?;
         }
         if let Some(layers) = &self.within.layers {
             write!(f, " layers={layers:?}")?;

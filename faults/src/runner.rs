@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use crate::campaign::{Campaign, Draw, Record};
+use crate::campaign::Campaign;
+use crate::ecc::Decoded;
 use crate::journal::{self, Entry, JournalError, Shard, Writer};
+use crate::outcome::{Cause, Outcome};
+use crate::record::Record;
 use crate::tally::Tally;
 
 /// How long a batch should take at most: what it holds is lost with the process.
@@ -161,15 +164,19 @@ fn record(campaign: &Campaign, entry: &Entry) -> Result<Record, JournalError> {
     if index >= campaign.plan().trials {
         return Err(contradicts("the plan has fewer trials"));
     }
-    let Draw { stratum, target, sample, fault } = campaign.draw(index);
-    let drawn = (stratum, sample, fault.flips().len());
+    let draw = campaign.draw(index);
+    let flagged = |decoded| decoded == Decoded::Flagged;
+    let behind = draw.behind.as_ref().map(|behind| flagged(behind.decoded));
+    let told = entry.raw.map(|_| entry.trial.outcome == Outcome::Due(Cause::Flagged));
+    if behind != told {
+        return Err(contradicts("it is not what the plan's memory code makes of it"));
+    }
+    let drawn = (draw.stratum, draw.sample, draw.struck());
     let written = (entry.stratum.into(), entry.sample as usize, entry.flips as usize);
     if drawn != written {
         return Err(contradicts("it is not what the plan draws under this number"));
     }
-    let golden = campaign.golden(target, sample);
-    let (label, before, trial) = (golden.sample.label, golden.decision(), entry.trial);
-    Ok(Record { index, stratum, target, sample, fault, label, before, trial })
+    Ok(campaign.record(index, draw, entry.trial, entry.raw))
 }
 
 impl Record {
@@ -181,8 +188,9 @@ impl Record {
             index: self.index,
             stratum: u16::try_from(self.stratum).expect("fewer than 2^16 strata"),
             sample: small(self.sample),
-            flips: small(self.fault.flips().len()),
+            flips: small(self.struck()),
             trial: self.trial,
+            raw: self.raw,
         }
     }
 }

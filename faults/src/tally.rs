@@ -6,8 +6,9 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::campaign::Record;
-use crate::outcome::Outcome;
+use crate::ecc::BehindTally;
+use crate::outcome::{Cause, Outcome};
+use crate::record::Record;
 use crate::space::Target;
 use engine::numerics::{RateInterval, clopper_pearson};
 
@@ -24,7 +25,7 @@ pub struct Summary {
     pub sdc: u64,
     /// Those that were detected.
     pub due: u64,
-    /// Bits that flipped, over all trials.
+    /// Bits that were struck, over all trials.
     pub flips: u64,
     /// Trials on labelled samples.
     pub labelled: u64,
@@ -56,7 +57,7 @@ impl Summary {
     fn add(&mut self, record: &Record) {
         let trial = &record.trial;
         self.trials += 1;
-        self.flips += record.fault.flips().len() as u64;
+        self.flips += record.struck() as u64;
         if let Some(label) = record.label {
             self.labelled += 1;
             self.correct += u64::from(trial.decision == Some(label));
@@ -151,13 +152,16 @@ impl Rate {
 
 /// What a campaign, or a prefix of one, comes to.
 ///
-/// A trial of several flips is counted once under each layer and each bit that it struck.
+/// A trial of several flips is counted once under each layer and each bit that it struck; check
+/// bits of a memory code are of none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tally {
     /// How many trials are in it.
     pub trials: u64,
     /// By stratum of the plan.
     pub strata: BTreeMap<usize, Summary>,
+    /// By stratum of the plan, where it lies behind a memory code.
+    pub behind: BTreeMap<usize, BehindTally>,
     /// By target.
     pub targets: BTreeMap<Target, Summary>,
     /// By target and layer; `None` stands for the embedding, the final norm and the head.
@@ -165,7 +169,8 @@ pub struct Tally {
     /// By target and bit within the code or the stored value.
     pub bits: BTreeMap<(Target, u8), Summary>,
     /// The worst trials: most severe first, then by the largest change of a logit (what is not
-    /// finite counts as infinite), then by number. Identical ones are never here.
+    /// finite counts as infinite), then by number. Never here are identical ones, and those that a
+    /// memory code flagged: no model ran.
     pub worst: Vec<Record>,
     /// The most bits that flipped in one trial.
     pub most_flips: usize,
@@ -181,6 +186,7 @@ impl Tally {
         Self {
             trials: 0,
             strata: BTreeMap::new(),
+            behind: BTreeMap::new(),
             targets: BTreeMap::new(),
             layers: BTreeMap::new(),
             bits: BTreeMap::new(),
@@ -200,14 +206,18 @@ impl Tally {
             assert!(record.index >= self.next, "records in the order of their numbers");
             self.next = record.index + 1;
             self.trials += 1;
-            self.most_flips = self.most_flips.max(record.fault.flips().len());
+            self.most_flips = self.most_flips.max(record.struck());
             self.strata.entry(record.stratum).or_default().add(&record);
+            if let (Some(behind), Some(raw)) = (&record.behind, record.raw) {
+                let tally = self.behind.entry(record.stratum).or_default();
+                tally.add(behind.decoded, raw, record.trial.outcome);
+            }
             self.targets.entry(record.target).or_default().add(&record);
-            let layers: BTreeSet<_> = record.fault.flips().map(|flip| flip.layer()).collect();
+            let layers: BTreeSet<_> = record.data().flips().map(|flip| flip.layer()).collect();
             for layer in layers {
                 self.layers.entry((record.target, layer)).or_default().add(&record);
             }
-            let bits: BTreeSet<_> = record.fault.flips().map(|flip| flip.bit()).collect();
+            let bits: BTreeSet<_> = record.data().flips().map(|flip| flip.bit()).collect();
             for bit in bits {
                 self.bits.entry((record.target, bit)).or_default().add(&record);
             }
@@ -216,7 +226,8 @@ impl Tally {
     }
 
     fn consider(&mut self, record: Record) {
-        if record.trial.outcome.severity() == 0 {
+        let outcome = record.trial.outcome;
+        if outcome.severity() == 0 || outcome == Outcome::Due(Cause::Flagged) {
             return;
         }
         let at = self.worst.partition_point(|other| worse(other, &record) == Ordering::Less);

@@ -117,6 +117,11 @@ pub fn effect_on(
 }
 
 impl Trial {
+    /// Nothing was computed: a word of memory was flagged.
+    pub(crate) fn flagged() -> Self {
+        Self { outcome: Outcome::Due(Cause::Flagged), ..Self::refused() }
+    }
+
     pub(crate) fn refused() -> Self {
         let outcome = Outcome::Due(Cause::UnusedCode);
         Self { outcome, decision: None, any_token_change: None, shift: None }

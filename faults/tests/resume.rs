@@ -11,8 +11,8 @@ use engine::walk::Read;
 use faults::journal::{self, Entry, Header, Shard, Writer};
 use faults::mix::{Stratum, Within};
 use faults::{
-    Campaign, Mix, Outcome, Pattern, Plan, Sample, Space, Tally, Target, UnusedCode, complete,
-    complete_until, retold, run,
+    Campaign, Mix, Outcome, Pattern, Plan, Protection, Sample, Space, Tally, Target, UnusedCode,
+    complete, complete_until, retold, run,
 };
 use support::{Lcg, model, prompt, shape};
 
@@ -195,6 +195,7 @@ fn strata_take_turns_by_weight_and_stay_within_their_part() {
                 .then(|| tensors.iter().map(|&name| name.to_owned()).collect()),
             part: None,
         },
+        protection: Protection::None,
     };
     let strata = vec![
         stratum(Target::WeightCode, 3, Some(vec![1]), &["mlp.down_proj", "self_attn.v_proj"]),

@@ -4,16 +4,18 @@
 //! is in the HTML report. Everything that came from a file is written in entities and cannot be
 //! markup.
 
+mod campaign;
+
 use std::fmt::Write;
+
+use campaign::{mapped, strata, texts};
 
 use crate::chance;
 use crate::escape::markdown as safe;
 use crate::metrics::{
     GateResult, evaluate_all, layers_proven_share, proven_masked_share, rows_proven_share,
 };
-use crate::model::{
-    Certification, Exhaustive, Faults, Generation, Report, Sample, Substitutions, Verdict,
-};
+use crate::model::{Certification, Faults, Report, Sample, Substitutions, Verdict};
 use crate::number::{Side, count, number, optional, percent, plural};
 use crate::story;
 
@@ -198,32 +200,6 @@ fn substitutions(page: &mut String, found: &Substitutions) {
     more(page, found.subst_samples.len());
 }
 
-fn strata(page: &mut String, faults: &Faults) {
-    if faults.strata.is_empty() {
-        return;
-    }
-    heading(page, &["Fault of the plan", "Trials", "Masked", "SDC", "DUE", "SDC rate, interval"]);
-    for stratum in faults.strata.iter().take(MOST_ROWS) {
-        let interval = format!(
-            "{} to {}",
-            percent(stratum.sdc_rate_low, Side::Down),
-            percent(stratum.sdc_rate_high, Side::Up)
-        );
-        row(
-            page,
-            &[
-                safe(&stratum.fault),
-                count(stratum.trials),
-                count(stratum.masked),
-                count(stratum.sdc),
-                count(stratum.due),
-                interval,
-            ],
-        );
-    }
-    more(page, faults.strata.len());
-}
-
 fn fault_rates(page: &mut String, faults: &Faults) {
     line(page, format_args!("### What does happen\n\n{}\n", story::campaign(faults)));
     heading(page, &["Target", "Trials", "Masked", "SDC", "DUE", "SDC rate", "Interval"]);
@@ -278,60 +254,6 @@ fn fault_rates(page: &mut String, faults: &Faults) {
         let what = "Single flips of stored keys and values proven masked";
         line(page, format_args!("{what}: {cache}.\n"));
     }
-}
-
-/// What became of texts, by target.
-fn texts(page: &mut String, generation: &Generation) {
-    let tokens = plural(u64::from(generation.tokens), "token");
-    line(page, format_args!("Texts of {tokens}: {}.\n", story::texts(generation)));
-    let columns = ["Texts", "Diverged", "Interval", "Median first place", "Broke off", "Recovered"];
-    heading(page, &[&["Target"], &columns[..]].concat());
-    for target in generation.targets.iter().take(MOST_ROWS) {
-        let interval = format!(
-            "{} to {}",
-            percent(target.diverged_rate_low, Side::Down),
-            percent(target.diverged_rate_high, Side::Up)
-        );
-        let first = target.median_first_divergence.map(|place| place.to_string());
-        row(
-            page,
-            &[
-                safe(target.target.name()),
-                count(target.trials),
-                count(target.diverged),
-                interval,
-                first.unwrap_or_else(|| "–".to_owned()),
-                count(target.broken_off),
-                count(target.recovered),
-            ],
-        );
-    }
-    more(page, generation.targets.len());
-}
-
-/// How the faults of a map were decided, and its worst tensors.
-fn mapped(page: &mut String, map: &Exhaustive) {
-    line(page, format_args!("Faults of the map: {}.\n", story::map_lines(map).join("; ")));
-    let worst = story::worst_tensors(map, usize::MAX);
-    if worst.is_empty() {
-        return;
-    }
-    heading(page, &["Layer", "Tensor", "Faults", "SDC", "DUE", "SDC share", "Logit change up to"]);
-    for of in worst.iter().take(MOST_ROWS) {
-        row(
-            page,
-            &[
-                of.layer.to_string(),
-                safe(&of.tensor),
-                count(of.decided),
-                count(of.sdc),
-                count(of.due),
-                percent(of.sdc_share.unwrap_or(0.0), Side::Nearest),
-                optional(of.max_logit_change, Side::Up),
-            ],
-        );
-    }
-    more(page, worst.len());
 }
 
 fn open_samples(page: &mut String, found: &Certification) {

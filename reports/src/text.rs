@@ -247,7 +247,11 @@ fn stratum(row: &Stratum) -> String {
     let right = row.accuracy.map_or_else(String::new, |accuracy| {
         format!(", right {}", percent(accuracy, Side::Nearest))
     });
-    fact(&row.fault, &format!("sdc {rate} {interval}{right}"))
+    let raw = row.behind.map_or_else(String::new, |of| {
+        let raw = of.raw_sdc_rate.map_or_else(|| "–".to_owned(), |r| percent(r, Side::Nearest));
+        format!(", raw {raw}")
+    });
+    fact(&row.fault, &format!("sdc {rate} {interval}{raw}{right}"))
 }
 
 fn unknown(found: &Certification) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 mod example;
 
-use reports::model::{FaultTarget, Stratum};
+use reports::model::{Behind, CriticalFit, FaultTarget, MemoryCode, Stratum};
 use reports::{Format, Report, render};
 
 fn stratum(target: FaultTarget, rate: f64, labelled: u64) -> Stratum {
@@ -33,6 +33,8 @@ fn stratum(target: FaultTarget, rate: f64, labelled: u64) -> Stratum {
         accuracy_high: 1.0,
         mean_nll_change: Some(0.25),
         perplexity_factor: Some(1.25),
+        behind: None,
+        critical_fit: None,
     }
 }
 
@@ -70,4 +72,78 @@ fn a_sweep_has_a_curve_for_each_target_and_every_face_its_strata() {
     assert!(text.contains("right 50 %"), "{text}");
     let markdown = render(&report, Format::Markdown).expect("a table");
     assert!(markdown.contains("Fault of the plan"), "{markdown}");
+}
+
+/// A key and a change that it contradicts.
+type Break = (&'static str, fn(&mut Behind));
+
+/// What a code may have made of a stratum without dues.
+fn behind(row: &Stratum) -> Behind {
+    Behind {
+        code: MemoryCode::Secded,
+        word_bits: 64,
+        check_bits: 8,
+        stored_bits: 7200,
+        stored_check_bits: 800,
+        harmless: row.masked,
+        detected: 0,
+        residual: row.sdc,
+        miscorrected: row.sdc,
+        residual_rate: row.sdc_rate,
+        residual_rate_low: 0.0,
+        residual_rate_high: 1.0,
+        pvf: (row.sdc > 0).then_some(1.0),
+        pvf_low: 0.0,
+        pvf_high: 1.0,
+        raw_masked: row.trials - 123,
+        raw_sdc: 123,
+        raw_due: 0,
+        raw_sdc_rate: Some(123.0 / 400.0),
+        raw_sdc_rate_low: 0.3,
+        raw_sdc_rate_high: 0.35,
+        raw_due_rate: Some(0.0),
+        raw_due_rate_low: 0.0,
+        raw_due_rate_high: 0.01,
+        raw_critical_fit: Some(CriticalFit { hours: 24.0, low: 3.0, high: 4.5 }),
+    }
+}
+
+#[test]
+fn memory_codes_stand_beside_the_same_flips_without_and_contradictions_are_named() {
+    let mut report = swept();
+    for row in report.faults.as_mut().expect("faults").strata.iter_mut().take(2) {
+        row.behind = Some(behind(row));
+        row.critical_fit = Some(CriticalFit { hours: 24.0, low: 1.5, high: 2.25 });
+    }
+    assert_eq!(report.validate(), []);
+    let text = reports::json::to_string(&report).expect("JSON");
+    assert_eq!(serde_json::from_str::<Report>(&text).expect("a report"), report);
+    let page = render(&report, Format::Html).expect("a page");
+    assert!(page.contains("bit error rate of weight_code behind secded (64)?"));
+    assert_eq!(page.matches("What is left at each bit error rate of").count(), 2, "one is alone");
+    assert!(page.contains("secded (64 + 8)") && page.contains("1.5 to 2.25"), "{page}");
+    let text = render(&report, Format::Text).expect("a text");
+    assert!(text.contains(", raw 30.8 %, right 50 %"), "{text}");
+    let markdown = render(&report, Format::Markdown).expect("a table");
+    assert!(markdown.contains("Behind a memory code"), "{markdown}");
+    let breaks: [Break; 8] = [
+        ("residual", |of| of.harmless += 1),
+        ("raw_masked", |of| of.raw_due += 1),
+        ("residual", |of| of.miscorrected += 1),
+        ("detected", |of| (of.detected, of.harmless) = (1, of.harmless - 1)),
+        ("stored_check_bits", |of| of.stored_check_bits = 7201),
+        ("pvf", |of| of.pvf = None),
+        ("raw_sdc_rate", |of| of.raw_sdc_rate_low = 0.32),
+        ("raw_critical_fit.low", |of| {
+            of.raw_critical_fit = Some(CriticalFit { hours: 24.0, low: 5.0, high: 4.5 });
+        }),
+    ];
+    for (key, change) in breaks {
+        let mut broken = report.clone();
+        let row = &mut broken.faults.as_mut().expect("faults").strata[1];
+        change(row.behind.as_mut().expect("a code"));
+        let named = broken.validate();
+        let expected = format!("faults.strata[1].behind.{key}");
+        assert!(named.iter().any(|problem| problem.path == expected), "{expected}: {named:?}");
+    }
 }

@@ -134,6 +134,8 @@ fn planned() -> Report {
         accuracy_high: 1.0,
         mean_nll_change: row.mean_nll_change,
         perplexity_factor: Some(1.5),
+        behind: None,
+        critical_fit: None,
     };
     found.strata = found.targets.iter().map(stratum).collect();
     report

@@ -5,7 +5,7 @@ use engine::kernels::Kernels;
 use engine::model::{KvKind, Model};
 use engine::walk::Read;
 use faults::{
-    Campaign, CampaignError, EncodingRow, FaultMap, Golden, Input, MapPlan, Mix,
+    Campaign, CampaignError, Drawn, EncodingRow, FaultMap, Golden, Input, MapPlan, Mix,
     Plan as CampaignPlan, Sample as FaultSample, SampleError, Space, Tally, Target, UnusedCode,
     run,
 };
@@ -52,6 +52,8 @@ pub struct Campaigned {
     pub stored_bits: Option<StoredBits>,
     /// Raw faults behind memory codes.
     pub protected: Vec<Protected>,
+    /// By stratum: among which stored bits was drawn behind a memory code.
+    pub drawn: Vec<Option<Drawn>>,
     /// What other codes of the weights would do.
     pub assignments: Vec<EncodingRow>,
     /// The clean decisions of the worst trials, in their order.
@@ -221,6 +223,7 @@ pub(super) fn campaign(
         generation: None,
         stored_bits,
         protected,
+        drawn: Vec::new(),
         assignments,
         worst_before,
     }))

@@ -7,7 +7,7 @@ use faults::{Outcome, Rate, Summary, Target};
 use reports::model as out;
 use reports::model::finite;
 
-use super::{cache, memory, number, unused};
+use super::{behind, cache, memory, number, unused};
 use crate::analyze::{
     Campaigned, LayerBound, LayerRows, Level, MOST_FLIPS, Place, PlaceFlips, Proven,
 };
@@ -88,6 +88,12 @@ fn strata(mix: &Mix, campaigned: &Campaigned) -> Vec<out::Stratum> {
             accuracy_high,
             mean_nll_change: of.mean_nll_change,
             perplexity_factor: of.mean_nll_change.map(exp).and_then(finite),
+            behind: {
+                let tally = campaigned.tally.behind.get(&number).copied().unwrap_or_default();
+                let drawn = campaigned.drawn.get(number).copied().flatten();
+                behind::behind(stratum, &tally, drawn, confidence)
+            },
+            critical_fit: behind::critical(stratum, &summary, confidence),
         }
     };
     mix.strata.iter().enumerate().map(row).collect()
@@ -119,7 +125,7 @@ pub(crate) fn word(target: Target) -> out::FaultTarget {
 }
 
 /// The share, where anything was tried, and the ends of its interval.
-fn rate(rate: Rate, trials: u64) -> (Option<f64>, f64, f64) {
+pub(super) fn rate(rate: Rate, trials: u64) -> (Option<f64>, f64, f64) {
     ((trials > 0).then_some(rate.share), rate.interval.low, rate.interval.high)
 }
 

@@ -51,7 +51,7 @@ pub(super) fn protected(row: &Protected, confidence: f64) -> out::Protected {
     }
 }
 
-fn code(protection: Protection) -> out::MemoryCode {
+pub(super) fn code(protection: Protection) -> out::MemoryCode {
     match protection {
         Protection::None => out::MemoryCode::None,
         Protection::Parity { .. } => out::MemoryCode::Parity,

@@ -2,6 +2,7 @@
 //!
 //! Pure functions of their arguments: nothing here computes a bound, draws a bit, or asks the time.
 
+mod behind;
 mod cache;
 mod certification;
 mod chance;

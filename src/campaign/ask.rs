@@ -10,7 +10,9 @@ use engine::walk::Read;
 use faults::journal::{Header, Shard};
 use faults::mix::{Stratum, Within};
 use faults::pattern::Rate;
-use faults::{Mix, Pattern, Plan as FaultPlan, PlanError, PlanFile, Target, UnusedCode};
+use faults::{
+    Mix, Pattern, Plan as FaultPlan, PlanError, PlanFile, Protection, Target, UnusedCode,
+};
 use reports::model::{Method, Norm};
 use serde::{Deserialize, Serialize};
 
@@ -201,6 +203,7 @@ pub(super) fn mix(
             pattern: Pattern::Poisson { rate: Rate::BitErrors(rate) },
             weight: 1,
             within: Within::default(),
+            protection: Protection::None,
         }));
     }
     if !strata.is_empty() {

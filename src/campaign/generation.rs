@@ -4,7 +4,9 @@
 //! generated when the report is told, of whatever trials it is told of.
 
 use faults::journal::{Entry, Header};
-use faults::{Campaign, Generated, GenerationError, Rate, check_generation, generated};
+use faults::{
+    Campaign, Generated, GenerationError, Mix, Protection, Rate, check_generation, generated,
+};
 use reports::model as out;
 
 use super::Subject;
@@ -33,6 +35,16 @@ pub(super) fn check(subject: &Subject) -> Result<(), Failure> {
             _ => Failure::refused(what).help("a language model, with samples of input_ids or text"),
         }
     })
+}
+
+/// Refuses plans with memory codes: a text says nothing of a fault that a code has flagged.
+pub(super) fn check_plan(mix: &Mix) -> Result<(), Failure> {
+    if mix.strata.iter().all(|stratum| stratum.protection == Protection::None) {
+        return Ok(());
+    }
+    let what =
+        "--generate: texts are of faults that reach the model, and the plan has a protection";
+    Err(Failure::usage(what).help("two campaigns, one with each"))
 }
 
 /// Refuses two journals whose campaigns were asked for other texts.

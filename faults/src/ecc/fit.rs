@@ -21,6 +21,16 @@ pub struct Fit {
     pub high: f64,
 }
 
+/// The rate of wrong answers where so large a share of windows of some hours ends in one, rounded
+/// outward; `None` where it is not finite.
+#[must_use]
+pub fn fit_of_windows(share: RateInterval, hours: f64) -> Option<Fit> {
+    let slack = 4.0 * f64::EPSILON;
+    let fit = |share: f64| share * 1e9 / hours;
+    let found = Fit { low: fit(share.low) * (1.0 - slack), high: fit(share.high) * (1.0 + slack) };
+    (found.low.is_finite() && found.high.is_finite()).then_some(found)
+}
+
 /// The critical failure rate of so many stored bits, rounded outward.
 ///
 /// # Panics

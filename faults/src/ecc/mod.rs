@@ -27,6 +27,7 @@
 //! Makers of memory do not publish their on-die codes; ours is stated (`columns.rs`), and has the
 //! properties that all such codes share.
 
+mod behind;
 mod census;
 mod chips;
 mod columns;
@@ -38,8 +39,10 @@ mod word;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+pub(crate) use behind::Words;
+pub use behind::{Behind, BehindTally, Decoded, Drawn};
 pub use census::Census;
-pub use fit::{Fit, MBIT, fit_critical};
+pub use fit::{Fit, MBIT, fit_critical, fit_of_windows};
 pub use shield::{RawFault, Shield, ShieldTally, Shielded};
 pub use tensor::{fault_of, tensor_bytes};
 
@@ -217,21 +220,37 @@ impl Protection {
     /// If there is no such bit.
     #[must_use]
     pub fn filter(&self, raw: &BTreeSet<u64>, bytes: &[u8]) -> Residual {
+        let set = |bit: u64| bytes[(bit / 8) as usize] >> (bit % 8) & 1 == 1;
+        self.filter_stored(raw, bytes.len(), &set)
+    }
+
+    /// The same of so many bytes of which only those of struck words are read: `set` says whether a
+    /// data bit is.
+    ///
+    /// # Panics
+    /// If there is no such bit.
+    #[must_use]
+    pub fn filter_stored(
+        &self,
+        raw: &BTreeSet<u64>,
+        bytes: usize,
+        set: &dyn Fn(u64) -> bool,
+    ) -> Residual {
         let mut words: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for &number in raw {
-            let (word, place) = self.place(bytes.len(), number);
+            let (word, place) = self.place(bytes, number);
             words.entry(word).or_default().push(place);
         }
         let mut residual = Residual::default();
         for (word, places) in words {
-            self.filter_word(word, &places, bytes, &mut residual);
+            let first = word * self.data_bits();
+            let clean = Word::read(self, 8 * bytes as u64, set, first);
+            self.filter_word((first, clean), &places, &mut residual);
         }
         residual
     }
 
-    fn filter_word(&self, word: u64, places: &[u64], bytes: &[u8], residual: &mut Residual) {
-        let first = word * self.data_bits();
-        let clean = Word::read(self, bytes, first);
+    fn filter_word(&self, (first, clean): (u64, Word), places: &[u64], residual: &mut Residual) {
         let mut struck = clean;
         places.iter().for_each(|&place| struck.flip(self.data_bits(), place));
         let (verdict, read) = struck.decode(self);

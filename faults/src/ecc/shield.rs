@@ -106,23 +106,35 @@ pub struct ShieldTally {
 
 impl ShieldTally {
     fn of(shielded: &Shielded) -> Self {
-        let mut one = Self { trials: 1, ..Self::default() };
         match shielded {
-            Shielded::Harmless => one.harmless = 1,
-            Shielded::Detected => one.detected = 1,
-            Shielded::Struck { outcome, .. } => {
-                one.residual = 1;
-                match outcome {
-                    Outcome::Masked { .. } => one.masked = 1,
-                    Outcome::Sdc => one.sdc = 1,
-                    Outcome::Due(_) => one.due = 1,
-                }
-            }
+            Shielded::Harmless => Self::harmless(),
+            Shielded::Detected => Self::detected(),
+            Shielded::Struck { outcome, .. } => Self::residual(*outcome),
+        }
+    }
+
+    /// One after which the data were right.
+    pub(super) fn harmless() -> Self {
+        Self { trials: 1, harmless: 1, ..Self::default() }
+    }
+
+    /// One that the memory flagged.
+    pub(super) fn detected() -> Self {
+        Self { trials: 1, detected: 1, ..Self::default() }
+    }
+
+    /// One that reached the model.
+    pub(super) fn residual(outcome: Outcome) -> Self {
+        let mut one = Self { trials: 1, residual: 1, ..Self::default() };
+        match outcome {
+            Outcome::Masked { .. } => one.masked = 1,
+            Outcome::Sdc => one.sdc = 1,
+            Outcome::Due(_) => one.due = 1,
         }
         one
     }
 
-    fn plus(self, other: Self) -> Self {
+    pub(super) fn plus(self, other: Self) -> Self {
         Self {
             trials: self.trials + other.trials,
             harmless: self.harmless + other.harmless,

@@ -31,15 +31,17 @@ pub(super) struct Word {
 }
 
 impl Word {
-    /// The word that begins at a data bit, with the check bits of its data.
-    pub(super) fn read(protection: &Protection, bytes: &[u8], first: u64) -> Self {
-        let left = 8 * bytes.len() as u64 - first;
-        let stored = left.min(protection.data_bits());
+    /// The word that begins at one of so many data bits, with the check bits of its data.
+    pub(super) fn read(
+        protection: &Protection,
+        bits: u64,
+        set: &dyn Fn(u64) -> bool,
+        first: u64,
+    ) -> Self {
+        let stored = (bits - first).min(protection.data_bits());
         let mut data = [0; 4];
         for bit in 0..stored {
-            let at = first + bit;
-            let set = bytes[(at / 8) as usize] >> (at % 8) & 1;
-            data[(bit / 64) as usize] |= u64::from(set) << (bit % 64);
+            data[(bit / 64) as usize] |= u64::from(set(first + bit)) << (bit % 64);
         }
         Self { data, check: encode(protection, &data), stored }
     }

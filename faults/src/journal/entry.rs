@@ -5,10 +5,12 @@
 //! | 0..8 | number of the trial |
 //! | 8..12 | sample |
 //! | 12..16 | decision under the fault; 0 where there is none |
-//! | 16..20 | bits that flipped |
+//! | 16..20 | bits that were struck |
 //! | 20..22 | stratum of the plan |
-//! | 22 | outcome: 0 identical, 1 masked, 2 silent corruption, 3 not finite, 4 unused code |
-//! | 23 | flags: 1 a decision, 2 token changes were looked for, 4 one was found, 8 a shift |
+//! | 22 | outcome: 0 identical, 1 masked, 2 silent corruption, 3 not finite, 4 unused code, |
+//! |    | 5 flagged by a memory code |
+//! | 23 | flags: 1 a decision, 2 token changes were looked for, 4 one was found, 8 a shift; |
+//! |    | 16 times one more than the outcome without the memory code, if there is one |
 //! | 24..56 | divergence, likelihood, margin, largest logit change: the bits of four f64 |
 //! | 56..64 | the checksum of the others |
 //!
@@ -33,10 +35,12 @@ pub struct Entry {
     pub stratum: u16,
     /// The sample, by its number.
     pub sample: u32,
-    /// How many bits flipped.
+    /// How many bits were struck.
     pub flips: u32,
     /// What came of it.
     pub trial: Trial,
+    /// What would have come of it without the memory code, where there is one.
+    pub raw: Option<Outcome>,
 }
 
 impl Kept for Entry {
@@ -53,7 +57,8 @@ impl Kept for Entry {
         bytes.extend(trial.decision.unwrap_or(0).to_le_bytes());
         bytes.extend(self.flips.to_le_bytes());
         bytes.extend(self.stratum.to_le_bytes());
-        bytes.extend([code(trial.outcome), flags(trial)]);
+        let raw = self.raw.map_or(0, |raw| 1 + code(raw));
+        bytes.extend([code(trial.outcome), flags(trial) | raw << 4]);
         let shift = trial.shift.unwrap_or_default();
         for value in
             [shift.kl_divergence, shift.nll_change, shift.margin_loss, shift.max_logit_change]
@@ -68,6 +73,10 @@ impl Kept for Entry {
         let flags = bytes[23];
         let has = |flag: u8| flags & flag != 0;
         let value = |place: usize| f64::from_bits(eight(24 + 8 * place));
+        let raw = match flags >> 4 {
+            0 => None,
+            raw => Some(outcome(raw - 1)?),
+        };
         Some(Self {
             index: eight(0),
             sample: four(8),
@@ -84,6 +93,7 @@ impl Kept for Entry {
                     max_logit_change: value(3),
                 }),
             },
+            raw,
         })
     }
 
@@ -99,6 +109,7 @@ fn code(outcome: Outcome) -> u8 {
         Outcome::Sdc => 2,
         Outcome::Due(Cause::NotFinite) => 3,
         Outcome::Due(Cause::UnusedCode) => 4,
+        Outcome::Due(Cause::Flagged) => 5,
     }
 }
 
@@ -109,6 +120,7 @@ fn outcome(code: u8) -> Option<Outcome> {
         2 => Outcome::Sdc,
         3 => Outcome::Due(Cause::NotFinite),
         4 => Outcome::Due(Cause::UnusedCode),
+        5 => Outcome::Due(Cause::Flagged),
         _ => return None,
     })
 }
@@ -133,7 +145,7 @@ mod tests {
     const KEY: [u8; 32] = [7; 32];
 
     fn entries() -> Vec<Entry> {
-        let outcomes = (0..5).map(|code| outcome(code).expect("a code"));
+        let outcomes = (0..6).map(|code| outcome(code).expect("a code"));
         let shift = Shift {
             kl_divergence: 0.1 + 0.2,
             nll_change: -0.0,
@@ -141,7 +153,7 @@ mod tests {
             max_logit_change: f64::MAX,
         };
         let entry = |(index, outcome): (usize, Outcome)| Entry {
-            index: u64::MAX / 4 * index as u64,
+            index: u64::MAX / 5 * index as u64,
             stratum: 300 * index as u16,
             sample: u32::MAX - index as u32,
             flips: index as u32,
@@ -151,6 +163,7 @@ mod tests {
                 any_token_change: [None, Some(false), Some(true)][index % 3],
                 shift: (index != 2).then_some(shift),
             },
+            raw: index.checked_sub(1).and_then(|index| super::outcome(index as u8)),
         };
         outcomes.enumerate().map(entry).collect()
     }
@@ -163,7 +176,7 @@ mod tests {
             let bits = |e: &Entry| e.trial.shift.map(|s| s.nll_change.to_bits());
             assert_eq!(bits(&back), bits(&entry), "the sign of zero too");
         }
-        assert!(outcome(5).is_none());
+        assert!(outcome(6).is_none());
     }
 
     #[test]

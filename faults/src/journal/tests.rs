@@ -49,7 +49,7 @@ fn entry(index: u64) -> Entry {
         any_token_change: Some(false),
         shift: Some(shift),
     };
-    Entry { index, stratum: 1, sample: 2, flips: 3, trial }
+    Entry { index, stratum: 1, sample: 2, flips: 3, trial, raw: None }
 }
 
 fn entries(indices: &[u64]) -> Vec<Entry> {

@@ -46,11 +46,7 @@ impl Image {
             (columns, width, matrix.rows() as u64 * columns * width)
         };
         let (kind, bits) = match *address {
-            Address::Code { layer, slot, .. } => {
-                let linear = model.layers[layer].linear(slot);
-                let layout = layout(&linear.weights).filter(Layout::is_flat)?;
-                (Kind::Codes { layer, slot, layout }, 8 * layout.bytes() as u64)
-            }
+            Address::Code { layer, slot, .. } => return Self::of_codes(model, layer, slot),
             Address::Scale { layer, slot, .. } => {
                 let Weights::Ternary { stored: Some(stored), .. } =
                     &model.layers[layer].linear(slot).weights
@@ -84,6 +80,12 @@ impl Image {
             }
         };
         Some(Self { kind, bits })
+    }
+
+    /// The codes of a layer; `None` if they are not held in the layout of the file.
+    pub(crate) fn of_codes(model: &Model, layer: usize, slot: Slot) -> Option<Self> {
+        let layout = layout(&model.layers[layer].linear(slot).weights).filter(Layout::is_flat)?;
+        Some(Self { kind: Kind::Codes { layer, slot, layout }, bits: 8 * layout.bytes() as u64 })
     }
 
     /// How many bits it has.

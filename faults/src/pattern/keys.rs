@@ -46,6 +46,10 @@ pub struct FaultFile {
     pub tensors: Option<Vec<String>>,
     /// Only this part of stored floats: `sign`, `exponent` or `mantissa`.
     pub part: Option<String>,
+    /// The code of the memory that holds them: a word of [`Protection::named`].
+    ///
+    /// [`Protection::named`]: crate::Protection::named
+    pub protection: Option<String>,
     /// How many bits flip.
     pub flips: Option<u32>,
     /// Bits of a run (`adjacent`) or of a word.

@@ -35,6 +35,7 @@ use crate::mix::{FloatPart, Reach};
 use crate::space::{Space, Target};
 
 pub use image::Image;
+pub(crate) use image::holds;
 pub use keys::FaultFile;
 pub(crate) use keys::MODELS;
 pub(crate) use poisson::Poisson;
@@ -185,6 +186,15 @@ impl Pattern {
         }
     }
 
+    /// Over how many hours a trial lets bits fall, where it has failures in time.
+    #[must_use]
+    pub fn hours(&self) -> Option<f64> {
+        match *self {
+            Self::Poisson { rate: Rate::Fit { hours, .. } } => Some(hours),
+            _ => None,
+        }
+    }
+
     /// Whether every bit that it flips is drawn by itself.
     #[must_use]
     pub fn is_scattered(&self) -> bool {
@@ -204,10 +214,7 @@ impl Pattern {
     pub(crate) fn draw(&self, scene: &Scene, rng: &mut TrialRng) -> Vec<Address> {
         match *self {
             Self::Random { flips } => scene.distinct(flips.into(), rng),
-            Self::Poisson { .. } => {
-                let poisson = scene.poisson.expect("a table for every rate");
-                scene.distinct(poisson.draw(rng.word()).min(scene.reach.bits), rng)
-            }
+            Self::Poisson { .. } => scene.distinct(scene.fallen(rng).min(scene.reach.bits), rng),
             Self::Adjacent { bits } => scene.run(bits.into(), rng),
             Self::Part { bits, flips, .. } => {
                 let (image, place) = scene.anchor(rng);
@@ -261,6 +268,11 @@ impl Scene<'_> {
                 return address;
             }
         }
+    }
+
+    /// How many bits fall by chance.
+    pub(crate) fn fallen(&self, rng: &mut TrialRng) -> u64 {
+        self.poisson.expect("a table for every rate").draw(rng.word())
     }
 
     /// Distinct bits, of which there must be as many.

@@ -3,7 +3,9 @@
 use maud::{Markup, html};
 
 use super::tables::{Table, interval, text};
-use crate::model::{Encoding, EncodingDirection, Faults, FlipDirection, Protected};
+use crate::model::{
+    Behind, CriticalFit, Encoding, EncodingDirection, Faults, FlipDirection, Protected, Stratum,
+};
 use crate::number::{Side, count, number, percent};
 
 /// Both, where there is anything in them.
@@ -65,6 +67,54 @@ fn protection(rows: &[Protected]) -> Table {
             },
         ]
     })
+}
+
+/// One line a fault of the plan behind a memory code, where there is one.
+pub(super) fn behind(strata: &[Stratum]) -> Markup {
+    let rows: Vec<(&Stratum, &Behind)> =
+        strata.iter().filter_map(|row| Some((row, row.behind.as_ref()?))).collect();
+    let columns = [
+        "fault",
+        "memory code",
+        "#trials",
+        "#harmless",
+        "#detected (DUE)",
+        "#residual",
+        "#miscorrected of them",
+        "#residual, interval",
+        "#PVF, interval",
+        "#SDC rate, interval",
+        "#SDC rate without the code",
+        "#DUE rate without the code",
+        "#critical FIT",
+        "#without the code",
+    ];
+    let fit = |fit: Option<CriticalFit>| match fit {
+        None => text("–"),
+        Some(of) => {
+            html! { (number(of.low, Side::Down)) " to " (number(of.high, Side::Up)) }
+        }
+    };
+    let name = "Faults of the plan behind memory codes, and the same flips without";
+    let table = Table::of(name, &columns, &rows, |(row, of)| {
+        vec![
+            html! { code { (row.fault) } },
+            html! { (of.code.name()) " (" (of.word_bits) " + " (of.check_bits) ")" },
+            html! { (count(row.trials)) },
+            html! { (count(of.harmless)) },
+            html! { (count(of.detected)) },
+            html! { (count(of.residual)) },
+            html! { (count(of.miscorrected)) },
+            interval(of.residual_rate_low, of.residual_rate_high),
+            interval(of.pvf_low, of.pvf_high),
+            interval(row.sdc_rate_low, row.sdc_rate_high),
+            interval(of.raw_sdc_rate_low, of.raw_sdc_rate_high),
+            interval(of.raw_due_rate_low, of.raw_due_rate_high),
+            fit(row.critical_fit),
+            fit(of.raw_critical_fit),
+        ]
+    });
+    html! { @if !rows.is_empty() { (table.render()) } }
 }
 
 /// One line an assignment.

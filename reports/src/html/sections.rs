@@ -269,6 +269,7 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
             (tables::targets(&faults.targets).render())
             @if !faults.strata.is_empty() {
                 (rows::strata(&faults.strata).render())
+                (memory::behind(&faults.strata))
                 @if let Some(until) = &faults.until_precision {
                     (rows::anytime(until).render())
                     p {

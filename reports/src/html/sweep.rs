@@ -7,7 +7,7 @@ use super::axis::Axis;
 use super::charts::{Figure, WIDE, drawn};
 use super::plot::{Ink, Mark, Plot, PlotError, RADIUS};
 use super::rows;
-use crate::model::{FaultTarget, Faults, Stratum};
+use crate::model::{FaultTarget, Faults, MemoryCode, Stratum};
 use crate::number::{Side, count, percent, plural};
 use crate::story;
 
@@ -32,17 +32,29 @@ pub(super) fn lead(faults: &Faults) -> Markup {
     }
 }
 
-/// One plot for each target that was struck at two rates or more, and the plan in its own words.
+/// One plot for each target that was struck at two rates or more, and for each memory code that it
+/// lies behind; and the plan in its own words.
 pub(super) fn sweeps(faults: &Faults) -> Result<Markup, PlotError> {
     let mut figures = Vec::new();
     for target in FaultTarget::ALL {
         let swept = |row: &&Stratum| row.target == target && row.bit_error_rate.is_some();
-        let mut rows: Vec<Stratum> = faults.strata.iter().filter(swept).cloned().collect();
-        rows.sort_by(|a, b| {
-            a.bit_error_rate.unwrap_or(0.0).total_cmp(&b.bit_error_rate.unwrap_or(0.0))
-        });
-        if rows.len() > 1 {
-            figures.push(sweep(target, &rows)?);
+        let mut codes: Vec<Option<Code>> = Vec::new();
+        for row in faults.strata.iter().filter(swept) {
+            if !codes.contains(&code(row)) {
+                codes.push(code(row));
+            }
+        }
+        for of in codes {
+            let mut rows: Vec<Stratum> =
+                faults.strata.iter().filter(swept).filter(|row| code(row) == of).cloned().collect();
+            rows.sort_by(|a, b| {
+                a.bit_error_rate.unwrap_or(0.0).total_cmp(&b.bit_error_rate.unwrap_or(0.0))
+            });
+            if rows.len() > 1 {
+                let behind = of.map(|(code, bits)| format!(" behind {} ({bits})", code.name()));
+                let name = format!("{}{}", target.name(), behind.unwrap_or_default());
+                figures.push(sweep(&name, &rows)?);
+            }
         }
     }
     Ok(html! {
@@ -53,7 +65,14 @@ pub(super) fn sweeps(faults: &Faults) -> Result<Markup, PlotError> {
     })
 }
 
-fn sweep(target: FaultTarget, rows: &[Stratum]) -> Result<Markup, PlotError> {
+/// A memory code and the data bits of its words.
+type Code = (MemoryCode, u64);
+
+fn code(row: &Stratum) -> Option<Code> {
+    row.behind.map(|of| (of.code, of.word_bits))
+}
+
+fn sweep(name: &str, rows: &[Stratum]) -> Result<Markup, PlotError> {
     let rates = rows.iter().filter_map(|row| row.bit_error_rate);
     let Some(x) = Axis::log("bit error rate", rates) else { return Ok(html! {}) };
     let y = Axis::percent("", 1.0);
@@ -80,10 +99,10 @@ fn sweep(target: FaultTarget, rows: &[Stratum]) -> Result<Markup, PlotError> {
     };
     series(Ink::Certified, |row| Some([row.accuracy?, row.accuracy_low, row.accuracy_high]));
     series(Ink::Harm, |row| Some([row.sdc_rate?, row.sdc_rate_low, row.sdc_rate_high]));
-    let label = format!("Accuracy and silent corruption of {} by bit error rate", target.name());
+    let label = format!("Accuracy and silent corruption of {name} by bit error rate");
     let plot = Plot { x, y, marks, size: WIDE, label };
     let figure = Figure {
-        title: &format!("What is left at each bit error rate of {}?", target.name()),
+        title: &format!("What is left at each bit error rate of {name}?"),
         how: "Share of right decisions on labelled samples, and share of decisions that changed \
               without a sign, with their exact intervals. Every bit flips by itself at the rate.",
         keys: &[("line certified", "right"), ("dash harm", "changed (SDC)")],

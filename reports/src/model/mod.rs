@@ -7,6 +7,7 @@
 //! a certified radius is never negative. Nothing that may not change a result (time, threads,
 //! kernel table) is outside [`Run`].
 
+mod behind;
 mod certification;
 mod chance;
 mod change;
@@ -23,6 +24,7 @@ mod subject;
 mod substitutions;
 mod worst;
 
+pub use behind::{Behind, CriticalFit};
 pub use certification::{
     Certification, CurvePoint, FirstLost, Growth, Layer, NextToken, PositionCount, Sample, Verdict,
     Witness, WitnessKind,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::FaultTarget;
+use super::{Behind, CriticalFit, FaultTarget};
 
 /// Outcomes of one fault of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -59,4 +59,11 @@ pub struct Stratum {
     pub mean_nll_change: Option<f64>,
     /// Its exponential: by what factor the perplexity of those decisions grows.
     pub perplexity_factor: Option<f64>,
+    /// What a memory code made of the raw faults; null where the plan has none there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<Behind>,
+    /// Wrong decisions in 10^9 hours, behind the memory code if there is one; null where the fault
+    /// is not drawn by failures in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical_fit: Option<CriticalFit>,
 }

@@ -1,6 +1,6 @@
 //! The rules of a plan of faults and its strata.
 
-use super::super::{Faults, UntilPrecision};
+use super::super::{CriticalFit, Faults, Stratum, UntilPrecision};
 use super::Check;
 
 /// A plan and its strata come together, and every trial is of one of them.
@@ -30,6 +30,50 @@ pub(super) fn check_strata(check: &mut Check, faults: &Faults) {
         check.finite(&key("mean_nll_change"), row.mean_nll_change);
         check.not_negative(&key("bit_error_rate"), row.bit_error_rate);
         check.not_negative(&key("perplexity_factor"), row.perplexity_factor);
+        if let Some(fit) = &row.critical_fit {
+            check_fit(check, &key("critical_fit"), fit);
+        }
+        check_behind(check, &key("behind"), row);
+    }
+}
+
+/// Every trial is one of what the memory code made of it, and of what it was without.
+fn check_behind(check: &mut Check, at: &str, row: &Stratum) {
+    let Some(of) = &row.behind else { return };
+    let key = |key: &str| format!("{at}.{key}");
+    check.sum(&key("residual"), &[of.harmless, of.detected, of.residual], row.trials);
+    check.sum(&key("raw_masked"), &[of.raw_masked, of.raw_sdc, of.raw_due], row.trials);
+    if of.miscorrected > of.residual || row.sdc > of.residual {
+        check.add(key("residual"), "is below its miscorrected ones, or the sdc of the fault");
+    }
+    if of.detected > row.due || of.harmless > row.masked {
+        check.add(key("detected"), "is above due, or the harmless ones above masked");
+    }
+    if of.stored_check_bits > of.stored_bits {
+        check.add(key("stored_check_bits"), "is above all stored bits");
+    }
+    if of.pvf.is_some() != (of.residual > 0) {
+        check.add(key("pvf"), "is known exactly where a fault was residual");
+    }
+    for (name, rate, low, high) in [
+        ("residual_rate", of.residual_rate, of.residual_rate_low, of.residual_rate_high),
+        ("pvf", of.pvf, of.pvf_low, of.pvf_high),
+        ("raw_sdc_rate", of.raw_sdc_rate, of.raw_sdc_rate_low, of.raw_sdc_rate_high),
+        ("raw_due_rate", of.raw_due_rate, of.raw_due_rate_low, of.raw_due_rate_high),
+    ] {
+        check.interval(&key(name), rate, low, high);
+    }
+    if let Some(fit) = &of.raw_critical_fit {
+        check_fit(check, &key("raw_critical_fit"), fit);
+    }
+}
+
+fn check_fit(check: &mut Check, at: &str, fit: &CriticalFit) {
+    for (name, value) in [("hours", fit.hours), ("low", fit.low), ("high", fit.high)] {
+        check.not_negative(&format!("{at}.{name}"), value);
+    }
+    if fit.low > fit.high {
+        check.add(format!("{at}.low"), "is above its upper end");
     }
 }
 
