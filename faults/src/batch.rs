@@ -117,6 +117,31 @@ mod tests {
     use crate::golden::Sample;
 
     #[test]
+    fn a_model_with_steps_that_are_not_simulated_is_run_trial_by_trial() {
+        let config = small_config(2, 64, 4, 2);
+        let style = Style { head_norms: true, ..Style::BITNET };
+        let model = random_model(&config, style, 3);
+        let samples = [Sample::of_ids((0..6).collect())];
+        let plan = Plan {
+            seed: 5,
+            trials: 200,
+            flips: 1,
+            targets: vec![Target::WeightCode],
+            unused: UnusedCode::Deployed,
+            kv: KvKind::F32,
+            confidence: 0.9,
+            positions: Read::All,
+            worst: 2,
+        };
+        let identity = plan.identity("model", "inputs");
+        let campaign = Campaign::new(&model, kernels::best(), plan, identity, &samples);
+        let campaign = campaign.expect("sound");
+        let indices: Vec<u64> = (0..200).collect();
+        let expected: Vec<Record> = indices.iter().map(|&i| campaign.trial(i)).collect();
+        assert_eq!(format!("{:?}", campaign.batch(&indices)), format!("{expected:?}"));
+    }
+
+    #[test]
     fn batches_are_single_trials_whatever_is_kept() {
         let config = small_config(2, 64, 4, 2);
         let model = random_model(&config, Style::BITNET, 3);

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use engine::kernels::{Kernels, LANES};
-use engine::model::{Activations, Float, Gate, Linear, Model, Norm, Rope, Slot, Weights};
+use engine::model::{Activations, Float, Gate, Layer, Linear, Model, Norm, Rope, Slot, Weights};
 use engine::packing::TernaryRows;
 use engine::walk::{self, Codes, Domain, Exact, ExactPrepared, Read, Site, Step};
 use ndarray::Array2;
@@ -83,13 +83,18 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// Walks the clean layers again and keeps their steps; `None` where a linear layer is not made
-    /// of ternary weights under int8 activations.
+    /// of ternary weights under int8 activations, or where queries or keys are normed: such steps are
+    /// not followed here.
     pub(crate) fn new(model: &Model, kernels: &'static Kernels, golden: &Golden) -> Option<Self> {
         let integer = |linear: &Linear| {
             matches!(linear.weights, Weights::Ternary { .. })
                 && linear.activations == Activations::PerTokenInt8
         };
-        if !model.layers.iter().all(|layer| layer.linears.iter().all(integer)) {
+        let plain = |layer: &Layer| {
+            let norms = [&layer.query_norm, &layer.key_norm];
+            layer.linears.iter().all(integer) && norms.iter().all(|norm| norm.is_none())
+        };
+        if !model.layers.iter().all(plain) {
             return None;
         }
         let inner = Exact::new(kernels, model, golden.kv);
