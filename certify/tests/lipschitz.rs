@@ -11,7 +11,7 @@ use certify::lipschitz::{Lipschitz, Part, global, of_margins, of_part};
 use certify::region::{Ball, Region};
 use engine::kernels;
 use engine::model::random::{SplitMix, Style, random_model, random_rows, small_config};
-use engine::model::{Float, FloatType, Gate, KvKind, Model};
+use engine::model::{Float, FloatType, Gate, KvKind, Model, Norm, Rope, Yarn};
 use engine::walk::{self, Exact, Read};
 use ndarray::Array2;
 use nets::{KINDS, moved_point, nets, share};
@@ -269,6 +269,31 @@ fn constants_that_hold_everywhere_are_no_smaller_than_those_of_a_box_and_infinit
         assert!(local <= most && power > 3, "{name}: {local} {power}");
         assert_eq!(global::power_of_margins(&with_eps(&model, 0.0), 0), None, "{name}");
     }
+}
+
+#[test]
+fn constants_that_hold_everywhere_grow_with_the_norms_of_heads_and_with_stretched_frequencies() {
+    let config = small_config(1, 32, 4, 2);
+    let style = Style { head_norms: true, stored: FloatType::F32, ..Style::BITNET };
+    let model = random_model(&config, style, 4);
+    let power = |model: &Model| global::power_of_margins(model, 0).expect("every norm has an eps");
+    let plain = power(&model);
+    let grown = |norm: &mut Option<Norm>| {
+        let norm = norm.as_mut().expect("a norm by head");
+        norm.gains = norm.gains.iter().map(|gain| gain * 1e6).collect();
+    };
+    let mut other = model.clone();
+    grown(&mut other.layers[0].query_norm);
+    assert!(power(&other) >= plain + 5, "{plain} {}", power(&other));
+    let mut other = model.clone();
+    grown(&mut other.layers[0].key_norm);
+    assert!(power(&other) >= plain + 5, "{plain} {}", power(&other));
+    let mut config = config;
+    let (beta_fast, beta_slow) = Yarn::BETAS;
+    config.yarn = Some(Yarn { factor: 2.0, original: 64, beta_fast, beta_slow, stretch: 10.0 });
+    let mut other = model.clone();
+    other.rope = Rope::of(&config).into();
+    assert!(power(&other) > plain, "{plain} {}", power(&other));
 }
 
 #[test]

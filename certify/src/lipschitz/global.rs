@@ -73,8 +73,13 @@ fn linear(x: Track, layer: &Linear) -> Track {
 fn attention(model: &Model, layer: &Layer) -> f64 {
     let dim = model.config.head_dim;
     let x = normed(&layer.input_norm, 1.0);
-    let turned = |x: Track| Track { change: SQRT_2 * x.change, most: SQRT_2 * x.most };
-    let [q, k] = [Slot::Q, Slot::K].map(|slot| turned(linear(x, layer.linear(slot))));
+    // A turn of the plane, stretched where frequencies are.
+    let turn = SQRT_2 * larger(1.0, model.rope.stretch().into());
+    let turned = |x: Track| Track { change: turn * x.change, most: turn * x.most };
+    let [q, k] = [(Slot::Q, &layer.query_norm), (Slot::K, &layer.key_norm)].map(|(slot, norm)| {
+        let x = linear(x, layer.linear(slot));
+        turned(norm.as_ref().map_or(x, |norm| normed(norm, x.change)))
+    });
     let v = linear(x, layer.linear(Slot::V));
     let terms = f64::from(score_scale(dim)) * dim as f64;
     let scores = terms * (k.most * q.change + q.most * k.change);

@@ -6,7 +6,7 @@ use std::env;
 
 use certify::region::{Ball, Region};
 use engine::model::random::{SplitMix, Style, random_model, small_config};
-use engine::model::{Activations, FloatType, Gate, KvKind, Model};
+use engine::model::{Activations, FloatType, Gate, KvKind, Model, Yarn};
 use ndarray::Array2;
 
 /// The nets: 1, 2, 3 and 6 layers, grouped heads, both gates, with and without sub-norms.
@@ -22,6 +22,9 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
     let mut float = silu(2, 16, 2, 2);
     float.activations = Activations::None;
     let by_head = Style { head_norms: true, ..llama };
+    let mut stretched = silu(2, 32, 4, 2);
+    let (beta_fast, beta_slow) = (4.0, 0.5);
+    stretched.yarn = Some(Yarn { factor: 4.0, original: 16, beta_fast, beta_slow, stretch: 1.5 });
     let mut tied = small_config(2, 16, 4, 1);
     tied.tied = true;
     let all_norms = Style { inner_norms: true, ..bitnet };
@@ -36,6 +39,7 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
         ("2 layers, relu2, no sub-norms", random_model(&small_config(2, 16, 2, 1), llama, 8)),
         ("2 layers, norms by head", random_model(&silu(2, 32, 4, 2), by_head, 10)),
         ("2 layers, norms by head, float activations", random_model(&float, by_head, 11)),
+        ("2 layers, stretched frequencies", random_model(&stretched, by_head, 12)),
         ("2 layers, relu2, all norms", random_model(&small_config(2, 16, 4, 2), all_norms, 9)),
     ]
 }
