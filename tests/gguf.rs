@@ -84,6 +84,9 @@ fn a_converted_model_is_the_same_model() {
     assert!(text("l.gguf").split(',').count() >= 8, "{}", text("l.gguf"));
     assert_eq!(text("l.gguf"), text("hf"));
     assert_eq!(text("l.gguf"), text("@language"));
+    let floats = format!("convert {},activations=none --out", file("llama256_tq2_0"));
+    desk.run(&format!("{floats} n.gguf --to gguf-tq2_0")).ends(3).says(&["float activations"]);
+    desk.run(&format!("{floats} n --to hf-packed")).ends(3).says(&["float activations"]);
     desk.run("convert @language --to gguf-tq2_0 --out no.gguf").ends(3).says(&["256", "128"]);
     desk.run("convert @language --to gguf-i2_s --out l.gguf").ends(5).says(&["exists"]);
     desk.run("convert @language --to gguf-i2_s --out l.bin").ends(2).says(&[".gguf"]);

@@ -168,7 +168,7 @@ impl Space {
                     tables[1].push(Region::Scale { layer, slot }, stored.bits().into());
                 }
             }
-            for slot in norm_slots() {
+            for slot in NormSlot::of_layer() {
                 if let Some(norm) = block.norm(slot) {
                     push_norm(&mut tables[2], layer, slot, norm);
                 }
@@ -270,19 +270,6 @@ impl Space {
             (number < *end).then_some((target, number))
         })
     }
-}
-
-/// The norms of a block, in the order of the numbers.
-fn norm_slots() -> impl Iterator<Item = NormSlot> {
-    let of_block = [
-        NormSlot::Input,
-        NormSlot::AttentionSub,
-        NormSlot::Query,
-        NormSlot::Key,
-        NormSlot::Post,
-        NormSlot::FfnSub,
-    ];
-    of_block.into_iter().chain(Slot::ALL.into_iter().map(NormSlot::Inside))
 }
 
 fn push_norm(table: &mut Regions, layer: usize, slot: NormSlot, norm: &engine::model::Norm) {

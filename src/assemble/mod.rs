@@ -16,7 +16,7 @@ mod memory;
 mod substitutions;
 
 use engine::formats::Loaded;
-use engine::model::{Activations, Gate, Model, Weights};
+use engine::model::{Activations, Gate, Model, NormSlot, Weights};
 use reports::model as out;
 
 pub(crate) use faults::word as fault_target;
@@ -116,15 +116,8 @@ pub(crate) fn weight_counts(model: &Model) -> out::WeightCounts {
     }
     counts.float += model.final_norm.gains.len() as u64;
     for layer in &model.layers {
-        let norms = [
-            Some(&layer.input_norm),
-            layer.attention_sub_norm.as_ref(),
-            Some(&layer.post_norm),
-            layer.ffn_sub_norm.as_ref(),
-        ];
-        let inner = layer.linears.iter().map(|linear| linear.norm.as_ref());
-        let gains = norms.into_iter().chain(inner).flatten().map(|norm| norm.gains.len() as u64);
-        counts.float += gains.sum::<u64>();
+        let norms = NormSlot::of_layer().filter_map(|slot| layer.norm(slot));
+        counts.float += norms.map(|norm| norm.gains.len() as u64).sum::<u64>();
         for linear in &layer.linears {
             match &linear.weights {
                 Weights::Ternary { rows, .. } => {

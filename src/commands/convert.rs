@@ -6,12 +6,17 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use engine::formats::write::{self, Form};
-use engine::model::{Model, Weights};
+use engine::kernels;
+use engine::model::{Config, KvKind, Model, Scale, Weights};
+use engine::walk::{self, Exact, Read};
 
 use super::tell;
 use crate::cli::UnusedArg;
 use crate::failure::Failure;
 use crate::{output, source};
+
+/// Tokens of the prompt that both models answer.
+const PROMPT: usize = 8;
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:\n  bitnet-certify convert model.gguf --to hf-packed \
@@ -49,7 +54,7 @@ pub struct ConvertArgs {
     pub unused_code: Option<UnusedArg>,
 }
 
-/// Writes the model, loads it again, and compares every code.
+/// Writes the model, loads it again, and compares every code, the shape, and logits of a prompt.
 ///
 /// # Errors
 /// If the model is refused, has no such form, or cannot be written.
@@ -86,8 +91,41 @@ pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
     }
     let written = source::resolve(&args.out.to_string_lossy())?;
     let unused = args.unused_code.or(Some(UnusedArg::Deployed));
-    let count = same_codes(&loaded.model, &source::load(&written, unused, false)?.model)?;
-    tell(format!("{out}: {count} codes, all the same\n").as_bytes())
+    let again = source::load(&written, unused, false)?.model;
+    let count = same_codes(&loaded.model, &again)?;
+    same_shape(&loaded.model, &again)?;
+    // A scale that divides is its reciprocal in GGUF, rounded once: the only step that is not kept.
+    if form != Form::HfPacked && divides(&loaded.model) {
+        return tell(format!("{out}: {count} codes, all the same\n").as_bytes());
+    }
+    if logits(&loaded.model)? != logits(&again)? {
+        return Err(Failure::bug("what was written answers otherwise than what was read"));
+    }
+    tell(format!("{out}: {count} codes and the logits of a prompt, all the same\n").as_bytes())
+}
+
+/// Whether two models have one shape; a form may name it otherwise, and hold fewer end tokens.
+fn same_shape(a: &Model, b: &Model) -> Result<(), Failure> {
+    let (architecture, end_tokens) = (a.config.architecture.clone(), a.config.end_tokens.clone());
+    if (Config { architecture, end_tokens, ..b.config.clone() }) == a.config {
+        return Ok(());
+    }
+    Err(Failure::bug(format!("written as {:?}, read as {:?}", a.config, b.config)))
+}
+
+fn divides(model: &Model) -> bool {
+    let mut linears = model.layers.iter().flat_map(|layer| &layer.linears);
+    linears.any(|linear| matches!(linear.weights, Weights::Ternary { scale: Scale::Divide(_), .. }))
+}
+
+/// The bits of the logits of a short prompt.
+fn logits(model: &Model) -> Result<Vec<u32>, Failure> {
+    let tokens = PROMPT.min(model.config.vocabulary).min(model.config.max_positions) as u32;
+    let ids: Vec<u32> = (0..tokens).collect();
+    let rows = model.embed(&ids).map_err(|id| Failure::bug(format!("no token {id}")))?;
+    let mut exact = Exact::new(kernels::best(), model, KvKind::F32);
+    let logits = walk::run(&mut exact, model, &rows, 0, 0, Read::Last);
+    Ok(logits.iter().map(|logit| logit.to_bits()).collect())
 }
 
 /// How many ternary weights two models have, if they are the same in both.

@@ -166,6 +166,17 @@ pub enum NormSlot {
     Final,
 }
 
+impl NormSlot {
+    /// Those of a block, in the order of the walk, but for those inside its linear layers.
+    pub const OF_BLOCK: [Self; 6] =
+        [Self::Input, Self::AttentionSub, Self::Query, Self::Key, Self::Post, Self::FfnSub];
+
+    /// All of a block, those inside its linear layers last.
+    pub fn of_layer() -> impl Iterator<Item = Self> {
+        Self::OF_BLOCK.into_iter().chain(Slot::ALL.into_iter().map(Self::Inside))
+    }
+}
+
 /// One transformer block.
 #[derive(Clone, Debug)]
 pub struct Layer {

@@ -4,11 +4,14 @@
 use engine::formats::write::{Form, files};
 use engine::formats::{LoadOptions, Loaded, Source, load};
 use engine::kernels;
-use engine::model::{Activations, KvKind, Model, Slot, Weights};
+use engine::model::{Activations, Config, KvKind, Model, Slot, Weights};
 use engine::numerics::special;
 use engine::numerics::{argmax, max};
+use engine::walk::{Exact, Read, run};
 use ndarray::Array2;
+use serde_json::json;
 
+use crate::checkpoint::Checkpoint;
 use crate::reference::{Golden, bits, largest, loaded, path, prefill};
 
 fn file(name: &str) -> Loaded {
@@ -182,5 +185,53 @@ fn every_form_that_is_written_loads_to_the_same_model() {
                 assert!(largest(&(&logits - &expected)) < 0.05, "{name} {form:?}");
             }
         }
+    }
+}
+
+#[test]
+fn a_written_form_keeps_stretched_frequencies_and_says_what_it_cannot() {
+    let mut checkpoint = Checkpoint::of("bitnet256_packed_autobitlinear");
+    let yarn = json!({"rope_type": "yarn", "factor": 4.0, "beta_fast": 16.0,
+        "original_max_position_embeddings": 64});
+    checkpoint.config["rope_scaling"] = yarn;
+    checkpoint.config["eos_token_id"] = json!([511, 7]);
+    let original = checkpoint.load().expect("a sound checkpoint").model;
+    assert!(original.config.yarn.is_some());
+    for form in Form::ALL {
+        let (made, warnings) = files(&original, None, form).expect("it has this form");
+        assert_eq!(warnings, Vec::<String>::new());
+        let memory = made.into_iter().map(|file| (file.name, file.bytes));
+        let again = load(&Source::memory("made", memory), &LoadOptions::default());
+        let config = again.expect("a sound form").model.config;
+        let architecture = original.config.architecture.clone();
+        assert_eq!(Config { architecture, ..config }, original.config, "{form:?}");
+    }
+    let refused = |change: fn(&mut Model), parts: &[&str]| {
+        let mut model = original.clone();
+        change(&mut model);
+        let why = files(&model, None, Form::GgufI2s).expect_err("no such form").to_string();
+        assert!(parts.iter().all(|part| why.contains(part)), "{why}");
+    };
+    refused(|model| model.config.theta = 1e6 + 0.01, &["rope theta", "f32"]);
+    refused(|model| model.config.yarn.as_mut().expect("yarn").stretch = 1.5, &["1.5"]);
+    refused(|model| model.config.yarn.as_mut().expect("yarn").factor = 4.1, &["factors"]);
+    let floats = |model: &mut Model| model.layers[1].linears[6].activations = Activations::None;
+    refused(floats, &["layers.1.mlp.down_proj", "float activations"]);
+}
+
+#[test]
+fn neither_kernels_nor_token_by_token_decoding_change_a_bit_where_heads_are_normed() {
+    let model = file("qwen3_q1_0").model;
+    let ids = [510, 3, 77, 201, 9, 45];
+    let expected = bits(&prefill(kernels::scalar(), &model, KvKind::F32, &ids));
+    for table in kernels::available() {
+        assert_eq!(bits(&prefill(table, &model, KvKind::F32, &ids)), expected, "{}", table.name);
+        let mut exact = Exact::new(table, &model, KvKind::F32);
+        let step = |(position, id): (usize, &u32)| {
+            let row = model.embed(&[*id]).expect("a known token");
+            bits(&run(&mut exact, &model, &row, 0, position, Read::All))
+        };
+        let steps: Vec<u32> = ids.iter().enumerate().flat_map(step).collect();
+        assert_eq!(steps, expected, "{}", table.name);
     }
 }

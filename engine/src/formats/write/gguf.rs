@@ -5,8 +5,8 @@ use half::f16;
 use super::super::Tokenizer;
 use super::super::gguf::{stored_linear, stored_norm};
 use super::tokens::{Tokens, tokens};
-use super::{File, Form, NoForm, check, float_bytes, gate, ternary};
-use crate::model::{Float, FloatType, Model, Norm, NormSlot, Scale, Slot};
+use super::{File, Form, NoForm, check, float_bytes, ternary};
+use crate::model::{Float, FloatType, Model, Norm, NormSlot, Scale, Slot, Yarn};
 use crate::packing::{BlockType, I2S_TAIL, I2sRuns, Layout, TernaryRows, turned_row};
 
 /// The step in which tensors begin.
@@ -27,8 +27,12 @@ pub(super) fn file(
     tokenizer: Option<&Tokenizer>,
     form: Form,
 ) -> Result<(Vec<File>, Vec<String>), NoForm> {
-    check(model, false)?;
+    check(model)?;
+    check_metadata(model)?;
     let mut warnings = Vec::new();
+    if model.config.end_tokens.len() > 2 {
+        warnings.push("of the tokens that end a text only two have keys here".to_owned());
+    }
     let found = tokenizer.and_then(|tokenizer| tokens(tokenizer, model.config.vocabulary));
     if tokenizer.is_some() && found.is_none() {
         warnings.push("the tokenizer has no GGUF form here and is left out".to_owned());
@@ -53,10 +57,36 @@ pub(super) fn file(
     Ok((vec![File { name: "model.gguf", bytes: file }], warnings))
 }
 
+/// Refuses numbers that the keys of the format, of 32 bits, do not hold as they are.
+fn check_metadata(model: &Model) -> Result<(), NoForm> {
+    let wrong = |part: &str, expected: &str, got: String| {
+        Err(NoForm { part: part.into(), expected: expected.into(), got })
+    };
+    let config = &model.config;
+    for (index, layer) in model.layers.iter().enumerate() {
+        if let Some(slot) = Slot::ALL.into_iter().find(|&slot| layer.linear(slot).norm.is_some()) {
+            return wrong(&stored_linear(index, slot), "no norm inside the layer", "one".into());
+        }
+    }
+    let narrow = |value: f64| f64::from(value as f32) == value;
+    if !narrow(config.theta) {
+        return wrong("rope theta", "an f32", config.theta.to_string());
+    }
+    let Some(yarn) = &config.yarn else { return Ok(()) };
+    if ![yarn.factor, yarn.beta_fast, yarn.beta_slow].into_iter().all(narrow) {
+        return wrong("yarn", "factors that are f32", format!("{yarn:?}"));
+    }
+    if yarn.stretch != Yarn::usual_stretch(yarn.factor) {
+        return wrong("yarn", "the attention factor of its factor", yarn.stretch.to_string());
+    }
+    Ok(())
+}
+
 /// The architecture whose arithmetic the model has.
 fn architecture(model: &Model) -> &'static str {
     let layer = &model.layers[0];
-    match (layer.attention_sub_norm.is_some(), layer.query_norm.is_some(), gate(model)) {
+    match (layer.attention_sub_norm.is_some(), layer.query_norm.is_some(), model.config.gate.name())
+    {
         (true, _, "silu") => "bitnet",
         (true, ..) => "bitnet-b1.58",
         (false, true, _) => "qwen3",
@@ -133,9 +163,16 @@ fn header(out: &mut Vec<u8>, model: &Model, form: Form, tokens: Option<&Tokens>,
     keys.count(&key("attention.value_length"), config.head_dim);
     keys.float(&key("attention.layer_norm_rms_epsilon"), config.eps);
     keys.float(&key("rope.freq_base"), config.theta as f32);
-    keys.text(&key("hidden_activation"), gate(model));
-    if let Some(&end) = config.end_tokens.first() {
-        keys.count("tokenizer.ggml.eos_token_id", end as usize);
+    keys.text(&key("hidden_activation"), model.config.gate.name());
+    if let Some(yarn) = &config.yarn {
+        keys.text(&key("rope.scaling.type"), "yarn");
+        keys.float(&key("rope.scaling.factor"), yarn.factor as f32);
+        keys.count(&key("rope.scaling.original_context_length"), yarn.original);
+        keys.float(&key("rope.scaling.yarn_beta_fast"), yarn.beta_fast as f32);
+        keys.float(&key("rope.scaling.yarn_beta_slow"), yarn.beta_slow as f32);
+    }
+    for (word, &end) in ["eos", "eot"].into_iter().zip(&config.end_tokens) {
+        keys.count(&format!("tokenizer.ggml.{word}_token_id"), end as usize);
     }
     if let Some(tokens) = tokens {
         keys.text("tokenizer.ggml.model", "gpt2");
@@ -165,15 +202,7 @@ fn tensors(model: &Model, form: Form, warnings: &mut Vec<String>) -> Result<Vec<
     let turned = (architecture(model) == "llama").then_some(model.config.head_dim);
     let mut divided = false;
     for (index, layer) in model.layers.iter().enumerate() {
-        let slots = [
-            NormSlot::Input,
-            NormSlot::AttentionSub,
-            NormSlot::Query,
-            NormSlot::Key,
-            NormSlot::Post,
-            NormSlot::FfnSub,
-        ];
-        for slot in slots {
+        for slot in NormSlot::OF_BLOCK {
             all.extend(layer.norm(slot).map(|norm| gains(stored_norm(index, slot), norm)));
         }
         for slot in Slot::ALL {

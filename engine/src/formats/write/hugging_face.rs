@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::super::Tokenizer;
 use super::super::hugging_face::{EMBEDDING, HEAD, linear_name, norm_name};
-use super::{File, NoForm, check, float_bytes, gate, ternary};
-use crate::model::{Float, FloatType, Model, Norm, NormSlot, Scale, Slot};
+use super::{File, NoForm, check, float_bytes, ternary};
+use crate::model::{Float, FloatType, Linear, Model, Norm, NormSlot, Scale, Slot};
 use crate::packing::Layout;
 
 /// A tensor of the file.
@@ -20,7 +20,8 @@ pub(super) fn files(
     model: &Model,
     tokenizer: Option<&Tokenizer>,
 ) -> Result<(Vec<File>, Vec<String>), NoForm> {
-    check(model, true)?;
+    check(model)?;
+    let inner = inner_eps(model)?;
     let (tensors, divides) = tensors(model)?;
     let views = tensors.iter().map(|(name, dtype, shape, data)| {
         let view = TensorView::new(*dtype, shape.clone(), data).expect("bytes of this shape");
@@ -29,7 +30,7 @@ pub(super) fn files(
     let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
     let tensors = serialize(views, metadata).expect("names are told apart");
     let mut all = vec![
-        File { name: "config.json", bytes: config(model, divides)?.into_bytes() },
+        File { name: "config.json", bytes: config(model, divides, inner).into_bytes() },
         File { name: "model.safetensors", bytes: tensors },
     ];
     if let Some(json) = tokenizer.and_then(Tokenizer::json) {
@@ -38,40 +39,55 @@ pub(super) fn files(
     Ok((all, Vec::new()))
 }
 
-fn config(model: &Model, divides: bool) -> Result<String, NoForm> {
+/// The epsilon of the norms inside linear layers: a file has it once, for all of them or none.
+fn inner_eps(model: &Model) -> Result<Option<f32>, NoForm> {
+    let eps = |linear: &Linear| linear.norm.as_ref().map(|norm| norm.eps);
+    let first = eps(model.layers[0].linear(Slot::Q));
+    let mut linears = model.layers.iter().flat_map(|layer| &layer.linears);
+    if linears.all(|linear| eps(linear).map(f32::to_bits) == first.map(f32::to_bits)) {
+        return Ok(first);
+    }
+    Err(NoForm {
+        part: "norms inside linear layers".into(),
+        expected: "one in each, of one epsilon, or none".into(),
+        got: "a mixture".into(),
+    })
+}
+
+fn config(model: &Model, divides: bool, inner: Option<f32>) -> String {
     let config = &model.config;
-    let (layer, first) = (&model.layers[0], model.layers[0].linear(Slot::Q));
+    let layer = &model.layers[0];
     let (kind, class) = match (layer.attention_sub_norm.is_some(), layer.query_norm.is_some()) {
         (true, _) => ("bitnet", "BitNetForCausalLM"),
         (false, true) => ("qwen3", "Qwen3ForCausalLM"),
         (false, false) => ("llama", "LlamaForCausalLM"),
     };
-    if first.activations == crate::model::Activations::None {
-        return Err(NoForm {
-            part: "activations".into(),
-            expected: "int8 codes per token, which quant_method bitnet means".into(),
-            got: "floats".into(),
-        });
-    }
     let mut quantization = json!({
         "quant_method": "bitnet", "quantization_mode": "offline",
         "linear_class": if divides { "bitlinear" } else { "autobitlinear" },
-        "modules_to_not_convert": ["lm_head"], "use_rms_norm": first.norm.is_some(),
+        "modules_to_not_convert": ["lm_head"], "use_rms_norm": inner.is_some(),
     });
-    if let Some(norm) = &first.norm {
-        quantization["rms_norm_eps"] = json!(norm.eps);
+    if let Some(eps) = inner {
+        quantization["rms_norm_eps"] = json!(eps);
     }
-    let value = json!({
+    let mut value = json!({
         "architectures": [class], "model_type": kind,
         "hidden_size": config.hidden, "intermediate_size": config.ffn,
         "num_hidden_layers": config.layers, "num_attention_heads": config.heads,
         "num_key_value_heads": config.kv_heads, "head_dim": config.head_dim,
         "vocab_size": config.vocabulary, "max_position_embeddings": config.max_positions,
-        "rms_norm_eps": config.eps, "rope_theta": config.theta, "hidden_act": gate(model),
+        "rms_norm_eps": config.eps, "rope_theta": config.theta, "hidden_act": config.gate.name(),
         "tie_word_embeddings": config.tied, "eos_token_id": config.end_tokens,
         "quantization_config": quantization,
     });
-    Ok(serde_json::to_string_pretty(&value).expect("a value of texts and numbers") + "\n")
+    if let Some(yarn) = &config.yarn {
+        value["rope_scaling"] = json!({
+            "rope_type": "yarn", "factor": yarn.factor, "beta_fast": yarn.beta_fast,
+            "beta_slow": yarn.beta_slow, "attention_factor": yarn.stretch,
+            "original_max_position_embeddings": yarn.original,
+        });
+    }
+    serde_json::to_string_pretty(&value).expect("a value of texts and numbers") + "\n"
 }
 
 /// The tensors, and whether their scales divide.
@@ -83,15 +99,7 @@ fn tensors(model: &Model) -> Result<(Vec<Tensor>, bool), NoForm> {
     all.push(gains(norm_name(0, NormSlot::Final), &model.final_norm));
     let mut ways = [false; 2];
     for (index, layer) in model.layers.iter().enumerate() {
-        let blocks = [
-            NormSlot::Input,
-            NormSlot::AttentionSub,
-            NormSlot::Query,
-            NormSlot::Key,
-            NormSlot::Post,
-            NormSlot::FfnSub,
-        ];
-        for slot in blocks.into_iter().chain(Slot::ALL.into_iter().map(NormSlot::Inside)) {
+        for slot in NormSlot::of_layer() {
             all.extend(layer.norm(slot).map(|norm| gains(norm_name(index, slot), norm)));
         }
         for slot in Slot::ALL {

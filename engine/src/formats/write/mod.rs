@@ -11,7 +11,7 @@ mod tokens;
 use std::fmt;
 
 use super::Tokenizer;
-use crate::model::{Float, FloatType, Gate, Linear, Model, Scale, Slot, Weights};
+use crate::model::{Activations, Float, FloatType, Linear, Model, Scale, Slot, Weights};
 use crate::packing::TernaryRows;
 
 /// The forms that are written.
@@ -120,25 +120,18 @@ fn float_bytes(float: &Float) -> (Vec<u8>, FloatType) {
     }
 }
 
-/// Refuses what no file of these forms can say.
-fn check(model: &Model, inner_norms: bool) -> Result<(), NoForm> {
-    let part = |index: usize, slot| super::linear_name(index, slot);
+/// Refuses activations that a reader of these forms would not take by itself.
+fn check(model: &Model) -> Result<(), NoForm> {
     for (index, layer) in model.layers.iter().enumerate() {
         for slot in Slot::ALL {
-            let linear = layer.linear(slot);
-            if !inner_norms && linear.norm.is_some() {
-                let (expected, got) = ("no norm inside the layer".into(), "one".into());
-                return Err(NoForm { part: part(index, slot), expected, got });
+            if layer.linear(slot).activations != Activations::PerTokenInt8 {
+                return Err(NoForm {
+                    part: super::linear_name(index, slot),
+                    expected: "int8 codes per token, as readers of this form take them".into(),
+                    got: "float activations".into(),
+                });
             }
         }
     }
     Ok(())
-}
-
-/// The name of a gate in configurations.
-fn gate(model: &Model) -> &'static str {
-    match model.config.gate {
-        Gate::Relu2 => "relu2",
-        Gate::Silu => "silu",
-    }
 }
