@@ -87,7 +87,7 @@ impl<S: Enclosure> Checked<S> {
     /// Asserts that the codes of the point lie in the boxes of codes.
     fn check_codes(&mut self, at: Site, set: &S::Prepared, point: &ExactPrepared) {
         let boxes = &S::prepared(set).codes;
-        let (Some(boxes), Some(codes)) = (boxes, &point.codes) else { return };
+        let (Some(boxes), ExactPrepared::Codes(codes)) = (boxes, point) else { return };
         if self.set.lost() {
             return;
         }

@@ -14,7 +14,7 @@ use engine::model::{
     Activations, FloatType, Gate, KvKind, Linear, Model, Norm, NormSlot, Scale, Slot, Weights,
 };
 use engine::packing::{TernaryRows, weight_of};
-use engine::walk::{Domain, Exact, Read, Site, Step};
+use engine::walk::{Domain, Exact, ExactPrepared, Read, Site, Step};
 use ndarray::{Array2, s};
 use support::{DIGITS, Draws, Shape, model};
 
@@ -296,7 +296,7 @@ fn sums_that_move_with_a_struck_weight_lie_in_the_moved_boxes() {
         let linear = model.layers[0].linear(Slot::Up);
         let place = (draws.below(64) as usize, draws.below(32) as usize);
         let (struck, change) = struck(linear, place, draws.below(3) as u8);
-        let codes = point.codes.as_ref().expect("codes");
+        let ExactPrepared::Codes(codes) = &point else { unreachable!("an int8 policy") };
         let padded = codes.q.len() / 2;
         let by = |token: usize| change * i32::from(codes.q[token * padded + place.1]);
         let mut ranges = vec![Vec::new(); linear.outputs()];

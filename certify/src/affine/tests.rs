@@ -372,9 +372,10 @@ fn what_is_read_back_from_a_store_lies_in_its_form() {
             let x: Vec<f32> = linear(&row, &e).iter().map(|&x| x as f32).collect();
             let mut store = KvStore::new(kind, 1, dim);
             store.push(&x);
-            let mut back = Vec::new();
-            store.read(0, 1, &mut back);
+            let mut buffer = Vec::new();
+            let back = store.read(0, 1, &mut buffer);
             let truth: Vec<f64> = back.iter().map(|&x| f64::from(x)).collect();
+            assert_eq!(truth.len(), dim);
             let slack = Form { rest: form.rest.iter().map(|r| r + 1e-6).collect(), ..form.clone() };
             inside("store", &truth, &slack, &e);
         }
@@ -390,8 +391,8 @@ fn rows_below_the_floor_of_the_int8_store_lie_in_their_forms() {
     let form = stored(scalar(), &inputs, row, KvKind::Int8, &boxes, dim);
     let mut store = KvStore::new(KvKind::Int8, 1, dim);
     store.push(&vec![size as f32; dim]);
-    let mut back = Vec::new();
-    store.read(0, 1, &mut back);
+    let mut buffer = Vec::new();
+    let back = store.read(0, 1, &mut buffer);
     let truth: Vec<f64> = back.iter().map(|&x| f64::from(x)).collect();
     inside("store", &truth, &form, &[]);
 }

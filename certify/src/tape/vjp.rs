@@ -105,10 +105,9 @@ impl Memory {
     ) -> Self {
         let group = heads / kv_heads;
         let heads = (0..kv_heads).map(|head| {
-            let (mut keys, mut values) = (Vec::new(), Vec::new());
-            cache.keys.read(head, seen, &mut keys);
-            cache.values.read(head, seen, &mut values);
-            (keys, values)
+            let mut buffer = Vec::new();
+            let keys = cache.keys.read(head, seen, &mut buffer).to_vec();
+            (keys, cache.values.read(head, seen, &mut buffer).to_vec())
         });
         Self { heads: heads.collect(), head_dim, group, seen }
     }

@@ -5,7 +5,11 @@
 //! within 10 * 4 * 768 = 30,720 and never wrap; then they are widened. The widths of boxes reach
 //! 2 * 255 * 2 = 1,020 a pair, and 8 * 4 * 1,020 = 32,640.
 
+mod halves;
+
 use std::arch::x86_64::*;
+
+use halves::HALVES;
 
 use super::scalar::group_width;
 use super::{
@@ -13,7 +17,7 @@ use super::{
 };
 
 pub(super) static TABLE: Kernels =
-    table!("avx2", ternary, groups, spread, super::programs::SPARSE, self::floats);
+    table!("avx2", (ternary, groups, spread), super::programs::SPARSE, HALVES, self::floats);
 
 stamp_floats!("avx2");
 

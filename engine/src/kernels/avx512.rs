@@ -5,7 +5,9 @@
 //! of `(code - 1) q` is the sum of `code q` less the sum of `q`. Exact: at most 3 * 128 * K for any
 //! operand, below 2^31 up to K = 5.5 million.
 
+mod halves;
 mod probe;
+mod prompt;
 mod sparse;
 
 use std::arch::x86_64::*;
@@ -15,16 +17,19 @@ use super::{
     BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
 };
 
+use halves::HALVES;
 pub(super) use probe::{peak, read};
 use sparse::{columns, differ};
 
 pub(super) static TABLE: Kernels =
-    table!("avx512", ternary, groups, spread, (differ, columns), self::floats);
+    table!("avx512", (ternary, groups, spread), (differ, columns), HALVES, self::floats);
 
 stamp_floats!("avx512f,avx512bw,avx2");
 
 /// Token rows that share one unpacking of a block: eight accumulators hide the latency.
 const TILE: usize = 8;
+/// Token rows from which on unpacking for all of them pays.
+const MANY: usize = 16;
 
 fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
     let width = group_width(group, codes.len(), out.len());
@@ -62,8 +67,14 @@ fn groups(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
         }
         return;
     }
-    for first in (0..codes.len() / width).step_by(TILE) {
-        let rows = (codes.len() / width - first).min(TILE);
+    let tokens = codes.len() / width;
+    let many = if tokens >= MANY { tokens / prompt::ROWS * prompt::ROWS } else { 0 };
+    if many > 0 {
+        // SAFETY: the table's constructor detected the features that this function enables.
+        unsafe { prompt(groups, group_bytes, &codes[..many * width], out) }
+    }
+    for first in (many..tokens).step_by(TILE) {
+        let rows = (tokens - first).min(TILE);
         let now = &codes[first * width..(first + rows) * width];
         // SAFETY: the table's constructor detected the features that these functions enable.
         unsafe {
@@ -77,6 +88,29 @@ fn groups(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
                 2 => tile::<2>(groups, group_bytes, now, first, out),
                 _ => tile::<1>(groups, group_bytes, now, first, out),
             }
+        }
+    }
+}
+
+/// Whole tiles of token rows, the first of the results, through all groups, two at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn prompt(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
+    let results = out.len() / (groups.len() / group_bytes);
+    let width = group_bytes / BLOCK_BYTES * BLOCK_COLUMNS;
+    let offsets = prompt::sums(codes, width);
+    let taken = offsets.len() * GROUP_ROWS;
+    for (pair, out) in groups.chunks(2 * group_bytes).zip(out.chunks_mut(2 * results)) {
+        let (before, behind) = out.split_at_mut(results);
+        let (a, b) = pair.split_at(group_bytes);
+        if b.is_empty() {
+            ternary(a, codes, &mut before[..taken]);
+        } else {
+            prompt::two_groups(
+                [a, b],
+                codes,
+                &offsets,
+                [&mut before[..taken], &mut behind[..taken]],
+            );
         }
     }
 }

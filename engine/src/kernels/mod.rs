@@ -21,6 +21,7 @@ mod avx512;
 mod neon;
 pub mod probe;
 mod programs;
+mod quotients;
 mod scalar;
 #[cfg(test)]
 mod suite;
@@ -60,6 +61,10 @@ pub type FormCombination = fn(&mut [f64], &[f64], &[f64], &[f64]);
 /// `out` has left for the last row.
 pub type Rescale = fn(&[i32], &[f32], f32, &mut [f32], usize);
 
+/// `fn(sums, scales, ws, outs)`: the results of [`TernaryGroups`] as values, likewise. Row `i` of
+/// every group goes to `outs[i]`, group behind group, as many values as it has room for.
+pub type RescaleGroups = fn(&[i32], &[f32], f32, &mut [&mut [f32]]);
+
 /// `fn(a, b, masks)`: bit `k` of a mask tells whether the `k`-th of its 64 codes differs.
 pub type Differ = fn(&[i8], &[i8], &mut [u64]);
 
@@ -86,12 +91,20 @@ pub struct Kernels {
     pub multiply: Rescale,
     /// Sums to values where the stored scale divides.
     pub divide: Rescale,
+    /// Sums of groups to values where the stored scale multiplies.
+    pub multiply_groups: RescaleGroups,
+    /// Sums of groups to values where the stored scale divides.
+    pub divide_groups: RescaleGroups,
     /// `dot16` of two rows.
     pub dot: fn(&[f32], &[f32]) -> f32,
     /// The ends of `dot16` of a row over a box: `(row, lower, upper)`.
     pub dot_ends: DotEnds,
     /// `dot16` of one row with each of several rows that lie behind one another.
     pub dot_rows: fn(&[f32], &[f32], &mut [f32]),
+    /// The same for rows of bf16 bits.
+    pub dot_rows_bf16: fn(&[f32], &[u16], &mut [f32]),
+    /// The programs over rows of f16 bits.
+    pub halves: Halves,
     /// Adds `shares[j] * rows[j]` to `out` in rising `j`.
     pub weighted_sum: fn(&[f32], &[f32], &mut [f32]),
     /// RMSNorm of one row: `(x, gains, eps, y)`.
@@ -110,6 +123,15 @@ pub struct Kernels {
     pub widen_bf16: fn(&[u16], &mut [f32]),
     /// The programs over affine forms.
     pub forms: Forms,
+}
+
+/// Programs over f16 bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Halves {
+    /// To f32.
+    pub widen: fn(&[u16], &mut [f32]),
+    /// [`Kernels::dot_rows`] of rows of f16 bits.
+    pub dot_rows: fn(&[f32], &[u16], &mut [f32]),
 }
 
 /// Programs over matrices of coefficients of affine forms, one row a noise symbol; see
@@ -134,11 +156,11 @@ pub fn scalar() -> &'static Kernels {
     &scalar::TABLE
 }
 
-/// The table for AVX2, where the processor has it.
+/// The table for AVX2 (with F16C), where the processor has them.
 #[must_use]
 pub fn avx2() -> Option<&'static Kernels> {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c") {
         return Some(&avx2::TABLE);
     }
     None

@@ -10,8 +10,13 @@ use super::{
     BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table,
 };
 
-pub(super) static TABLE: Kernels =
-    table!("neon", ternary, groups, spread, super::programs::SPARSE, self::floats);
+pub(super) static TABLE: Kernels = table!(
+    "neon",
+    (ternary, groups, spread),
+    super::programs::SPARSE,
+    super::programs::HALVES,
+    self::floats
+);
 
 fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
     let width = group_width(group, codes.len(), out.len());

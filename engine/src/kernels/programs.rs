@@ -6,50 +6,76 @@
 use super::{LANES, TernaryProduct};
 use crate::numerics;
 
-/// `dot16` of `x` with each row of `rows`; each result has its own lanes, so four rows may run side
-/// by side and hide the latency of the additions.
+/// `dot16` of `x` with each row of `rows`.
 #[inline(always)]
 pub(super) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
+    dot_stored(x, rows, out, |values| *values, |value| value);
+}
+
+/// The same for rows of bfloat16.
+#[inline(always)]
+pub(super) fn dot_rows_bf16(x: &[f32], rows: &[u16], out: &mut [f32]) {
+    dot_stored(x, rows, out, |bits| bits.map(numerics::widen_bf16), numerics::widen_bf16);
+}
+
+/// The same for rows of binary16.
+pub(super) fn dot_rows_f16(x: &[f32], rows: &[u16], out: &mut [f32]) {
+    dot_stored(x, rows, out, |bits| bits.map(numerics::widen_f16), numerics::widen_f16);
+}
+
+/// `dot16` of `x` with each row of stored values, widened 16 at a time and one by one behind them.
+///
+/// Each result has its own lanes, so four rows may run side by side and hide the latency of the
+/// additions.
+#[inline(always)]
+pub(super) fn dot_stored<T: Copy>(
+    x: &[f32],
+    rows: &[T],
+    out: &mut [f32],
+    wide: impl Fn(&[T; 16]) -> [f32; 16] + Copy,
+    one: impl Fn(T) -> f32 + Copy,
+) {
     let width = x.len();
     assert_eq!(rows.len(), width * out.len(), "rows of the width of x");
-    let mut row = 0;
-    while row + 4 <= out.len() {
-        let four = &rows[row * width..(row + 4) * width];
-        out[row..row + 4].copy_from_slice(&dot_four(x, four));
-        row += 4;
+    let (fours, rest) = out.as_chunks_mut::<4>();
+    let (many, few) = rows.split_at(4 * fours.len() * width);
+    for (index, out) in fours.iter_mut().enumerate() {
+        let four = &many[4 * index * width..4 * (index + 1) * width];
+        *out = trees(&lanes(x, four, wide, one));
     }
-    for index in row..out.len() {
-        out[index] = numerics::dot16(x, &rows[index * width..(index + 1) * width]);
+    for (index, out) in rest.iter_mut().enumerate() {
+        let [lanes]: [_; 1] = lanes(x, &few[index * width..(index + 1) * width], wide, one);
+        *out = trees(&[lanes; 4])[0];
     }
 }
 
-/// Four dot products at once, each in the order of `dot16`.
+/// The lanes of `dot16` of `x` with `R` rows.
 #[inline(always)]
-fn dot_four(x: &[f32], rows: &[f32]) -> [f32; 4] {
+fn lanes<T: Copy, const R: usize>(
+    x: &[f32],
+    rows: &[T],
+    wide: impl Fn(&[T; 16]) -> [f32; 16],
+    one: impl Fn(T) -> f32,
+) -> [[f32; 16]; R] {
     let width = x.len();
-    let (a, rest) = rows.split_at(width);
-    let (b, rest) = rest.split_at(width);
-    let (c, d) = rest.split_at(width);
-    let mut lanes = [[0f32; 16]; 4];
-    let whole = width / 16 * 16;
-    let mut k = 0;
-    while k < whole {
-        let chunk = &x[k..k + 16];
-        let (ra, rb, rc, rd) = (&a[k..k + 16], &b[k..k + 16], &c[k..k + 16], &d[k..k + 16]);
-        for j in 0..16 {
-            lanes[0][j] += chunk[j] * ra[j];
-            lanes[1][j] += chunk[j] * rb[j];
-            lanes[2][j] += chunk[j] * rc[j];
-            lanes[3][j] += chunk[j] * rd[j];
-        }
-        k += 16;
-    }
-    for j in 0..width - whole {
-        for (lane, row) in lanes.iter_mut().zip([a, b, c, d]) {
-            lane[j] += x[whole + j] * row[whole + j];
+    let rows: [&[T]; R] = std::array::from_fn(|r| &rows[r * width..(r + 1) * width]);
+    let chunks = rows.map(|row| row.as_chunks::<16>().0);
+    let mut lanes = [[0f32; 16]; R];
+    let (values, rest) = x.as_chunks::<16>();
+    for (k, values) in values.iter().enumerate() {
+        for (lanes, chunks) in lanes.iter_mut().zip(chunks) {
+            let stored = wide(&chunks[k]);
+            for j in 0..16 {
+                lanes[j] += values[j] * stored[j];
+            }
         }
     }
-    trees(&lanes)
+    for (j, &value) in rest.iter().enumerate() {
+        for (lanes, row) in lanes.iter_mut().zip(rows) {
+            lanes[j] += value * one(row[width - rest.len() + j]);
+        }
+    }
+    lanes
 }
 
 /// The trees of `sum16` over four sets of lanes, level by level for all of them.
@@ -96,46 +122,6 @@ pub(super) fn weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) {
     for (&share, row) in rest.iter().zip(few.chunks_exact(width)) {
         for (sum, &value) in out.iter_mut().zip(row) {
             *sum += share * value;
-        }
-    }
-}
-
-/// The 64 sums of each row as values; see [`super::Rescale`]. `divisor` is that of
-/// a row's scale, `factor` what follows the division.
-///
-/// A quotient of two f32 is no midpoint of f32 (that has 25 bits, and its product with a divisor of
-/// 24 has more than 24), and lies 2^-49 or more of itself beside the next one. So the product with
-/// the reciprocal in f64, wrong by less than 2^-51, rounds to the very quotient, unless that is
-/// subnormal: so large a divisor is left to the division. Zero, infinity and NaN come out alike.
-#[inline(always)]
-pub(super) fn rescale(
-    sums: &[i32],
-    scales: &[f32],
-    out: &mut [f32],
-    stride: usize,
-    divisor: impl Fn(f32) -> f32,
-    factor: f32,
-) {
-    assert_eq!(sums.len(), scales.len() * LANES, "64 sums a row");
-    let last = scales.len().saturating_sub(1);
-    let width = (out.len() - last * stride).min(LANES);
-    assert!(width <= stride, "rows that do not overlap");
-    for (i, (sums, &t)) in sums.chunks_exact(LANES).zip(scales).enumerate() {
-        let out = &mut out[i * stride..i * stride + width];
-        let divisor = divisor(t);
-        let reciprocal = 1.0 / f64::from(divisor);
-        if divisor.abs() < 1e30 {
-            let value = |sum: i32| (f64::from(sum as f32) * reciprocal) as f32 * factor;
-            let (runs, rest) = out.as_chunks_mut::<16>();
-            for (run, sums) in runs.iter_mut().zip(sums.as_chunks::<16>().0) {
-                for j in 0..16 {
-                    run[j] = value(sums[j]);
-                }
-            }
-            rest.iter_mut().zip(&sums[width / 16 * 16..]).for_each(|(out, &s)| *out = value(s));
-        } else {
-            let value = |sum: i32| sum as f32 / divisor * factor;
-            out.iter_mut().zip(sums).for_each(|(out, &sum)| *out = value(sum));
         }
     }
 }
@@ -188,14 +174,25 @@ pub(super) fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
     }
 }
 
-/// bf16 to f32: the bits are the upper half.
+/// bf16 to f32.
 #[inline(always)]
 pub(super) fn widen_bf16(bits: &[u16], out: &mut [f32]) {
-    assert_eq!(bits.len(), out.len(), "as many results as values");
-    for (value, &half) in out.iter_mut().zip(bits) {
-        *value = f32::from_bits(u32::from(half) << 16);
-    }
+    widen(bits, out, numerics::widen_bf16);
 }
+
+/// f16 to f32.
+pub(super) fn widen_f16(bits: &[u16], out: &mut [f32]) {
+    widen(bits, out, numerics::widen_f16);
+}
+
+#[inline(always)]
+fn widen(bits: &[u16], out: &mut [f32], one: impl Fn(u16) -> f32) {
+    assert_eq!(bits.len(), out.len(), "as many results as values");
+    out.iter_mut().zip(bits).for_each(|(value, &bits)| *value = one(bits));
+}
+
+/// The portable kernels of rows of f16.
+pub(super) const HALVES: super::Halves = super::Halves { widen: widen_f16, dot_rows: dot_rows_f16 };
 
 /// The portable kernels of sparse changes.
 pub(super) const SPARSE: (super::Differ, super::Columns) = (differ, columns);
@@ -208,14 +205,20 @@ pub(super) const SPARSE: (super::Differ, super::Columns) = (differ, columns);
 macro_rules! stamp_floats {
     ($features:literal) => {
         mod floats {
-            use crate::kernels::programs;
+            use crate::kernels::{programs, quotients};
             use crate::numerics;
             crate::kernels::programs::stamp_floats!(@fn $features,
                 multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
-                    programs::rescale(s, t, out, stride, |t| t, ws)
+                    quotients::rescale(s, t, out, stride, |t| t, ws)
                 }
                 divide(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
-                    programs::rescale(s, t, out, stride, |t| ws * t, 1.0)
+                    quotients::rescale(s, t, out, stride, |t| ws * t, 1.0)
+                }
+                multiply_groups(s: &[i32], t: &[f32], ws: f32, outs: &mut [&mut [f32]]) -> () {
+                    quotients::rescale_groups(s, t, outs, |t| t, ws)
+                }
+                divide_groups(s: &[i32], t: &[f32], ws: f32, outs: &mut [&mut [f32]]) -> () {
+                    quotients::rescale_groups(s, t, outs, |t| ws * t, 1.0)
                 }
                 dot(a: &[f32], b: &[f32]) -> f32 { numerics::dot16(a, b) }
                 dot_ends(w: &[f32], lo: &[f32], hi: &[f32]) -> (f32, f32) {
@@ -223,6 +226,9 @@ macro_rules! stamp_floats {
                 }
                 dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) -> () {
                     programs::dot_rows(x, rows, out)
+                }
+                dot_rows_bf16(x: &[f32], rows: &[u16], out: &mut [f32]) -> () {
+                    programs::dot_rows_bf16(x, rows, out)
                 }
                 weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) -> () {
                     programs::weighted_sum(shares, rows, out)
@@ -292,22 +298,27 @@ pub(super) fn one_by_one(
     }
 }
 
-/// A table from its integer kernels (the last two as a pair) and its module of float entries.
+/// A table from its kernels of packed rows, of sparse changes and of f16, and its module of other
+/// float entries.
 macro_rules! table {
-    ($name:literal, $ternary:expr, $groups:expr, $spread:expr, $sparse:expr, $floats:path) => {{
+    ($name:literal, $integers:expr, $sparse:expr, $halves:expr, $floats:path) => {{
         use $floats as floats;
         $crate::kernels::Kernels {
             name: $name,
-            ternary: $ternary,
-            ternary_groups: $groups,
-            spread: $spread,
+            ternary: $integers.0,
+            ternary_groups: $integers.1,
+            spread: $integers.2,
             differ: $sparse.0,
             columns: $sparse.1,
             multiply: floats::multiply,
             divide: floats::divide,
+            multiply_groups: floats::multiply_groups,
+            divide_groups: floats::divide_groups,
             dot: floats::dot,
             dot_ends: floats::dot_ends,
             dot_rows: floats::dot_rows,
+            dot_rows_bf16: floats::dot_rows_bf16,
+            halves: $halves,
             weighted_sum: floats::weighted_sum,
             rms_norm: floats::rms_norm,
             absmax: floats::absmax,

@@ -4,12 +4,17 @@ use super::{
     BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table,
 };
 
-pub(super) static TABLE: Kernels =
-    table!("scalar", ternary, groups, spread, super::programs::SPARSE, self::floats);
+pub(super) static TABLE: Kernels = table!(
+    "scalar",
+    (ternary, groups, spread),
+    super::programs::SPARSE,
+    super::programs::HALVES,
+    self::floats
+);
 
 /// The float entries without any instruction set: plain calls.
 pub(super) mod floats {
-    use crate::kernels::programs;
+    use crate::kernels::{programs, quotients};
     use crate::numerics;
 
     pub(crate) use crate::numerics::{absmax, codes_of as codes, dot_ends, dot16 as dot};
@@ -17,13 +22,22 @@ pub(super) mod floats {
     pub(crate) use numerics::{rms_norm_row as rms_norm, softmax_row as softmax};
 
     pub(crate) fn multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
-        programs::rescale(s, t, out, stride, |t| t, ws);
+        quotients::rescale(s, t, out, stride, |t| t, ws);
     }
     pub(crate) fn divide(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
-        programs::rescale(s, t, out, stride, |t| ws * t, 1.0);
+        quotients::rescale(s, t, out, stride, |t| ws * t, 1.0);
+    }
+    pub(crate) fn multiply_groups(s: &[i32], t: &[f32], ws: f32, outs: &mut [&mut [f32]]) {
+        quotients::rescale_groups(s, t, outs, |t| t, ws);
+    }
+    pub(crate) fn divide_groups(s: &[i32], t: &[f32], ws: f32, outs: &mut [&mut [f32]]) {
+        quotients::rescale_groups(s, t, outs, |t| ws * t, 1.0);
     }
     pub(crate) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
         programs::dot_rows(x, rows, out);
+    }
+    pub(crate) fn dot_rows_bf16(x: &[f32], rows: &[u16], out: &mut [f32]) {
+        programs::dot_rows_bf16(x, rows, out);
     }
     pub(crate) fn weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) {
         programs::weighted_sum(shares, rows, out);

@@ -118,6 +118,9 @@ fn sparse_kernels_agree(table: &Kernels) {
     assert_eq!(sums, [2000; LANES], "{}", table.name);
 }
 
+/// The definition of a value: of a sum, the scale of its row and that of its tensor.
+type Value = fn(i32, f32, f32) -> f32;
+
 /// Values of sums, against the very division that defines them.
 fn rescaling_divides(table: &Kernels) {
     let mut random = crate::model::random::SplitMix(9);
@@ -129,13 +132,16 @@ fn rescaling_divides(table: &Kernels) {
         let shift = random.below(31);
         let sums: Vec<i32> = (0..LANES).map(|_| (random.next_u64() as i32) >> shift).collect();
         let mut out = [0.0; LANES];
-        for (rescale, value) in [
-            (table.multiply, numerics::multiplied as fn(i32, f32, f32) -> f32),
-            (table.divide, numerics::divided),
+        for (rescale, groups, value) in [
+            (table.multiply, table.multiply_groups, numerics::multiplied as Value),
+            (table.divide, table.divide_groups, numerics::divided),
         ] {
             rescale(&sums, &[t], ws, &mut out, LANES);
-            for (&sum, out) in sums.iter().zip(out) {
+            let mut again = [0.0; LANES];
+            groups(&sums, &[t], ws, &mut [&mut again]);
+            for (&sum, (out, again)) in sums.iter().zip(out.into_iter().zip(again)) {
                 let expected = value(sum, t, ws);
+                assert_eq!(out.to_bits(), again.to_bits(), "{} {sum} {t:e} {ws}", table.name);
                 let same = out.to_bits() == expected.to_bits() || out.is_nan() && expected.is_nan();
                 assert!(same, "{} {sum} {t:e} {ws}: {out} {expected}", table.name);
             }
@@ -174,6 +180,8 @@ fn float_results(table: &Kernels, n: usize) -> Vec<u32> {
     let halves: Vec<u16> = (0..n).map(|i| u16::from(paint(i, 5)) << 7).collect();
     (table.widen_bf16)(&halves, &mut out);
     all.extend(bits(&out));
+    (table.halves.widen)(&halves, &mut out);
+    all.extend(bits(&out));
     for width in [1, 7, 16, 63, 64] {
         let sums: Vec<i32> = (0..3 * LANES).map(|i| 300 * i32::from(paint(i, n)) - 9000).collect();
         for rescale in [table.multiply, table.divide] {
@@ -182,16 +190,41 @@ fn float_results(table: &Kernels, n: usize) -> Vec<u32> {
             all.extend(bits(&out));
         }
     }
+    let sums: Vec<i32> = (0..3 * 48).map(|i| 300 * i32::from(paint(i, n)) - 9000).collect();
+    for rescale in [table.multiply_groups, table.divide_groups] {
+        let mut out = [0.0; 3 * 41];
+        let mut outs: Vec<&mut [f32]> = out.chunks_mut(41).collect();
+        rescale(&sums, &[13.37, 1e31, 800.0], 0.0625, &mut outs);
+        all.extend(bits(&out));
+    }
     for count in [1, 3, 4, 9] {
         let rows = floats(n * count, 57);
         let mut dots = vec![0.0; count];
         (table.dot_rows)(&x, &rows, &mut dots);
         all.extend(bits(&dots));
+        let halves: Vec<u16> = rows.iter().map(|v| half::f16::from_f32(*v).to_bits()).collect();
+        for dot in [table.halves.dot_rows, table.dot_rows_bf16] {
+            dot(&x, &halves, &mut dots);
+            all.extend(bits(&dots));
+        }
         let mut sum = y.clone();
         (table.weighted_sum)(&floats(count, 9), &rows, &mut sum);
         all.extend(bits(&sum));
     }
     all
+}
+
+/// Every pattern of 16 bits, the NaNs too, in every place of a register.
+fn halves_are_the_values_of_their_bits(table: &Kernels) {
+    for shift in 0..=16 {
+        let halves: Vec<u16> = (shift..=u16::MAX).collect();
+        let mut out = vec![0.0; halves.len()];
+        (table.halves.widen)(&halves, &mut out);
+        for (&half, value) in halves.iter().zip(out) {
+            let expected = numerics::widen_f16(half).to_bits();
+            assert_eq!(value.to_bits(), expected, "{} {half:#06x}", table.name);
+        }
+    }
 }
 
 fn float_kernels_agree(table: &Kernels) {
@@ -233,6 +266,7 @@ fn every_table_gives_the_bits_of_the_portable_one() {
         sparse_kernels_agree(table);
         rescaling_divides(table);
         float_kernels_agree(table);
+        halves_are_the_values_of_their_bits(table);
         form_kernels_agree(table);
     }
 }

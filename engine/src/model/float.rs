@@ -3,13 +3,13 @@
 //! Rows are widened to f32, exactly, when they are read.
 
 use half::f16;
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use ndarray::ArrayView2;
 
 use crate::kernels::Kernels;
+use crate::numerics::{widen_bf16, widen_f16};
 use crate::packing::BlockType;
 
-/// Rows that one token is multiplied with at a time.
+/// Rows of blocks that one token is multiplied with at a time.
 const TOGETHER: usize = 4;
 
 /// The type of a stored float; every value of it is an f32.
@@ -162,13 +162,13 @@ impl Float {
             Self::F16 { data, .. } => {
                 assert_eq!(out.len(), self.columns(), "a row of this width");
                 for (value, &bits) in out.iter_mut().zip(&data[span]) {
-                    *value = f16::from_bits(bits).to_f32();
+                    *value = widen_f16(bits);
                 }
             }
             Self::Bf16 { data, .. } => {
                 assert_eq!(out.len(), self.columns(), "a row of this width");
                 for (value, &bits) in out.iter_mut().zip(&data[span]) {
-                    *value = f32::from_bits(u32::from(bits) << 16);
+                    *value = widen_bf16(bits);
                 }
             }
             Self::Blocks { kind, data, columns } => {
@@ -189,15 +189,31 @@ impl Float {
     pub fn dots(&self, kernels: &Kernels, x: ArrayView2<f32>, first: usize, out: &mut [f32]) {
         let (tokens, columns) = (x.nrows(), self.columns());
         let x = x.as_slice().expect("standard rows");
-        let mut wide = vec![0.0; columns * if tokens == 1 { TOGETHER } else { 1 }];
-        let rows = wide.len() / columns;
-        for (index, dots) in out.chunks_mut(tokens * rows).enumerate() {
-            let wide = &mut wide[..dots.len() / tokens * columns];
-            self.widen(kernels, first + index * rows, wide);
-            if tokens == 1 {
-                (kernels.dot_rows)(x, wide, dots);
-            } else {
-                (kernels.dot_rows)(wide, x, dots);
+        if tokens == 1 {
+            return self.dots_of_one(kernels, x, first, out);
+        }
+        let mut wide = vec![0.0; columns];
+        for (index, dots) in out.chunks_exact_mut(tokens).enumerate() {
+            self.widen(kernels, first + index, &mut wide);
+            (kernels.dot_rows)(&wide, x, dots);
+        }
+    }
+
+    /// The same for one token: halves are widened on their way.
+    fn dots_of_one(&self, kernels: &Kernels, x: &[f32], first: usize, out: &mut [f32]) {
+        let columns = self.columns();
+        let span = first * columns..(first + out.len()) * columns;
+        match self {
+            Self::F32 { data, .. } => (kernels.dot_rows)(x, &data[span], out),
+            Self::F16 { data, .. } => (kernels.halves.dot_rows)(x, &data[span], out),
+            Self::Bf16 { data, .. } => (kernels.dot_rows_bf16)(x, &data[span], out),
+            Self::Blocks { .. } => {
+                let mut wide = vec![0.0; columns * TOGETHER];
+                for (index, dots) in out.chunks_mut(TOGETHER).enumerate() {
+                    let wide = &mut wide[..dots.len() * columns];
+                    self.widen(kernels, first + index * TOGETHER, wide);
+                    (kernels.dot_rows)(x, wide, dots);
+                }
             }
         }
     }
@@ -207,10 +223,7 @@ impl Float {
         let (at, columns) = (first * self.columns(), self.columns());
         match self {
             Self::Bf16 { data, .. } => (kernels.widen_bf16)(&data[at..at + out.len()], out),
-            Self::F16 { data, .. } => {
-                let bits: &[f16] = data[at..at + out.len()].reinterpret_cast();
-                bits.convert_to_f32_slice(out);
-            }
+            Self::F16 { data, .. } => (kernels.halves.widen)(&data[at..at + out.len()], out),
             _ => {
                 for (index, out) in out.chunks_exact_mut(columns).enumerate() {
                     self.read_row(first + index, out);

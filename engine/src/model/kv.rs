@@ -11,7 +11,7 @@
 
 use half::f16;
 
-use crate::numerics::{ABSMAX_FLOOR, absmax, max, quantize_scale, sum16};
+use crate::numerics::{ABSMAX_FLOOR, absmax, max, quantize_scale, sum16, widen_f16};
 
 /// The storage type of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -138,25 +138,25 @@ impl KvStore {
         self.tokens += 1;
     }
 
-    /// Reads the first tokens of a head as f32, `[token][dim]`.
-    pub fn read(&self, head: usize, tokens: usize, out: &mut Vec<f32>) {
+    /// The first tokens of a head as f32, `[token][dim]`: as they are stored, or from a buffer.
+    #[must_use]
+    pub fn read<'a>(&'a self, head: usize, tokens: usize, buffer: &'a mut Vec<f32>) -> &'a [f32] {
         let store = &self.heads[head];
         let entries = tokens * self.head_dim;
-        out.clear();
+        buffer.clear();
         match self.kind {
-            KvKind::F32 => out.extend_from_slice(&store.wide[..entries]),
-            KvKind::F16 => {
-                out.extend(store.halves[..entries].iter().map(|&h| f16::from_bits(h).to_f32()));
-            }
-            KvKind::Int8 => out.extend(
+            KvKind::F32 => return &store.wide[..entries],
+            KvKind::F16 => buffer.extend(store.halves[..entries].iter().map(|&h| widen_f16(h))),
+            KvKind::Int8 => buffer.extend(
                 (store.codes[..entries].iter().enumerate())
                     .map(|(i, &code)| f32::from(code) * store.scales[i / self.head_dim]),
             ),
-            KvKind::OneBit => out.extend(
+            KvKind::OneBit => buffer.extend(
                 (store.signs[..entries].iter().enumerate())
                     .map(|(i, &sign)| signed(sign, store.scales[i / self.head_dim])),
             ),
         }
+        buffer
     }
 
     /// Flips one stored bit of an entry.
@@ -223,9 +223,7 @@ mod tests {
     }
 
     fn read(store: &KvStore, head: usize) -> Vec<f32> {
-        let mut out = Vec::new();
-        store.read(head, 2, &mut out);
-        out
+        store.read(head, 2, &mut Vec::new()).to_vec()
     }
 
     #[test]

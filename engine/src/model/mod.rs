@@ -87,6 +87,15 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// The policy under which its input is prepared: float weights read the values.
+    #[must_use]
+    pub fn policy(&self) -> Activations {
+        match self.weights {
+            Weights::Dense(_) => Activations::None,
+            Weights::Ternary { .. } => self.activations,
+        }
+    }
+
     /// The number of outputs.
     #[must_use]
     pub fn outputs(&self) -> usize {

@@ -26,6 +26,7 @@
 
 mod elementary;
 pub mod forms;
+mod halves;
 mod quantize;
 mod rate;
 mod reduce;
@@ -33,6 +34,7 @@ mod rows;
 pub mod special;
 
 pub use elementary::{cos_sin, exp, exp_f64, pow};
+pub use halves::{widen_bf16, widen_f16};
 pub use quantize::{ABSMAX_FLOOR, absmax, codes_of, divided, multiplied, quantize_scale};
 pub use rate::{MOST_TRIALS, RateInterval, clopper_pearson, lower_end, one_sided, upper_end};
 pub use reduce::{dot_ends, dot16, sum_abs, sum_squares, sum16};

@@ -14,7 +14,7 @@ pub use blocks::BlockType;
 pub use hf::{BitPlace, HfRows};
 pub(crate) use layout::turned_row;
 pub use layout::{I2S_TAIL, I2sRuns, Layout};
-pub use ternary::TernaryRows;
+pub use ternary::{RUN_ROWS, TernaryRows};
 
 /// The code of the weight 0.
 pub const ZERO_CODE: u8 = 1;

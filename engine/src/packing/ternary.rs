@@ -20,6 +20,9 @@ const ZERO_BYTE: u8 = 0x55;
 /// few enough that they stay in the second cache.
 const TOGETHER: usize = 16;
 
+/// Rows of the groups that one task multiplies.
+pub const RUN_ROWS: usize = TOGETHER * GROUP_ROWS;
+
 /// Below this many multiplications a product runs on the calling thread.
 const PARALLEL_WORK: usize = 1 << 21;
 
@@ -160,6 +163,36 @@ impl TernaryRows {
             self.data.par_chunks(bytes).zip(out.par_chunks_mut(results)).for_each(multiply);
         }
         out
+    }
+
+    /// [`Self::product`] by runs of [`RUN_ROWS`] rows: `take(sums, out)` gets those of each run,
+    /// while a cache still has them, and the item of `outs` that belongs to it.
+    ///
+    /// # Panics
+    /// Unless there is an item for each run.
+    pub fn product_by_run<T: Send>(
+        &self,
+        kernels: &Kernels,
+        codes: &[i8],
+        outs: Vec<T>,
+        take: impl Fn(&[i32], T) + Sync,
+    ) {
+        let tokens = codes.len() / self.padded_columns();
+        let group_bytes = self.group_bytes();
+        let runs = self.data.chunks(TOGETHER * group_bytes);
+        assert_eq!(outs.len(), runs.len(), "an item for each run");
+        let run = |sums: &mut Vec<i32>, (groups, out): (&[u8], T)| {
+            sums.resize(groups.len() / group_bytes * tokens * GROUP_ROWS, 0);
+            (kernels.ternary_groups)(groups, group_bytes, codes, sums);
+            take(sums, out);
+        };
+        if self.rows * codes.len() < PARALLEL_WORK {
+            let mut sums = Vec::new();
+            runs.zip(outs).for_each(|item| run(&mut sums, item));
+        } else {
+            let runs = self.data.par_chunks(TOGETHER * group_bytes).zip(outs);
+            runs.for_each_init(Vec::new, run);
+        }
     }
 
     /// The sums of widths over the positive weights, and over the negative ones (as magnitudes).

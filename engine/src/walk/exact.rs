@@ -5,18 +5,19 @@ use std::ops::Range;
 use ndarray::{Array2, Axis, concatenate, s};
 use rayon::prelude::*;
 
+use super::attention::Attention;
 use super::{Domain, Site};
-use crate::kernels::{BLOCK_COLUMNS, GROUP_ROWS, Kernels};
+use crate::kernels::{BLOCK_COLUMNS, Kernels};
 use crate::model::{
     Activations, Float, Gate, KvKind, KvStore, Linear, Model, Norm, Rope, Scale, Weights,
 };
 use crate::numerics;
-use crate::packing::{TernaryRows, weight_of};
+use crate::packing::{RUN_ROWS, TernaryRows, weight_of};
 
 /// Outputs of a float product that are computed behind one another.
 const RUN: usize = 32;
 /// Below this many float operations a step runs on the calling thread.
-const PARALLEL_WORK: usize = 1 << 18;
+pub(super) const PARALLEL_WORK: usize = 1 << 18;
 
 /// The keys and values of one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,15 +38,48 @@ pub struct Exact {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
+    spare: Spare,
 }
 
-/// Rows as the linear layers read them: values, and under int8 their codes.
+/// Memory of rows that nothing reads any more. A prompt's rows are megabytes, and the system would
+/// take the pages of each back and clear them again.
+#[derive(Debug, Default)]
+struct Spare(Vec<Vec<f32>>);
+
+impl Clone for Spare {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Spare {
+    /// The most that is kept.
+    const MOST: usize = 8;
+
+    /// Rows of any values.
+    fn rows(&mut self, rows: usize, columns: usize) -> Array2<f32> {
+        let len = rows * columns;
+        let fits = |(_, spare): &(usize, &Vec<f32>)| spare.capacity() >= len;
+        let found = self.0.iter().enumerate().filter(fits).min_by_key(|(_, one)| one.capacity());
+        let mut data = found.map(|(at, _)| at).map_or_else(Vec::new, |at| self.0.swap_remove(at));
+        data.resize(len, 0.0);
+        Array2::from_shape_vec((rows, columns), data).expect("as many values")
+    }
+
+    fn keep(&mut self, rows: Array2<f32>) {
+        if self.0.len() < Self::MOST {
+            self.0.push(rows.into_raw_vec_and_offset().0);
+        }
+    }
+}
+
+/// Rows as the linear layers read them.
 #[derive(Clone, Debug)]
-pub struct ExactPrepared {
-    /// The values.
-    pub values: Array2<f32>,
+pub enum ExactPrepared {
+    /// Under no policy: the values.
+    Values(Array2<f32>),
     /// Under int8: codes padded to whole blocks, and the scale of each row.
-    pub codes: Option<Codes>,
+    Codes(Codes),
 }
 
 /// The int8 codes of rows.
@@ -70,6 +104,7 @@ impl Exact {
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
+            spare: Spare::default(),
         }
     }
 
@@ -109,20 +144,24 @@ pub fn scaled(sum: i32, t: f32, scale: Scale) -> f32 {
 }
 
 impl Exact {
-    fn ternary(&self, x: &ExactPrepared, rows: &TernaryRows, scale: Scale) -> Array2<f32> {
-        let tokens = x.values.nrows();
-        let mut out = Array2::zeros((tokens, rows.rows()));
-        let Some(codes) = &x.codes else {
-            return self.float_ternary(&x.values, rows, scale);
+    /// Ternary weights on int8 rows, run by run of outputs.
+    fn ternary(&mut self, codes: &Codes, rows: &TernaryRows, scale: Scale) -> Array2<f32> {
+        let tokens = codes.scales.len();
+        let (rescale, ws) = match scale {
+            Scale::Multiply(ws) => (self.kernels.multiply_groups, ws),
+            Scale::Divide(ws) => (self.kernels.divide_groups, ws),
         };
-        let sums = rows.product(self.kernels, &codes.q);
-        rows_mut(&mut out, tokens * rows.rows(), |token, out| {
-            for (group, out) in out.chunks_mut(GROUP_ROWS).enumerate() {
-                let at = TernaryRows::at(tokens, token, group * GROUP_ROWS);
-                for (value, &sum) in out.iter_mut().zip(&sums[at..at + GROUP_ROWS]) {
-                    *value = scaled(sum, codes.scales[token], scale);
-                }
+        let mut out = self.spare.rows(tokens, rows.rows());
+        // What each run of outputs writes: its part of every row.
+        let mut runs: Vec<Vec<&mut [f32]>> = Vec::new();
+        runs.resize_with(rows.rows().div_ceil(RUN_ROWS), || Vec::with_capacity(tokens));
+        for row in out.as_slice_mut().expect("standard rows").chunks_exact_mut(rows.rows()) {
+            for (run, part) in runs.iter_mut().zip(row.chunks_mut(RUN_ROWS)) {
+                run.push(part);
             }
+        }
+        rows.product_by_run(self.kernels, &codes.q, runs, |sums, mut outs| {
+            rescale(sums, &codes.scales, ws, &mut outs);
         });
         out
     }
@@ -144,6 +183,31 @@ impl Exact {
                 }
             }
         })
+    }
+
+    /// Float weights on unquantised rows.
+    fn dense(&self, x: &Array2<f32>, weights: &Float) -> Array2<f32> {
+        self.by_output(x, weights.rows(), |first, dots| {
+            weights.dots(self.kernels, x.view(), first, dots);
+        })
+    }
+
+    /// The int8 codes of rows.
+    fn codes(&self, x: &Array2<f32>) -> Codes {
+        let padded = x.ncols().div_ceil(BLOCK_COLUMNS) * BLOCK_COLUMNS;
+        let mut q = vec![0i8; x.nrows() * padded];
+        let quantise = |(index, q): (usize, &mut [i8])| {
+            let values = row(x, index);
+            let t = numerics::quantize_scale((self.kernels.absmax)(values));
+            (self.kernels.codes)(values, t, &mut q[..values.len()]);
+            t
+        };
+        let scales = if x.len() < PARALLEL_WORK {
+            q.chunks_exact_mut(padded).enumerate().map(quantise).collect()
+        } else {
+            q.par_chunks_exact_mut(padded).enumerate().map(quantise).collect()
+        };
+        Codes { q, scales }
     }
 
     /// Computes outputs in runs (`f(first, [output][token])`), then turns them to rows of tokens.
@@ -170,34 +234,31 @@ impl Domain for Exact {
     type Prepared = ExactPrepared;
 
     fn norm(&mut self, _: Site, x: &Array2<f32>, norm: &Norm) -> Array2<f32> {
-        let mut y = Array2::zeros(x.raw_dim());
+        let mut y = self.spare.rows(x.nrows(), x.ncols());
         let kernel = self.kernels.rms_norm;
         rows_mut(&mut y, x.len(), |i, y| kernel(row(x, i), &norm.gains, norm.eps, y));
         y
     }
 
     fn prepare(&mut self, _: Site, x: &Array2<f32>, policy: Activations) -> ExactPrepared {
-        let codes = (policy == Activations::PerTokenInt8).then(|| {
-            let padded = x.ncols().div_ceil(BLOCK_COLUMNS) * BLOCK_COLUMNS;
-            let mut q = vec![0i8; x.nrows() * padded];
-            let mut scales = Vec::with_capacity(x.nrows());
-            for (index, q) in q.chunks_exact_mut(padded).enumerate() {
-                let values = row(x, index);
-                let t = numerics::quantize_scale((self.kernels.absmax)(values));
-                (self.kernels.codes)(values, t, &mut q[..values.len()]);
-                scales.push(t);
-            }
-            Codes { q, scales }
-        });
-        ExactPrepared { values: x.clone(), codes }
+        match policy {
+            Activations::None => ExactPrepared::Values(x.clone()),
+            Activations::PerTokenInt8 => ExactPrepared::Codes(self.codes(x)),
+        }
     }
 
     fn linear(&mut self, _: Site, x: &ExactPrepared, linear: &Linear) -> Array2<f32> {
-        match &linear.weights {
-            Weights::Ternary { rows, scale, .. } => self.ternary(x, rows, *scale),
-            Weights::Dense(float) => self.by_output(&x.values, float.rows(), |first, dots| {
-                float.dots(self.kernels, x.values.view(), first, dots);
-            }),
+        match (&linear.weights, x) {
+            (Weights::Ternary { rows, scale, .. }, ExactPrepared::Codes(codes)) => {
+                self.ternary(codes, rows, *scale)
+            }
+            (Weights::Ternary { rows, scale, .. }, ExactPrepared::Values(x)) => {
+                self.float_ternary(x, rows, *scale)
+            }
+            (Weights::Dense(float), ExactPrepared::Values(x)) => self.dense(x, float),
+            (Weights::Dense(_), ExactPrepared::Codes(_)) => {
+                unreachable!("float weights read the values of their input")
+            }
         }
     }
 
@@ -216,34 +277,22 @@ impl Domain for Exact {
     }
 
     fn attend(&mut self, at: Site, queries: &Array2<f32>, first: usize) -> Array2<f32> {
-        let cache = &self.caches[at.layer];
-        let (d, group) = (self.head_dim, self.heads / self.kv_heads);
-        let seen = first + queries.nrows();
-        let scale = score_scale(d);
-        let mut by_head = Array2::zeros((self.heads, queries.nrows() * d));
-        let work = 2 * self.heads * queries.nrows() * seen * d;
-        rows_mut(&mut by_head, work, |head, out| {
-            let (mut keys, mut values) = (Vec::new(), Vec::new());
-            cache.keys.read(head / group, seen, &mut keys);
-            cache.values.read(head / group, seen, &mut values);
-            let mut scores = vec![0.0; seen];
-            for (i, out) in out.chunks_exact_mut(d).enumerate() {
-                let tokens = first + i + 1;
-                let query = &row(queries, i)[head * d..(head + 1) * d];
-                let scores = &mut scores[..tokens];
-                (self.kernels.dot_rows)(query, &keys[..tokens * d], scores);
-                scores.iter_mut().for_each(|s| *s *= scale);
-                (self.kernels.softmax)(scores);
-                (self.kernels.weighted_sum)(scores, &values[..tokens * d], out);
-            }
-        });
-        Array2::from_shape_fn((queries.nrows(), self.heads * d), |(i, column)| {
-            by_head[[column / d, i * d + column % d]]
-        })
+        let attention = Attention {
+            kernels: self.kernels,
+            cache: &self.caches[at.layer],
+            kv_heads: self.kv_heads,
+            group: self.heads / self.kv_heads,
+            head_dim: self.head_dim,
+            first,
+        };
+        let mut mixed = self.spare.rows(queries.nrows(), queries.ncols());
+        mixed.fill(0.0);
+        attention.add_to(queries, &mut mixed);
+        mixed
     }
 
     fn gate(&mut self, _: Site, gate: &Array2<f32>, up: &Array2<f32>, kind: Gate) -> Array2<f32> {
-        let mut y = Array2::zeros(gate.raw_dim());
+        let mut y = self.spare.rows(gate.nrows(), gate.ncols());
         let kernel = match kind {
             Gate::Relu2 => self.kernels.relu2_gate,
             Gate::Silu => self.kernels.silu_gate,
@@ -253,13 +302,17 @@ impl Domain for Exact {
     }
 
     fn add(&mut self, _: Site, stream: &Array2<f32>, update: &Array2<f32>) -> Array2<f32> {
-        stream + update
+        let mut sum = self.spare.rows(stream.nrows(), stream.ncols());
+        ndarray::Zip::from(&mut sum).and(stream).and(update).for_each(|sum, a, b| *sum = a + b);
+        sum
     }
 
     fn logits(&mut self, _: Site, x: &Array2<f32>, head: &Float) -> Array2<f32> {
-        self.by_output(x, head.rows(), |first, dots| {
-            head.dots(self.kernels, x.view(), first, dots);
-        })
+        self.dense(x, head)
+    }
+
+    fn discard(&mut self, rows: Array2<f32>) {
+        self.spare.keep(rows);
     }
 
     fn count(&self, x: &Array2<f32>) -> usize {

@@ -6,10 +6,14 @@
 //! Every output row depends on its own prefix only, in one fixed order; so prefill and
 //! token-by-token decoding are the same walk at different positions and give the same bits.
 
+mod attention;
+mod batch;
 mod exact;
 
+use std::mem;
 use std::ops::Range;
 
+pub use batch::Batch;
 pub use exact::{Codes, Exact, ExactPrepared, LayerCache, rows_of, scaled, score_scale};
 
 use crate::model::{Activations, Float, Gate, Linear, Model, Norm, NormSlot, Rope, Slot};
@@ -83,6 +87,10 @@ pub trait Domain {
     /// The head on normed rows.
     fn logits(&mut self, at: Site, x: &Self::Rows, head: &Float) -> Self::Rows;
 
+    /// Takes rows that nothing reads any more, to use their memory again.
+    fn discard(&mut self, rows: Self::Rows) {
+        drop(rows);
+    }
     /// How many rows there are.
     fn count(&self, x: &Self::Rows) -> usize;
     /// Some of the rows.
@@ -108,8 +116,12 @@ fn linear<D: Domain>(
         .as_ref()
         .map(|norm| domain.norm(at(Step::Norm(NormSlot::Inside(slot))), normed, norm));
     let rows = inner.as_ref().unwrap_or(normed);
-    let prepared = domain.prepare(at(Step::Prepare(slot)), rows, layer.activations);
-    domain.linear(at(Step::Linear(slot)), &prepared, layer)
+    let prepared = domain.prepare(at(Step::Prepare(slot)), rows, layer.policy());
+    let out = domain.linear(at(Step::Linear(slot)), &prepared, layer);
+    if let Some(inner) = inner {
+        domain.discard(inner);
+    }
+    out
 }
 
 /// Linear layers that read the same rows: prepared once where they may share it.
@@ -121,8 +133,8 @@ fn linears<D: Domain, const N: usize>(
     normed: &D::Rows,
 ) -> [D::Rows; N] {
     let layers = slots.map(|slot| model.layers[index].linear(slot));
-    let policy = layers[0].activations;
-    let shared = layers.iter().all(|l| l.norm.is_none() && l.activations == policy);
+    let policy = layers[0].policy();
+    let shared = layers.iter().all(|l| l.norm.is_none() && l.policy() == policy);
     if !shared {
         return slots
             .map(|slot| linear(domain, (index, slot), normed, model.layers[index].linear(slot)));
@@ -145,8 +157,10 @@ pub fn layer<D: Domain>(
     first: usize,
     read: Read,
 ) -> D::Rows {
-    let x = attention_block(domain, model, index, x, first, read);
-    ffn_block(domain, model, index, &x)
+    let between = attention_block(domain, model, index, x, first, read);
+    let leaving = ffn_block(domain, model, index, &between);
+    domain.discard(between);
+    leaving
 }
 
 /// The attention half of a layer: the stream before it to the stream behind its residual addition.
@@ -163,13 +177,17 @@ pub fn attention_block<D: Domain>(
     let update = attention(domain, model, index, x, first, narrow);
     let last = narrow.then(|| domain.select(x, rows - 1..rows));
     let at = Site { layer: index, step: Step::AddAttention };
-    domain.add(at, last.as_ref().unwrap_or(x), &update)
+    let sum = domain.add(at, last.as_ref().unwrap_or(x), &update);
+    domain.discard(update);
+    sum
 }
 
 /// The feed-forward half of a layer, likewise.
 pub fn ffn_block<D: Domain>(domain: &mut D, model: &Model, index: usize, x: &D::Rows) -> D::Rows {
     let update = feed_forward(domain, model, index, x);
-    domain.add(Site { layer: index, step: Step::AddFfn }, x, &update)
+    let sum = domain.add(Site { layer: index, step: Step::AddFfn }, x, &update);
+    domain.discard(update);
+    sum
 }
 
 /// The attention block up to its residual addition; only the last row of it if `narrow`.
@@ -195,18 +213,21 @@ fn attention<D: Domain>(
     } else {
         (first, linears(domain, model, index, [Slot::Q, Slot::K, Slot::V], &normed))
     };
-    drop(normed);
+    domain.discard(normed);
     let q = by_head(domain, at(Step::Norm(NormSlot::Query)), q, block.query_norm.as_ref(), model);
     let k = by_head(domain, at(Step::Norm(NormSlot::Key)), k, block.key_norm.as_ref(), model);
     let q = domain.rope(at(Step::Rope(Slot::Q)), q, &model.rope, first_query);
     let k = domain.rope(at(Step::Rope(Slot::K)), k, &model.rope, first);
     domain.store(at(Step::Store), k, v);
     let mut mixed = domain.attend(at(Step::Attend), &q, first_query);
-    drop(q);
+    domain.discard(q);
     if let Some(norm) = &block.attention_sub_norm {
-        mixed = domain.norm(at(Step::Norm(NormSlot::AttentionSub)), &mixed, norm);
+        let normed = domain.norm(at(Step::Norm(NormSlot::AttentionSub)), &mixed, norm);
+        domain.discard(mem::replace(&mut mixed, normed));
     }
-    linear(domain, (index, Slot::O), &mixed, block.linear(Slot::O))
+    let out = linear(domain, (index, Slot::O), &mixed, block.linear(Slot::O));
+    domain.discard(mixed);
+    out
 }
 
 /// The norm of each head of queries or keys, if the family has one.
@@ -234,11 +255,17 @@ fn feed_forward<D: Domain>(domain: &mut D, model: &Model, index: usize, x: &D::R
     let at = |step| Site { layer: index, step };
     let normed = domain.norm(at(Step::Norm(NormSlot::Post)), x, &block.post_norm);
     let [gate, up] = linears(domain, model, index, [Slot::Gate, Slot::Up], &normed);
+    domain.discard(normed);
     let mut gated = domain.gate(at(Step::Gate), &gate, &up, model.config.gate);
+    domain.discard(gate);
+    domain.discard(up);
     if let Some(norm) = &block.ffn_sub_norm {
-        gated = domain.norm(at(Step::Norm(NormSlot::FfnSub)), &gated, norm);
+        let normed = domain.norm(at(Step::Norm(NormSlot::FfnSub)), &gated, norm);
+        domain.discard(mem::replace(&mut gated, normed));
     }
-    linear(domain, (index, Slot::Down), &gated, block.linear(Slot::Down))
+    let out = linear(domain, (index, Slot::Down), &gated, block.linear(Slot::Down));
+    domain.discard(gated);
+    out
 }
 
 /// The final norm and the head.
@@ -263,7 +290,8 @@ pub fn run<D: Domain>(
     let mut x = stream.clone();
     for index in from..model.layers.len() {
         let wanted = if index + 1 == model.layers.len() { read } else { Read::All };
-        x = layer(domain, model, index, &x, first, wanted);
+        let next = layer(domain, model, index, &x, first, wanted);
+        domain.discard(mem::replace(&mut x, next));
     }
     if read == Read::Last && domain.count(&x) > 1 {
         x = domain.select(&x, domain.count(&x) - 1..domain.count(&x));

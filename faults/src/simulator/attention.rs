@@ -170,8 +170,7 @@ impl Attention {
                 store.clear();
                 store.push(row);
                 for (head, out) in row.chunks_exact_mut(clean.model.config.head_dim).enumerate() {
-                    store.read(head, 1, &mut self.row);
-                    out.copy_from_slice(&self.row);
+                    out.copy_from_slice(store.read(head, 1, &mut self.row));
                 }
             }
         }

@@ -127,12 +127,10 @@ struct Recorder {
 impl Recorder {
     fn take(&mut self, index: usize, heads: usize, tokens: usize) -> LayerTrace {
         let cache = &self.inner.caches[index];
-        let mut head = Vec::new();
-        for h in 0..heads {
-            cache.keys.read(h, tokens, &mut head);
-            self.layer.keys.extend_from_slice(&head);
-            cache.values.read(h, tokens, &mut head);
-            self.layer.values.extend_from_slice(&head);
+        let mut buffer = Vec::new();
+        for head in 0..heads {
+            self.layer.keys.extend_from_slice(cache.keys.read(head, tokens, &mut buffer));
+            self.layer.values.extend_from_slice(cache.values.read(head, tokens, &mut buffer));
         }
         mem::take(&mut self.layer)
     }
@@ -152,7 +150,10 @@ impl Domain for Recorder {
 
     fn prepare(&mut self, at: Site, x: &Array2<f32>, policy: Activations) -> ExactPrepared {
         let prepared = self.inner.prepare(at, x, policy);
-        self.last = prepared.codes.clone().map(Arc::new);
+        self.last = match &prepared {
+            ExactPrepared::Codes(codes) => Some(Arc::new(codes.clone())),
+            ExactPrepared::Values(_) => None,
+        };
         prepared
     }
 

@@ -13,7 +13,7 @@ const TOKENS: [usize; 7] = [1, 2, 3, 4, 5, 8, 17];
 /// The entries of a table, each as a function to the bits of its results.
 type Entry = (&'static str, fn(&Kernels) -> Vec<u32>);
 
-const ENTRIES: [Entry; 16] = [
+const ENTRIES: [Entry; 19] = [
     ("ternary", ternary),
     ("spread", spread),
     ("differ", differ),
@@ -29,7 +29,10 @@ const ENTRIES: [Entry; 16] = [
     ("softmax", softmax),
     ("relu2_gate", |table| gate(table.relu2_gate)),
     ("silu_gate", |table| gate(table.silu_gate)),
-    ("widen_bf16", widen_bf16),
+    ("widen_bf16", |table| widen(table.widen_bf16)),
+    ("widen_f16", |table| widen(table.halves.widen)),
+    ("dot_rows_bf16", |table| dot_rows_16(table.dot_rows_bf16)),
+    ("dot_rows_f16", |table| dot_rows_16(table.halves.dot_rows)),
 ];
 
 /// The entries in which a table differs from the portable one.
@@ -175,9 +178,21 @@ fn gate(kernel: fn(&[f32], &[f32], &mut [f32])) -> Vec<u32> {
     over_widths(|width, out| kernel(&floats(width, 3), &floats(width, 101), out))
 }
 
-fn widen_bf16(table: &Kernels) -> Vec<u32> {
-    over_widths(|width, out| {
-        let halves: Vec<u16> = (0..width).map(|i| u16::from(paint(i, 5)) << 7).collect();
-        (table.widen_bf16)(&halves, out);
-    })
+/// Positive 16-bit floats, with infinities and NaNs if shifted by 7.
+fn halves(len: usize, shift: u32) -> Vec<u16> {
+    (0..len).map(|i| u16::from(paint(i, 5)) << shift).collect()
+}
+
+fn widen(kernel: fn(&[u16], &mut [f32])) -> Vec<u32> {
+    over_widths(|width, out| kernel(&halves(width, 7), out))
+}
+
+fn dot_rows_16(kernel: fn(&[f32], &[u16], &mut [f32])) -> Vec<u32> {
+    let mut all = Vec::new();
+    for width in WIDTHS {
+        let mut out = vec![0.0; 9];
+        kernel(&floats(width, 3), &halves(9 * width, 6), &mut out);
+        all.extend(bits(&out));
+    }
+    all
 }
