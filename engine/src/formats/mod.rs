@@ -91,6 +91,14 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatErro
             got: policy.name().into(),
         });
     }
+    if options.i2s != I2sRuns::default() {
+        return Err(FormatError::Config {
+            file: source.label("config.json"),
+            field: "i2s".into(),
+            expected: "no such word; only GGUF files have I2_S".into(),
+            got: "there".into(),
+        });
+    }
     let config_bytes = source.need("config.json", LONGEST_CONFIG, false)?;
     let plan = config::parse(&source.label("config.json"), &config_bytes)?;
     let (shards, mut warnings) = shards::open(source, options.mmap)?;
