@@ -3,12 +3,15 @@
 
 mod checkpoint;
 mod containers;
+mod cuts;
 mod families;
+mod flips;
 mod forms;
 mod gguf;
-mod gguf_hostile;
 mod goldens;
 mod hostile;
+mod loading;
+mod made_gguf;
 mod reference;
 mod steps;
 mod tokenizers;
