@@ -74,6 +74,14 @@ pub struct Loaded {
     pub manifest: Manifest,
 }
 
+/// Checks that a safetensors file can be read in one way; `file` is its name in messages.
+///
+/// # Errors
+/// What is ambiguous in its header.
+pub fn check_safetensors(file: &str, bytes: &[u8]) -> Result<(), FormatError> {
+    safetensors_header::scan(file, bytes).map(drop)
+}
+
 /// Loads a checkpoint.
 ///
 /// # Errors

@@ -72,34 +72,60 @@ pub(crate) fn items(kind: u32, count: u64, bytes: &[u8]) -> Vec<u8> {
 
 impl Gguf {
     /// A llama of one layer of width 256 with eight rows to most of its layers: the smallest that
-    /// has whole blocks of every format, and tells the two that share a number. Its narrow layers are of the type `kind`, the others F16.
+    /// has whole blocks of every format, and tells the two that share a number. Its narrow layers
+    /// are of the type `kind`.
     pub(crate) fn small(kind: u32) -> Self {
-        let mut file = Self { keys: Vec::new(), tensors: Vec::new(), alignment: 32 };
+        Self::llama([256, 8, 4], [kind, F16, F16, F32], 32)
+    }
+
+    /// The same in at most 4 kB, but for Q6_K.
+    pub(crate) fn least(kind: u32) -> Self {
+        const TQ1: u32 = 34;
+        let block = BLOCKS.into_iter().find(|(block, _)| *block == kind);
+        match block.map(|(_, block)| block.weights() as u32) {
+            // Narrower tensors of the two kinds that share a number are as long as each other.
+            Some(256 | 64) => Self::llama([256, 2, 1], [kind, I2S, TQ1, BF16], 8),
+            Some(hidden) => Self::llama([hidden, 2, 1], [kind, F16, F16, BF16], 8),
+            None if kind == I2S => Self::llama([256, 2, 1], [kind, I2S, TQ1, BF16], 8),
+            None => Self::llama([8, 2, 4], [kind; 4], 8),
+        }
+    }
+
+    /// A llama of one layer: its width, the width of its head and its gate, and its vocabulary; the
+    /// types of its narrow and wide layers, of its embeddings and of its norms; its alignment.
+    fn llama([hidden, inner, words]: [u32; 3], kinds: [u32; 4], alignment: usize) -> Self {
+        let mut file = Self { keys: Vec::new(), tensors: Vec::new(), alignment };
         file.key("general.architecture", 8, text("llama"));
+        if alignment != 32 {
+            file.key("general.alignment", 4, (alignment as u32).to_le_bytes());
+        }
         let counts = [
-            ("embedding_length", 256u32),
-            ("feed_forward_length", 8),
+            ("embedding_length", hidden),
+            ("feed_forward_length", inner),
             ("block_count", 1),
             ("attention.head_count", 1),
             ("attention.head_count_kv", 1),
-            ("attention.key_length", 8),
-            ("attention.value_length", 8),
-            ("rope.dimension_count", 8),
+            ("attention.key_length", inner),
+            ("attention.value_length", inner),
+            ("rope.dimension_count", inner),
             ("context_length", 8),
-            ("vocab_size", 4),
+            ("vocab_size", words),
         ];
         for (key, count) in counts {
             file.key(&format!("llama.{key}"), 4, count.to_le_bytes());
         }
         file.key("llama.attention.layer_norm_rms_epsilon", 6, 1e-5f32.to_le_bytes());
         file.key("llama.rope.freq_base", 6, 1e4f32.to_le_bytes());
-        file.put("token_embd.weight", &[256, 4], F16);
-        file.put("output_norm.weight", &[256], F32);
-        file.put("blk.0.attn_norm.weight", &[256], F32);
-        file.put("blk.0.ffn_norm.weight", &[256], F32);
+        let [narrow, wide, floats, norms] = kinds;
+        let (hidden, inner) = (u64::from(hidden), u64::from(inner));
+        file.put("token_embd.weight", &[hidden, u64::from(words)], floats);
+        for name in ["output_norm.weight", "blk.0.attn_norm.weight", "blk.0.ffn_norm.weight"] {
+            file.put(name, &[hidden], norms);
+        }
         for (slot, name) in Slot::ALL.into_iter().zip(LINEARS) {
-            let wide = matches!(slot, Slot::O | Slot::Down);
-            let (dims, kind) = if wide { ([8, 256], F16) } else { ([256, 8], kind) };
+            let out = matches!(slot, Slot::O | Slot::Down);
+            let (dims, kind) =
+                if out { ([inner, hidden], wide) } else { ([hidden, inner], narrow) };
             file.put(name, &dims, kind);
         }
         file

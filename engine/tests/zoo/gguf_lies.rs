@@ -108,6 +108,7 @@ fn keys(zoo: &mut Zoo) {
     put("a key of 1025 bytes", &"k".repeat(1025), &["1 to 1024 bytes", "1025"]);
     put("a key twice", "llama.block_count", &["each key once", "llama.block_count"]);
     put("a rotation", "general.hadamard", &["no such key"]);
+    put("a rotation that breaks lines", "a\n\u{1b}[2Jhadamard", &["\\n\\u{1b}[2Jhadamard"]);
     for (key, kind, value) in [
         ("split.count", 2u32, vec![2, 0]),
         ("llama.expert_count", 4, vec![8, 0, 0, 0]),

@@ -82,6 +82,13 @@ impl Zoo {
         self.safetensors(&name, framed(header, data), says);
     }
 
+    /// A tokenizer beside a sound checkpoint.
+    pub(crate) fn tokenizer(&mut self, name: &str, text: Vec<u8>, says: &str) {
+        let mut files = tiny().files();
+        files.push(("tokenizer.json".into(), text));
+        self.add(format!("tokenizer: {name}"), files, &["made/tokenizer.json", says]);
+    }
+
     /// A configuration beside sound tensors.
     pub(crate) fn config(&mut self, name: &str, text: impl Into<Vec<u8>>, says: &[&str]) {
         let mut files = tiny().files();

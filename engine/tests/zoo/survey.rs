@@ -1,5 +1,6 @@
 //! What the members of the zoo cost, for people: how many there are, the slowest ten, and those
-//! that ask for the most memory. `cargo run -p engine --example zoo`, best with `--release`.
+//! that ask for the most memory. `cargo run -p engine --example zoo`, best with `--release`; with a
+//! folder behind `--`, it writes the seeds of the fuzz targets into it instead.
 
 #[allow(dead_code, reason = "not every helper is of use here")]
 #[path = "../checkpoints/checkpoint.rs"]
@@ -20,6 +21,7 @@ mod measure;
 #[allow(dead_code, reason = "nobody reads messages here")]
 mod member;
 mod safetensors;
+mod seeds;
 mod tokenizers;
 
 use std::time::{Duration, Instant};
@@ -52,6 +54,10 @@ fn see(member: &Member) -> Seen<'_> {
 
 fn main() {
     let zoo = Zoo::all();
+    if let Some(folder) = std::env::args_os().nth(1) {
+        seeds::write(&zoo, folder.as_ref()).expect("a folder that can be written");
+        return;
+    }
     std::panic::set_hook(Box::new(|_| ()));
     let mut seen: Vec<Seen> = zoo.members.iter().map(see).collect();
     let files: usize = zoo.members.iter().map(|member| member.files.len()).sum();

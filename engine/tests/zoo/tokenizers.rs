@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::checkpoint::tiny;
 use crate::member::Zoo;
 
 /// A sound tokenizer of two letters.
@@ -20,12 +19,7 @@ fn sound() -> Value {
 
 /// Fills the zoo.
 pub(crate) fn fill(zoo: &mut Zoo) {
-    let mut put = |name: &str, text: Vec<u8>| {
-        let mut files = tiny().files();
-        files.push(("tokenizer.json".into(), text));
-        let says = ["made/tokenizer.json", "cannot be read"];
-        zoo.add(format!("tokenizer: {name}"), files, &says);
-    };
+    let mut put = |name: &str, text: Vec<u8>| zoo.tokenizer(name, text, "cannot be read");
     for (name, text) in [
         ("empty", ""),
         ("an empty object", "{}"),
@@ -37,6 +31,8 @@ pub(crate) fn fill(zoo: &mut Zoo) {
     put("10,000 lists deep", "[".repeat(10_000).into());
     put("10,000 objects deep", "{\"a\":".repeat(10_000).into());
     put("no UTF-8", vec![0xff; 64]);
+    growing(zoo);
+    let mut put = |name: &str, text: Vec<u8>| zoo.tokenizer(name, text, "cannot be read");
     let mut with = |field: &str, value: Value| {
         let mut tokenizer = sound();
         *tokenizer.pointer_mut(field).expect("a field") = value;
@@ -67,4 +63,21 @@ pub(crate) fn fill(zoo: &mut Zoo) {
     );
     with("/added_tokens", json!([{"id": 0}]));
     with("/truncation", json!({"max_length": -1}));
+}
+
+/// Steps that make a letter fill any memory.
+fn growing(zoo: &mut Zoo) {
+    let mut with = |field: &str, value: Value| {
+        let mut tokenizer = sound();
+        *tokenizer.pointer_mut(field).expect("a field") = value;
+        let text = tokenizer.to_string().into_bytes();
+        zoo.tokenizer(&format!("{field} that grows"), text, "256 times at most");
+    };
+    let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
+    with("/normalizer", json!({"type": "Sequence", "normalizers": vec![double.clone(); 40]}));
+    with("/decoder", json!({"type": "Sequence", "decoders": vec![double; 40]}));
+    let piece = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let twice = json!({"type": "TemplateProcessing", "single": [piece, piece],
+        "pair": [piece, {"Sequence": {"id": "B", "type_id": 0}}], "special_tokens": {}});
+    with("/post_processor", json!({"type": "Sequence", "processors": vec![twice; 40]}));
 }
