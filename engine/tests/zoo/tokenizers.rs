@@ -79,5 +79,5 @@ fn growing(zoo: &mut Zoo) {
     let piece = json!({"Sequence": {"id": "A", "type_id": 0}});
     let twice = json!({"type": "TemplateProcessing", "single": [piece, piece],
         "pair": [piece, {"Sequence": {"id": "B", "type_id": 0}}], "special_tokens": {}});
-    with("/post_processor", json!({"type": "Sequence", "processors": vec![twice; 40]}));
+    with("/post_processor", json!({"type": "Sequence", "processors": vec![twice; 12]}));
 }
