@@ -23,11 +23,11 @@ fn plans_that_are_none_are_refused_with_the_file() {
         ("[[fault]]\ntarget = \"norm\"\ntarget = \"norm\"", "target"),
         ("[[fault]]\ntarget = \"norm\"\nlayers = [18446744073709551616]", "line 3"),
         ("\u{0}", "line 1"),
-        ("\u{1b}[2J = 1", "line 1"),
-        (&lists, "line 1"),
-        (&tables, "line 1"),
-        (&dots, "line 1"),
-        (&headers, "line 1"),
+        ("\u{1b}[2J = 1", "\\u{1b}[2J"),
+        (&lists, "error"),
+        (&tables, "error"),
+        (&dots, "error"),
+        (&headers, "error"),
     ] {
         desk.put("plan.toml", text);
         let words = "faults run @digits --plan plan.toml";

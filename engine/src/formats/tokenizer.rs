@@ -48,8 +48,8 @@ impl Tokenizer {
             let got = format!("expected texts to grow {MOST_GROWTH} times at most, got {most}");
             return Err(FormatError::Tokenizer { file, doing, got });
         }
-        // transformers sets how texts are padded and cut at each call, and does neither unless it is
-        // asked to; a file could pad a word to more tokens than there is memory.
+        // transformers sets how texts are padded and cut at each call, and does neither unless it
+        // is asked to; a file could pad a word to more tokens than there is memory.
         let read = || {
             let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
             inner.with_padding(None);
