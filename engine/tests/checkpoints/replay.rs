@@ -20,7 +20,8 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn no_file_of_a_corpus_breaks_a_reader() {
-    let targets: [(&str, fn(&[u8])); 4] = [
+    type Body = fn(&[u8]);
+    let targets: [(&str, Body); 4] = [
         ("gguf", bodies::gguf),
         ("safetensors_header", bodies::safetensors_header),
         ("index", bodies::index),
