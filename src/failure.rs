@@ -86,10 +86,17 @@ impl From<engine::formats::FormatError> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        write!(out, "error: {}", self.what)?;
+        write!(out, "error: {}", plain(&self.what))?;
         match &self.help {
-            Some(help) => write!(out, "\n  try: {help}"),
+            Some(help) => write!(out, "\n  try: {}", plain(help)),
             None => Ok(()),
         }
     }
+}
+
+/// A text that drives no terminal: parsers quote files as they are.
+fn plain(text: &str) -> String {
+    let escaped = |c: char| c.is_control() && c != '\n';
+    let shown = |c: char| if escaped(c) { c.escape_default().collect() } else { String::from(c) };
+    text.chars().map(shown).collect()
 }

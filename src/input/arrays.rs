@@ -6,7 +6,10 @@
 //! | `input_ids` | I64 or I32 | `[samples, tokens]` |
 //! | `labels` | I64 or I32 | `[samples]`; optional; negative = no label |
 //! | `classes` | I64 or I32 | `[classes]`, for all samples; optional |
+//!
+//! As with checkpoints, a file that another reader may read in another way is refused.
 
+use engine::formats;
 use ndarray::Array2;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -25,7 +28,8 @@ pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<Vec<(Sample, String)>, F
     }
     let array = |name: &str| file.tensor(name).ok();
     let contents = match (array("input_ids"), array("inputs_embeds")) {
-        (Some(ids), _) => ids_of(&ids),
+        (Some(_), Some(_)) => Err("expected input_ids or inputs_embeds, got both".into()),
+        (Some(ids), None) => ids_of(&ids),
         (None, Some(embeddings)) => embeddings_of(&embeddings),
         (None, None) => Err("expected an array input_ids or inputs_embeds".into()),
     }
@@ -48,6 +52,9 @@ pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<Vec<(Sample, String)>, F
             _ => Ok(None),
         }
     };
+    if !contents.is_empty() {
+        formats::check_safetensors(name, bytes)?;
+    }
     contents
         .into_iter()
         .enumerate()

@@ -4,6 +4,7 @@
 #[path = "../terminal/mod.rs"]
 mod terminal;
 
+mod campaigns;
 mod checkpoints;
 mod outputs;
 mod samples;

@@ -121,6 +121,14 @@ fn arrays_of_the_wrong_name_type_or_shape_are_refused() {
     let nan: Vec<u8> = [f32::NAN.to_le_bytes(); 16].concat();
     let negative = (-3i64).to_le_bytes();
     let x: (&str, Dtype, &[usize], &[u8]) = ("inputs_embeds", Dtype::F32, &[2, 3, 16], &rows);
+    let ids = |shape, dtype| {
+        let entry = "\"data_offsets\":[0,8]";
+        format!("\"input_ids\":{{\"dtype\":\"{dtype}\",\"shape\":{shape},{entry}}}")
+    };
+    // One reader takes the first, another the last.
+    let header = format!("{{{},{}}}", ids("[1,1]", "I64"), ids("[1,2]", "I32"));
+    let length = (header.len() as u64).to_le_bytes();
+    let twice = [&length[..], header.as_bytes(), &[3, 0, 0, 0, 4, 0, 0, 0]].concat();
     let mut cases: Vec<(Vec<u8>, &[&str])> = vec![
         (arrays(&[("samples", Dtype::F32, &[2, 3, 16], &rows)]), &["\"samples\"", "inputs_embeds"]),
         (arrays(&[("labels", Dtype::I64, &[1], &negative)]), &["expected an array input_ids"]),
@@ -139,6 +147,8 @@ fn arrays_of_the_wrong_name_type_or_shape_are_refused() {
         (arrays(&[x, ("labels", Dtype::I64, &[1], &negative)]), &["labels", "expected 2"]),
         (arrays(&[x, ("classes", Dtype::I64, &[1], &negative)]), &["class -3"]),
         (b"short".to_vec(), &["x.safetensors"]),
+        (arrays(&[x, ("input_ids", Dtype::I64, &[1, 1], &negative)]), &["got both"]),
+        (twice, &["duplicate tensor \"input_ids\""]),
     ];
     let whole = embedded::digits().file("inputs.safetensors").expect("its samples");
     for end in [8, 100, whole.len() - 1] {

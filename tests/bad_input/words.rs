@@ -71,6 +71,23 @@ fn a_model_is_a_folder_or_one_of_the_embedded_names() {
 }
 
 #[test]
+fn words_behind_a_name_that_say_nothing_of_such_a_model_are_refused() {
+    let desk = Desk::new();
+    refused(&desk, "inspect @digits,i2s=64", 2, &["no embedded model \"@digits,i2s=64\""]);
+    refused(&desk, "inspect none.gguf,i2s=64", 3, &["there is no none.gguf"]);
+    for word in ["i2s=32", "i2s", "", "activations=int4", "i2s=64,x"] {
+        let last = word.rsplit(',').next().unwrap_or_default();
+        let says = [&format!("none.gguf: {last:?} says nothing of a model"), "i2s=64"];
+        refused(&desk, &format!("inspect none.gguf,{word}"), 2, &says);
+    }
+    desk.checkpoint("model", fixtures::embedded::digits());
+    for (word, name) in [("activations=none", "activations"), ("i2s=64", "i2s")] {
+        let says = [name, "expected", "only GGUF files"];
+        refused(&desk, &format!("inspect model,{word}"), 3, &says);
+    }
+}
+
+#[test]
 fn a_checkpoint_without_samples_is_a_usage_error_that_shows_a_line() {
     let desk = Desk::new();
     desk.checkpoint("model", fixtures::embedded::digits());

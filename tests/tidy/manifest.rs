@@ -3,13 +3,14 @@
 use crate::scan::Finding;
 
 /// Each room and the rooms below it.
-const ROOMS: [(&str, &[&str]); 6] = [
+const ROOMS: [(&str, &[&str]); 7] = [
     ("bitnet-certify", &["engine", "certify", "faults", "reports", "fixtures"]),
     ("certify", &["engine"]),
     ("faults", &["engine"]),
     ("reports", &[]),
     ("engine", &[]),
     ("fixtures", &[]),
+    ("fuzz", &["engine"]),
 ];
 
 /// Tests of any room may use these.

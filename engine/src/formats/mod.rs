@@ -74,6 +74,14 @@ pub struct Loaded {
     pub manifest: Manifest,
 }
 
+/// Checks that a safetensors file can be read in one way; `file` is its name in messages.
+///
+/// # Errors
+/// What is ambiguous in its header.
+pub fn check_safetensors(file: &str, bytes: &[u8]) -> Result<(), FormatError> {
+    safetensors_header::scan(file, bytes).map(drop)
+}
+
 /// Loads a checkpoint.
 ///
 /// # Errors
@@ -89,6 +97,14 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatErro
             field: "activations".into(),
             expected: "as the checkpoint says; only GGUF files leave it open".into(),
             got: policy.name().into(),
+        });
+    }
+    if options.i2s != I2sRuns::default() {
+        return Err(FormatError::Config {
+            file: source.label("config.json"),
+            field: "i2s".into(),
+            expected: "no such word; only GGUF files have I2_S".into(),
+            got: "there".into(),
         });
     }
     let config_bytes = source.need("config.json", LONGEST_CONFIG, false)?;

@@ -19,7 +19,7 @@ const INDEX: &str = "model.safetensors.index.json";
 /// The longest index that is read.
 const LONGEST_INDEX: u64 = 100_000_000;
 /// The most files of a checkpoint.
-const MOST_SHARDS: usize = 100_000;
+const MOST_SHARDS: usize = 10_000;
 
 /// A file of tensors, checked.
 pub(super) struct Shard<'a> {

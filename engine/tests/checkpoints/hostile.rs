@@ -1,9 +1,9 @@
 //! Hostile configurations, tensors and values: each is refused with a message that says where and
 //! why.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::checkpoint::{Checkpoint, Part, load_files, refused};
+use crate::checkpoint::{Checkpoint, Part, refused};
 
 const MODEL: &str = "bitnet_packed_bitlinear";
 const WEIGHT: &str = "model.layers.2.self_attn.k_proj.weight";
@@ -88,40 +88,6 @@ fn unpacked_and_master_weights_must_be_what_they_are_for() {
 }
 
 #[test]
-fn configurations_that_are_not_computed_are_refused_by_field() {
-    let with = |model: &str, field: &str, value: Value, parts: &[&str]| {
-        let mut checkpoint = Checkpoint::of(model);
-        checkpoint.config[field] = value;
-        let mut parts = parts.to_vec();
-        parts.push("made/config.json");
-        let error = refused(checkpoint.load(), &parts);
-        assert!(error.help().is_some());
-    };
-    let llama = "llama_packed_bitlinear";
-    with(MODEL, "model_type", json!("gemma"), &["model_type", "\"llama\" or \"qwen3\"", "gemma"]);
-    with(MODEL, "model_type", Value::Null, &["model_type", "absent"]);
-    with(MODEL, "architectures", json!(["BitnetForCausalLM"]), &["architectures"]);
-    with(llama, "architectures", json!(["LlamaForSequenceClassification"]), &["architectures"]);
-    with(llama, "attention_bias", json!(true), &["attention_bias", "false"]);
-    with(llama, "mlp_bias", json!(true), &["mlp_bias"]);
-    with(llama, "hidden_act", json!("gelu"), &["hidden_act", "gelu"]);
-    with(llama, "sliding_window", json!(4096), &["sliding_window", "4096"]);
-    with(llama, "use_sliding_window", json!(true), &["use_sliding_window"]);
-    with(llama, "layer_types", json!(["sliding_attention"]), &["layer_types"]);
-    with(llama, "rope_scaling", json!({"rope_type": "llama3", "factor": 8.0}), &["rope_scaling"]);
-    with(llama, "rope_scaling", json!({"type": "linear", "factor": 2.0}), &["rope_scaling"]);
-    with(llama, "rope_parameters", json!({"rope_type": "yarn"}), &["rope_parameters", "yarn"]);
-    with(llama, "rope_parameters", json!({"rope_theta": 7.0}), &["rope_parameters", "7"]);
-    with(llama, "partial_rotary_factor", json!(0.5), &["partial_rotary_factor"]);
-    with(llama, "rope_theta", json!("big"), &["rope_theta", "a number"]);
-    with(llama, "rope_theta", json!(0.0), &["rope_theta", "1 to 1e12"]);
-    with(llama, "rms_norm_eps", json!(-1.0), &["rms_norm_eps", "0 to 1"]);
-    with(llama, "eos_token_id", json!(-1), &["eos_token_id"]);
-    with(llama, "eos_token_id", json!([1, "x"]), &["eos_token_id"]);
-    with(MODEL, "tie_word_embeddings", json!("yes"), &["tie_word_embeddings"]);
-}
-
-#[test]
 fn shapes_that_fit_no_model_are_refused_by_field() {
     let fields = [
         "hidden_size",
@@ -133,23 +99,7 @@ fn shapes_that_fit_no_model_are_refused_by_field() {
         "head_dim",
         "max_position_embeddings",
     ];
-    let values = [
-        json!(0),
-        json!(-1),
-        json!(1.5),
-        json!("8"),
-        json!(1u64 << 31),
-        json!((1u64 << 32) + 1),
-        json!(1u64 << 63),
-        json!(u64::MAX),
-        json!(1e300),
-    ];
     for field in fields {
-        for value in &values {
-            let mut checkpoint = Checkpoint::of(MODEL);
-            checkpoint.config[field] = value.clone();
-            refused(checkpoint.load(), &["made/config.json", field]);
-        }
         for value in [1, 2, 3, 5, 7, 100, 1 << 24] {
             // A smaller number may be another sound model to the configuration, not to the tensors;
             // only the number of positions may change freely.
@@ -171,28 +121,6 @@ fn shapes_that_fit_no_model_are_refused_by_field() {
 }
 
 #[test]
-fn quantisations_that_are_not_computed_are_refused() {
-    let with = |value: Value, parts: &[&str]| {
-        let mut checkpoint = Checkpoint::of(MODEL);
-        checkpoint.config["quantization_config"] = value;
-        let mut parts = parts.to_vec();
-        parts.push("made/config.json");
-        refused(checkpoint.load(), &parts);
-    };
-    with(json!("bitnet"), &["quantization_config", "an object"]);
-    with(json!({"quant_method": "gptq"}), &["quant_method", "gptq"]);
-    with(json!({}), &["quant_method", "absent"]);
-    with(json!({"quant_method": "bitnet", "linear_class": "x"}), &["linear_class"]);
-    with(json!({"quant_method": "bitnet", "quantization_mode": "x"}), &["quantization_mode"]);
-    let kept = |list: Value| json!({"quant_method": "bitnet", "modules_to_not_convert": list});
-    with(kept(json!(["lm_head", "layers.(0|1)"])), &["regular expressions", "layers.(0|1)"]);
-    with(kept(json!(["model.layers.0"])), &["\"lm_head\"", "head would be ternary"]);
-    with(kept(json!("lm_head")), &["a list of names"]);
-    let eps = json!({"quant_method": "bitnet", "use_rms_norm": true, "rms_norm_eps": 2.0});
-    with(eps, &["rms_norm_eps"]);
-}
-
-#[test]
 fn outputs_that_are_no_whole_quarters_are_refused() {
     let mut checkpoint = Checkpoint::of(MODEL);
     checkpoint.config["intermediate_size"] = json!(254);
@@ -202,29 +130,4 @@ fn outputs_that_are_no_whole_quarters_are_refused() {
         gains.data.truncate(508);
     }
     refused(checkpoint.load(), &["mlp.gate_proj.weight", "whole quarters", "254"]);
-}
-
-#[test]
-fn configurations_that_are_no_unambiguous_json_are_refused() {
-    let mut files = Checkpoint::of(MODEL).files();
-    let sound = String::from_utf8(files[0].1.clone()).expect("text");
-    let deep = format!("{{\"a\":{}", "[".repeat(100_000));
-    let twice = sound.replacen('{', "{\"hidden_size\":128,", 1);
-    for (text, part) in [
-        ("", "EOF"),
-        ("null", "a JSON object"),
-        ("{\"a\":1}x", "trailing"),
-        ("\u{feff}{}", "at byte 0"),
-        (&deep, "recursion"),
-        (&twice, "duplicate key \"hidden_size\""),
-    ] {
-        files[0].1 = text.as_bytes().to_vec();
-        refused(load_files(files.clone()), &["made/config.json", part]);
-    }
-    files[0].1 = vec![0xff; 16];
-    refused(load_files(files.clone()), &["made/config.json"]);
-    for length in 0..sound.len() {
-        files[0].1 = sound.as_bytes()[..length].to_vec();
-        refused(load_files(files.clone()), &["made/config.json"]);
-    }
 }

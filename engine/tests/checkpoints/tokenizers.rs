@@ -78,3 +78,19 @@ fn broken_tokenizers_are_errors_even_where_the_library_panics() {
         }
     }
 }
+
+#[test]
+fn what_a_file_says_of_padding_and_cutting_means_nothing_as_in_transformers() {
+    let plain = read("bytelevel_llama3style.json");
+    let mut value: serde_json::Value = serde_json::from_slice(&plain).expect("JSON");
+    let encode = |value: &serde_json::Value| {
+        let tokenizer = Tokenizer::from_bytes("t", value.to_string().as_bytes());
+        tokenizer.expect("sound").encode("tokens that are neither padded nor cut").expect("ids")
+    };
+    let expected = encode(&value);
+    value["padding"] = serde_json::json!({"strategy": {"Fixed": 1u64 << 40}, "direction": "Left",
+        "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "x"});
+    value["truncation"] = serde_json::json!({"direction": "Right", "max_length": 1,
+        "strategy": "LongestFirst", "stride": 0});
+    assert_eq!(encode(&value), expected);
+}

@@ -143,7 +143,8 @@ pub fn exists(folder: &Path) -> bool {
 /// Whether some process writes the journal of a folder now.
 #[must_use]
 pub fn is_written(folder: &Path) -> bool {
-    let lock = File::open(folder.join(LOCK));
+    let path = folder.join(LOCK);
+    let lock = regular(&path).and_then(|()| File::open(path));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
@@ -167,8 +168,17 @@ pub fn read<K: Kept>(folder: &Path) -> Result<Found<K>, JournalError> {
 
 fn open(folder: &Path) -> Result<(String, BufReader<File>), JournalError> {
     let path = folder.join(FILE).display().to_string();
-    let file = File::open(&path).map_err(|error| JournalError::read(&path, &error))?;
+    let file = regular(path.as_ref()).and_then(|()| File::open(&path));
+    let file = file.map_err(|error| JournalError::read(&path, &error))?;
     Ok((path, BufReader::with_capacity(1 << 16, file)))
+}
+
+/// Refuses what is no regular file: opening a pipe would wait for another process.
+fn regular(path: &Path) -> io::Result<()> {
+    match fs::metadata(path)?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("expected a regular file")),
+    }
 }
 
 fn parse<K: Kept>(path: &str, mut from: impl io::BufRead) -> Result<Found<K>, JournalError> {
@@ -346,6 +356,9 @@ impl Writer {
 
 fn lock(folder: &Path) -> Result<File, JournalError> {
     let path = folder.join(LOCK);
+    if path.exists() {
+        regular(&path).map_err(|error| JournalError::write(&path, &error))?;
+    }
     let open = OpenOptions::new().create(true).append(true).open(&path);
     let file = open.map_err(|error| JournalError::write(&path, &error))?;
     match file.try_lock() {

@@ -138,8 +138,10 @@ fn extents<'a>(
             got,
         };
         let limit = cursor.bytes.len() - data;
-        let (kind, size) = sized(info, infos.get(index + 1).map(|next| next.offset), limit)
-            .ok_or_else(|| entry("a size in 64 bits".into(), format!("{:?}", info.shape)))?;
+        let next = infos.get(index + 1).map_or(limit as u64, |next| next.offset);
+        let room = next.saturating_sub(info.offset);
+        let (kind, size) = sized(info, room, alignment as u64)
+            .map_err(|expected| entry(expected.into(), format!("{:?}", info.shape)))?;
         if !info.offset.is_multiple_of(alignment as u64) {
             let expected = format!("an offset in whole steps of {alignment}");
             return Err(entry(expected, info.offset.to_string()));
@@ -172,20 +174,24 @@ fn extents<'a>(
     Ok(tensors)
 }
 
-/// The type and size of a tensor. Two formats share number 42: where the bytes up to the next
-/// tensor hold only one of them, it is that one.
-fn sized(info: &Info, next: Option<u64>, limit: usize) -> Option<(GgmlType, u64)> {
-    let weights = info.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64))?;
-    let size = info.kind.bytes(weights)?;
+/// The type and size of a tensor in the room up to the next, or what was expected of it. Two
+/// formats share number 42: it is the one that fills the room up to its padding. Only tensors of
+/// less than 2048 weights could be either; they are refused.
+fn sized(info: &Info, room: u64, alignment: u64) -> Result<(GgmlType, u64), &'static str> {
+    const WHOLE: &str = "a size in 64 bits";
+    let weights = info.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64)).ok_or(WHOLE)?;
+    let size = info.kind.bytes(weights).ok_or(WHOLE)?;
     if info.kind == GgmlType::Blocks(BlockType::Q2) && weights.is_multiple_of(128) {
         let wide = GgmlType::Blocks(BlockType::Q2Wide);
-        let room = next.unwrap_or(limit as u64).checked_sub(info.offset)?;
-        let wide_size = wide.bytes(weights)?;
-        if room < size && room >= wide_size {
-            return Some((wide, wide_size));
+        let wide_size = wide.bytes(weights).ok_or(WHOLE)?;
+        let fills = |size| room.checked_sub(size).is_some_and(|rest| rest < alignment);
+        match (fills(size), fills(wide_size)) {
+            (true, true) => return Err("a Q2_0 tensor whose size tells groups of 64 from 128"),
+            (false, true) => return Ok((wide, wide_size)),
+            _ => {}
         }
     }
-    Some((info.kind, size))
+    Ok((info.kind, size))
 }
 
 /// A place in the bytes of a file.

@@ -135,14 +135,15 @@ impl<'a> Builder<'a> {
     }
 
     /// int8 codes where a linear layer is ternary under one scale, as BitNet trains; floats where
-    /// groups have scales of their own, as Bonsai and TriLM do.
+    /// groups have scales of their own, as Bonsai and TriLM do. The file may claim any number of
+    /// layers: what it does not have ends the search, as it will end the loading.
     fn usual_activations(&mut self, layers: usize) -> Result<Activations, FormatError> {
         let mut ternary = false;
         for layer in 0..layers {
             for slot in Slot::ALL {
                 let name = stored_linear(layer, slot) + ".weight";
-                let Some(extent) = self.tensors.get(name.as_str()) else { continue };
-                let stored = Stored { extent, file: self.file, label: self.label };
+                let stored = self.stored(&name, "weights")?;
+                let extent = stored.extent;
                 match extent.kind {
                     GgmlType::I2s => ternary = true,
                     GgmlType::Blocks(kind @ (BlockType::Tq1 | BlockType::Tq2)) => {

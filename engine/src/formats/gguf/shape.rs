@@ -83,7 +83,7 @@ fn refuse_other_models(metadata: &Metadata) -> Result<(), FormatError> {
     let folded = metadata.values.keys().find(|key| key.contains("hadamard"));
     if let Some(key) = folded {
         let expected = "no such key: activations would have to be turned as the weights are";
-        return Err(metadata.refused(key, expected, "there".into()));
+        return Err(metadata.refused(&quoted(key), expected, "there".into()));
     }
     Ok(())
 }

@@ -26,6 +26,8 @@ pub(in super::super) const QWEN2: &str = concat!(
 /// A token that is matched in a text before anything is split, and one that only the model writes.
 const CONTROL: u32 = 3;
 const USER_DEFINED: u32 = 4;
+/// The longest token: every way to split a piece is looked up.
+const LONGEST_TOKEN: usize = 1 << 10;
 
 /// The tokenizer, or why there is none.
 pub(super) fn tokenizer(metadata: &Metadata) -> Result<Option<Tokenizer>, String> {
@@ -141,7 +143,11 @@ fn merges<'a>(tokens: &[&'a str], scores: &[f32]) -> Vec<(&'a str, &'a str)> {
 
 fn tokens<'m>(metadata: &'m Metadata) -> Result<Vec<&'m str>, String> {
     let tokens = metadata.texts("tokenizer.ggml.tokens").map_err(|error| error.to_string())?;
-    tokens.map(<[_]>::to_vec).ok_or_else(|| "tokenizer.ggml.tokens is absent".into())
+    let tokens = tokens.ok_or("tokenizer.ggml.tokens is absent")?;
+    match tokens.iter().position(|token| token.len() > LONGEST_TOKEN) {
+        Some(id) => Err(format!("token {id} is longer than {LONGEST_TOKEN} bytes")),
+        None => Ok(tokens.to_vec()),
+    }
 }
 
 fn vocabulary(tokens: &[&str]) -> Value {
