@@ -104,6 +104,9 @@ impl<'a> Builder<'a> {
             let name = &entry.name;
             self.warnings.push(format!("tensor {name}: all values are the same"));
         }
+        if let Some(tensor) = self.tensors.get(entry.name.as_str()) {
+            tensor.release();
+        }
         self.entries.insert(entry.name.clone(), entry);
     }
 

@@ -151,6 +151,7 @@ pub(super) fn digest(tensors: &BTreeMap<&str, Tensor>, config: &[u8]) -> String 
         part(tensor.dtype.to_string().as_bytes());
         part(&shape.collect::<Vec<u8>>());
         part(tensor.data);
+        tensor.release();
     }
     part(config);
     hasher.finalize().to_hex().to_string()

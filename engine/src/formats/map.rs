@@ -22,6 +22,25 @@ impl Map {
     }
 }
 
+impl Map {
+    /// Lets go of the pages under a part of the map; whoever reads it again reads the file again.
+    pub(super) fn release(&self, part: &[u8]) {
+        let begin = (part.as_ptr() as usize).wrapping_sub(self.0.as_ptr() as usize);
+        if begin > self.0.len() || part.len() > self.0.len() - begin {
+            return;
+        }
+        #[cfg(unix)]
+        {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the pages of a read-only map of a file hold nothing but the file, so a page
+            // that was let go has the same bytes when it is read again.
+            let released = unsafe { self.0.unchecked_advise_range(advice, begin, part.len()) };
+            // A system that does not listen keeps the pages, as it would have without a word.
+            drop(released);
+        }
+    }
+}
+
 impl Deref for Map {
     type Target = [u8];
 

@@ -45,6 +45,17 @@ pub(super) struct Tensor<'a> {
     pub(super) offset: u64,
     /// Its bytes.
     pub(super) data: &'a [u8],
+    /// Those of its file, where this is a whole tensor of one.
+    pub(super) all: Option<&'a Bytes<'a>>,
+}
+
+impl Tensor<'_> {
+    /// Says that the bytes will not be wanted for a while.
+    pub(super) fn release(&self) {
+        if let Some(all) = self.all {
+            all.release(self.data);
+        }
+    }
 }
 
 /// Opens the tensor files; the second result are warnings.
@@ -194,6 +205,7 @@ pub(super) fn tensors<'a>(
                 shape: &extent.shape,
                 offset: extent.begin as u64,
                 data: view.data(),
+                all: Some(&shard.bytes),
             };
             all.insert(name.as_str(), tensor);
         }

@@ -36,6 +36,15 @@ pub(super) enum Bytes<'a> {
     Lent(&'a [u8]),
 }
 
+impl Bytes<'_> {
+    /// Lets go of the memory under a part that was read, where it can come back from the disk.
+    pub(super) fn release(&self, part: &[u8]) {
+        if let Self::Mapped(map) = self {
+            map.release(part);
+        }
+    }
+}
+
 impl Deref for Bytes<'_> {
     type Target = [u8];
 

@@ -21,7 +21,7 @@ use weights::{Coded, Stored, gains, unturned};
 use super::error::FormatError;
 use super::hugging_face::{EMBEDDING, HEAD, linear_name, linear_shape, norm_name};
 use super::manifest::{Manifest, TensorEntry, TensorKind};
-use super::source::Source;
+use super::source::{Bytes, Source};
 use super::{LoadOptions, Loaded};
 use crate::model::{
     Activations, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot, Rope, Scale, Slot,
@@ -41,7 +41,7 @@ pub(super) fn load(
     let container = header::read(&label, &bytes)?;
     let tied = !container.tensors.contains_key("output.weight");
     let mut plan = shape::plan(&container.metadata, tied)?;
-    let mut builder = Builder::new(&container, name, &label, options, &plan)?;
+    let mut builder = Builder::new(&container, &bytes, (name, &label), options, &plan)?;
     plan.config.activations = builder.activations;
     let model = builder.model(&plan)?;
     let mut warnings = builder.warnings;
@@ -54,7 +54,7 @@ pub(super) fn load(
     let config_text = container.metadata.json();
     let manifest = Manifest {
         name: source.name(),
-        digest: digest(&container, &config_text),
+        digest: digest(&container, &bytes, &config_text),
         tensors: entries,
         warnings,
         config_text,
@@ -93,6 +93,7 @@ pub(super) fn stored_norm(layer: usize, slot: NormSlot) -> String {
 
 struct Builder<'a> {
     tensors: &'a BTreeMap<&'a str, Extent<'a>>,
+    bytes: &'a Bytes<'a>,
     file: &'a str,
     label: &'a str,
     options: &'a LoadOptions,
@@ -104,13 +105,14 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn new(
         container: &'a Container<'a>,
-        file: &'a str,
-        label: &'a str,
+        bytes: &'a Bytes<'a>,
+        (file, label): (&'a str, &'a str),
         options: &'a LoadOptions,
         plan: &Plan,
     ) -> Result<Self, FormatError> {
         let mut builder = Self {
             tensors: &container.tensors,
+            bytes,
             file,
             label,
             options,
@@ -186,6 +188,9 @@ impl<'a> Builder<'a> {
             self.warnings.push(format!("tensor {}: all values are the same", entry.name));
         }
         entry.role = Some(role);
+        if let Some(extent) = self.tensors.get(entry.name.as_str()) {
+            self.bytes.release(extent.data);
+        }
         self.entries.insert(entry.name.clone(), entry);
     }
 
@@ -361,7 +366,7 @@ fn refuse_others(
 }
 
 /// The digest of a file: its tensors, by name, and its metadata.
-fn digest(container: &Container, config: &str) -> String {
+fn digest(container: &Container, bytes: &Bytes, config: &str) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut part = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -375,6 +380,7 @@ fn digest(container: &Container, config: &str) -> String {
         part(extent.kind.name().as_bytes());
         part(&shape.collect::<Vec<u8>>());
         part(extent.data);
+        bytes.release(extent.data);
     }
     part(config.as_bytes());
     hasher.finalize().to_hex().to_string()

@@ -78,6 +78,7 @@ impl<'a> Stored<'a> {
             shape: &self.extent.shape,
             offset: self.extent.offset as u64,
             data: self.extent.data,
+            all: None,
         })
     }
 
