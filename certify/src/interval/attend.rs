@@ -1,8 +1,10 @@
 //! Attention over boxes: end points, and the exact range of `softmax(s) . v`.
 //!
 //! For `f = sum p_j v_j`, `df/ds_j = p_j (v_j - f)`: at a maximum every score of a `v_j` above `f`
-//! is at its upper end and every other at its lower end. So the maximum is attained at a threshold
-//! in the order of `v`, and trying all thresholds finds it.
+//! is at its upper end and every other at its lower end. So a number `r` is above every mix if the
+//! best response to it, upper weights for the values not below `r` and lower ones for the others,
+//! mixes to no more than `r`: no other choice has a greater `sum w (v - r)`. The response to a mix
+//! that is too low is a higher one; a few of them, and a unit more, pass that test.
 //!
 //! The engine against the real value, for finite scores that lie in the box: `s_j - m` is rounded
 //! once (at most 105 units absolute where the exponential is not zero), the exponential once; sum
@@ -10,12 +12,12 @@
 //! adds `n + 1` units of `sum p |v|`. Exponentials below the normal range are off by at most 2^-149
 //! each.
 
+use engine::kernels::Kernels;
 use engine::numerics::{exp, exp_f64, max, min, sum16};
 use engine::walk::score_scale;
 use ndarray::Array2;
 use rayon::prelude::*;
 
-use super::gate::product;
 use super::kv::Ends;
 use super::round::{UNIT, down, up};
 use super::{Boxes, Interval};
@@ -27,17 +29,17 @@ impl Interval {
         let rows = queries.lo.nrows();
         let one = |head: usize| {
             let (keys, values) = (&cache.keys[head / group], &cache.values[head / group]);
-            let order = Order::new(values, d, first + rows);
+            let stored = Stored::of(values, d, first + rows);
             (0..rows)
                 .flat_map(|row| {
                     let at = head * d..(head + 1) * d;
                     let query = (&queries.lo_row(row)[at.clone()], &queries.hi_row(row)[at]);
-                    let scores = scores(query, keys, first + row + 1);
+                    let scores = scores(self.kernels, query, keys, first + row + 1);
                     // A score that may overflow may be infinite, and its share then NaN.
                     if scores.iter().any(|s| !s.0.is_finite() || !s.1.is_finite()) {
                         return vec![(f32::NAN, f32::NAN); d];
                     }
-                    mix(&scores, values, &order)
+                    mix(self.kernels, &scores, values, &stored)
                 })
                 .collect::<Vec<(f32, f32)>>()
         };
@@ -55,67 +57,72 @@ impl Interval {
 }
 
 /// The boxes of the scores of one query against the first `tokens` keys.
-fn scores((lo, hi): (&[f32], &[f32]), keys: &Ends, tokens: usize) -> Vec<(f32, f32)> {
-    let d = lo.len();
-    let scale = score_scale(d);
-    let (mut low, mut high) = (vec![0.0; d], vec![0.0; d]);
-    (0..tokens)
-        .map(|token| {
-            for j in 0..d {
-                let key = (keys.lo[token * d + j], keys.hi[token * d + j]);
-                (low[j], high[j]) = product((lo[j], hi[j]), key);
-            }
-            // The engine rounds each product, then adds in the order of sum16: monotone in each.
-            (sum16(&low) * scale, sum16(&high) * scale)
-        })
-        .collect()
+fn scores(
+    kernels: &Kernels,
+    query: (&[f32], &[f32]),
+    keys: &Ends,
+    tokens: usize,
+) -> Vec<(f32, f32)> {
+    let (d, scale) = (query.0.len(), score_scale(query.0.len()));
+    let mut scores = vec![(0.0, 0.0); tokens];
+    (kernels.boxes.dots)(query, (&keys.lo[..tokens * d], &keys.hi[..tokens * d]), &mut scores);
+    scores.iter_mut().for_each(|(low, high)| (*low, *high) = (*low * scale, *high * scale));
+    scores
 }
 
-/// For each dimension the tokens in falling order of the upper, and rising order of the lower end.
-struct Order {
+/// The values of one head as hulls are made of them, `[token][dim]`.
+struct Stored {
     d: usize,
-    falling: Vec<Vec<u32>>,
-    rising: Vec<Vec<u32>>,
+    /// Upper ends.
+    upper: Vec<f64>,
+    /// Lower ends, negated: their least mix is the greatest of these.
+    lower: Vec<f64>,
+    /// The largest magnitude of a dimension up to each token.
+    most: Vec<f64>,
 }
 
-impl Order {
-    fn new(values: &Ends, d: usize, tokens: usize) -> Self {
-        let sorted = |key: &dyn Fn(usize) -> f32| {
-            let mut order: Vec<u32> = (0..tokens as u32).collect();
-            order.sort_by(|&a, &b| key(a as usize).total_cmp(&key(b as usize)));
-            order
+impl Stored {
+    fn of(values: &Ends, d: usize, tokens: usize) -> Self {
+        let wide = |sign: f64, ends: &[f32]| {
+            ends[..tokens * d].iter().map(|&end| sign * f64::from(end)).collect::<Vec<f64>>()
         };
-        let falling = (0..d).map(|i| sorted(&|j| -values.hi[j * d + i])).collect();
-        let rising = (0..d).map(|i| sorted(&|j| values.lo[j * d + i])).collect();
-        Self { d, falling, rising }
+        let (upper, lower) = (wide(1.0, &values.hi), wide(-1.0, &values.lo));
+        let mut most: Vec<f64> =
+            upper.iter().zip(&lower).map(|(a, b)| greater(a.abs(), b.abs())).collect();
+        for at in d..most.len() {
+            most[at] = greater(most[at], most[at - d]);
+        }
+        Self { d, upper, lower, most }
     }
 }
 
+fn greater(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
+}
+
 /// The boxes of one attention row of one head.
-fn mix(scores: &[(f32, f32)], values: &Ends, order: &Order) -> Vec<(f32, f32)> {
-    let shares = shares(scores);
+fn mix(
+    kernels: &Kernels,
+    scores: &[(f32, f32)],
+    values: &Ends,
+    stored: &Stored,
+) -> Vec<(f32, f32)> {
+    let (shares, tokens, d) = (shares(scores), scores.len(), stored.d);
+    let (mut low, mut high) = (vec![0f32; d], vec![0f32; d]);
+    let ends = (&values.lo[..tokens * d], &values.hi[..tokens * d]);
+    (kernels.boxes.mix)(&shares, ends, (&mut low, &mut high));
     let weights = Weights::new(scores);
-    (0..order.d)
+    if !weights.hull {
+        return low.into_iter().zip(high).collect();
+    }
+    let most = &stored.most[(tokens - 1) * d..tokens * d];
+    let top = weights.most(kernels, &stored.upper[..tokens * d], most);
+    let bottom = weights.most(kernels, &stored.lower[..tokens * d], most);
+    (0..d)
         .map(|dim| {
-            let (mut low, mut high, mut most) = (0f32, 0f32, 0f64);
-            for (token, &share) in shares.iter().enumerate() {
-                let at = token * order.d + dim;
-                let (l, u) = product(share, (values.lo[at], values.hi[at]));
-                low += l;
-                high += u;
-                for end in [values.lo[at], values.hi[at]] {
-                    let magnitude = f64::from(end.abs());
-                    most = if magnitude > most { magnitude } else { most };
-                }
-            }
-            if !weights.hull {
-                return (low, high);
-            }
-            let margin = most * weights.error + 1e-40;
-            let value = |ends: &[f32], token: usize| f64::from(ends[token * order.d + dim]);
-            let top = weights.extreme(&order.falling[dim], |t| value(&values.hi, t), true);
-            let bottom = weights.extreme(&order.rising[dim], |t| value(&values.lo, t), false);
-            (max(low, down(bottom - margin)), min(high, up(top + margin)))
+            let margin = most[dim] * weights.error + 1e-40;
+            let least = down(-bottom[dim] - margin);
+            (max(low[dim], least), min(high[dim], up(top[dim] + margin)))
         })
         .collect()
 }
@@ -172,42 +179,58 @@ impl Weights {
         }
     }
 
-    /// The extreme of `sum p v` over the score box, `v` taken in `order`: falling for the upper
-    /// one.
+    /// A number for each dimension that no mix of its values over the score box exceeds; `most` are
+    /// their largest magnitudes.
     ///
-    /// All sums of positive weights are within `n 2^-52` of the truth, which the margin covers.
-    fn extreme(&self, order: &[u32], value: impl Fn(usize) -> f64, upper: bool) -> f64 {
-        let tokens = self.lo.len();
-        let seen = || order.iter().map(|&token| token as usize).filter(|&token| token < tokens);
-        let mut weight: f64 = self.lo.iter().sum();
-        let mut sum: f64 = seen().map(|token| self.lo[token] * value(token)).sum();
-        let mut ratio = sum / weight;
-        for token in seen() {
-            // One more of the leading values gets its upper weight; stop when that helps no more.
-            let more = self.hi[token] - self.lo[token];
-            let (next_weight, next_sum) = (weight + more, sum + more * value(token));
-            let next = next_sum / next_weight;
-            let better = if upper { next >= ratio } else { next <= ratio };
-            if !better {
+    /// A rounded mix is within `slack` of the real one of the same weights: sums of `n` positive
+    /// weights, and of their products, are within `n` units each.
+    fn most(&self, kernels: &Kernels, values: &[f64], most: &[f64]) -> Vec<f64> {
+        let unit = f64::EPSILON * (self.lo.len() + 4) as f64;
+        let slack: Vec<f64> = most.iter().map(|most| most * unit + 1e-300).collect();
+        let respond = |ratios: &[f64], out: &mut [f64]| {
+            (kernels.boxes.respond)(values, (&self.lo, &self.hi), ratios, out);
+        };
+        let (mut ratios, mut next) = (vec![f64::INFINITY; most.len()], vec![0.0; most.len()]);
+        respond(&ratios, &mut next);
+        ratios.copy_from_slice(&next);
+        for _ in 0..MOST_RESPONSES {
+            respond(&ratios, &mut next);
+            let mut grown = false;
+            for (ratio, &next) in ratios.iter_mut().zip(&next) {
+                grown |= next > *ratio;
+                *ratio = greater(*ratio, next);
+            }
+            if !grown {
                 break;
             }
-            (weight, sum, ratio) = (next_weight, next_sum, next);
         }
-        ratio
+        ratios.iter_mut().zip(&slack).for_each(|(ratio, slack)| *ratio += 2.0 * slack);
+        respond(&ratios, &mut next);
+        for (dim, ratio) in ratios.iter_mut().enumerate() {
+            if next[dim] + slack[dim] > *ratio {
+                // No mix exceeds the largest value.
+                *ratio = most[dim];
+            }
+        }
+        ratios
     }
 }
+
+/// Responses that look for the greatest mix; what they do not reach is not claimed.
+const MOST_RESPONSES: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::kernels::best;
     use engine::numerics::softmax_row;
 
     /// The range of one attention output for score boxes and values.
     fn range(scores: &[(f32, f32)], v: &[(f32, f32)]) -> (f32, f32) {
         let (lo, hi) = v.iter().copied().unzip();
         let values = Ends { lo, hi };
-        let order = Order::new(&values, 1, v.len());
-        mix(scores, &values, &order)[0]
+        let stored = Stored::of(&values, 1, v.len());
+        mix(best(), scores, &values, &stored)[0]
     }
 
     fn engine(scores: &[f32], v: &[f32]) -> f32 {
@@ -248,8 +271,8 @@ mod tests {
     fn a_reference_far_above_every_lower_end_keeps_the_bound() {
         let scores = [(-1000.0f32, -1000.0f32), (-2000.0, -2000.0), (-3000.0, 0.0)];
         let values = Ends { lo: vec![1.0, 0.0, 0.0], hi: vec![1.0, 0.0, 0.0] };
-        let order = Order::new(&values, 1, 3);
-        let found = mix(&scores, &values, &order)[0];
+        let stored = Stored::of(&values, 1, 3);
+        let found = mix(best(), &scores, &values, &stored)[0];
         let mut s = vec![-1000.0f32, -2000.0, -3000.0];
         engine::numerics::softmax_row(&mut s);
         let out = s[0] * 1.0;

@@ -8,11 +8,10 @@
 
 use std::sync::Arc;
 
-use engine::kernels::Kernels;
+use engine::kernels::{GROUP_ROWS, Kernels};
 use engine::model::{Float, Linear, Rope, Scale, Weights};
 use engine::numerics::{max, min};
 use engine::packing::{TernaryRows, weight_of};
-use engine::walk::scaled;
 use ndarray::Array2;
 use rayon::prelude::*;
 
@@ -39,7 +38,7 @@ pub(super) const PROJECTED_ERROR: f64 = 3.5 * UNIT;
 pub(super) fn linear(kernels: &Kernels, x: &BoxPrepared, linear: &Linear) -> Boxes {
     match (&linear.weights, &x.codes) {
         (Weights::Ternary { rows, scale, .. }, Some(codes)) => {
-            ternary(kernels, codes, rows, *scale, |_, _| (0, 0))
+            ternary(kernels, codes, rows, *scale, None)
         }
         (Weights::Ternary { rows, scale, .. }, None) => {
             by_output(&x.values, rows.rows(), |output, corner| {
@@ -83,34 +82,55 @@ pub(super) fn ternary(
     codes: &BoxCodes,
     rows: &TernaryRows,
     scale: Scale,
-    moves: impl Fn(usize, usize) -> (i32, i32),
+    moves: Option<&dyn Fn(usize, usize) -> (i32, i32)>,
 ) -> Boxes {
     let tokens = codes.scales.len();
-    let base = rows.product(kernels, &codes.lo);
-    let (plus, minus) = if codes.width.iter().any(|&width| width > 0) {
-        rows.spread(kernels, &codes.width)
-    } else {
-        (vec![0; base.len()], vec![0; base.len()])
-    };
-    let shape = (tokens, rows.rows());
-    let at = |token, row| TernaryRows::at(tokens, token, row);
-    let lo =
-        Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] - minus[at(t, r)] + moves(t, r).0);
-    let hi = Array2::from_shape_fn(shape, |(t, r)| base[at(t, r)] + plus[at(t, r)] + moves(t, r).1);
-    let mut boxes = Boxes::new(Array2::zeros(shape), Array2::zeros(shape));
-    for ((token, row), &low) in lo.indexed_iter() {
-        let (t_lo, t_hi) = codes.scales[token];
-        let corner = |sum: i32| (scaled(sum, t_lo, scale), scaled(sum, t_hi, scale));
-        let ((a, b), (c, d)) = (corner(low), corner(hi[[token, row]]));
-        boxes.lo[[token, row]] = min(min(a, b), min(c, d));
-        boxes.hi[[token, row]] = max(max(a, b), max(c, d));
+    let mut low = rows.product(kernels, &codes.lo);
+    let mut high = low.clone();
+    if codes.width.iter().any(|&width| width > 0) {
+        let (plus, minus) = rows.spread(kernels, &codes.width);
+        low.iter_mut().zip(minus).for_each(|(sum, minus)| *sum -= minus);
+        high.iter_mut().zip(plus).for_each(|(sum, plus)| *sum += plus);
     }
+    let shape = (tokens, rows.rows());
+    if let Some(moves) = moves {
+        for (token, row) in ndarray::indices(shape) {
+            let (at, (least, most)) = (TernaryRows::at(tokens, token, row), moves(token, row));
+            low[at] += least;
+            high[at] += most;
+        }
+    }
+    let (corners, ws) = match scale {
+        Scale::Multiply(ws) => (kernels.boxes.multiply, ws),
+        Scale::Divide(ws) => (kernels.boxes.divide, ws),
+    };
+    let mut boxes = Boxes::new(Array2::zeros(shape), Array2::zeros(shape));
+    let outs = boxes.lo.rows_mut().into_iter().zip(boxes.hi.rows_mut());
+    let outs: Vec<_> = outs.zip(&codes.scales).enumerate().collect();
+    outs.into_par_iter().for_each(|(token, ((mut lo, mut hi), &scales))| {
+        let out = (lo.as_slice_mut().expect("rows"), hi.as_slice_mut().expect("rows"));
+        corners((&low, &high), (token, tokens), scales, ws, out);
+    });
     if scale.stored() > 0.0 {
         let factors = codes.scales.iter().map(|&t| factor_range(t, scale)).collect();
         let mark = codes.mark.clone();
+        let (lo, hi) = (by_token(&low, shape), by_token(&high, shape));
         boxes.origin = Origin::Projected(Arc::new(Projected { lo, hi, factors, mark }));
     }
     boxes
+}
+
+/// Results of groups as rows of tokens.
+fn by_token(sums: &[i32], (tokens, rows): (usize, usize)) -> Array2<i32> {
+    let mut out = Array2::zeros((tokens, rows));
+    let data = out.as_slice_mut().expect("standard rows");
+    for (token, row) in data.chunks_exact_mut(rows).enumerate() {
+        for (group, part) in row.chunks_mut(GROUP_ROWS).enumerate() {
+            let at = TernaryRows::at(tokens, token, group * GROUP_ROWS);
+            part.copy_from_slice(&sums[at..at + part.len()]);
+        }
+    }
+    out
 }
 
 /// The range of `1 / (ws t)` or `ws / t` for a scale `t` in a range, over the reals.

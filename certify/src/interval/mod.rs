@@ -276,7 +276,8 @@ impl Interval {
             else {
                 panic!("only codes under ternary weights have integer sums");
             };
-            linear::ternary(kernels, codes, rows, *scale, |token, row| moved.range(token, row))
+            let moves = |token, row| moved.range(token, row);
+            linear::ternary(kernels, codes, rows, *scale, Some(&moves))
         })
     }
 

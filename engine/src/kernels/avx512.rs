@@ -105,7 +105,7 @@ fn prompt(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
         if b.is_empty() {
             ternary(a, codes, &mut before[..taken]);
         } else {
-            prompt::two_groups(
+            prompt::two_planes::<false>(
                 [a, b],
                 codes,
                 &offsets,
@@ -190,6 +190,11 @@ fn pair_tile<const M: usize>(
 #[inline(always)]
 fn four(bytes: &[u8]) -> i32 {
     i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+fn as_codes(bytes: &[u8]) -> &[i8] {
+    // SAFETY: as below, the other way round.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
 }
 
 fn as_bytes(codes: &[i8]) -> &[u8] {
@@ -292,6 +297,16 @@ fn ternary_tile<const M: usize>(group: &[u8], codes: &[i8], out: &mut [i32]) {
 fn spread(group: &[u8], widths: &[u8], plus: &mut [i32], minus: &mut [i32]) {
     let width = group_width(group, widths.len(), plus.len());
     assert_eq!(plus.len(), minus.len(), "both signs have as many results");
+    let tokens = widths.len() / width;
+    let many = if tokens >= MANY { tokens / prompt::ROWS * prompt::ROWS } else { 0 };
+    let (now, widths) = widths.split_at(many * width);
+    let (plus_now, plus) = plus.split_at_mut(many * GROUP_ROWS);
+    let (minus_now, minus) = minus.split_at_mut(many * GROUP_ROWS);
+    // SAFETY: the table's constructor detected the features that this function enables.
+    unsafe {
+        let outs = [plus_now, minus_now];
+        prompt::two_planes::<true>([group; 2], as_codes(now), &vec![0; many], outs);
+    }
     let mut rest = (widths, plus, minus);
     while !rest.0.is_empty() {
         let rows = if rest.0.len() >= 4 * width { 4 } else { 1 };

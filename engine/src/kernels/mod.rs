@@ -123,6 +123,36 @@ pub struct Kernels {
     pub widen_bf16: fn(&[u16], &mut [f32]),
     /// The programs over affine forms.
     pub forms: Forms,
+    /// The programs over boxes.
+    pub boxes: Boxes,
+}
+
+/// The lower and the upper ends.
+pub type Ends<'a> = (&'a [f32], &'a [f32]);
+
+/// `fn(shares, rows, out)`: [`crate::numerics::boxes::mix`].
+pub type BoxMix = fn(&[(f32, f32)], Ends, (&mut [f32], &mut [f32]));
+
+/// `fn(values, weights, ratios, out)`: [`crate::numerics::boxes::respond`].
+pub type Respond = fn(&[f64], (&[f64], &[f64]), &[f64], &mut [f64]);
+
+/// `fn(sums, row, scales, ws, out)`: the ends of the values of one row of results of
+/// [`TernaryGroups`] (lower and upper ones, of so many rows) over the ends of its scale.
+pub type Corners = fn((&[i32], &[i32]), (usize, usize), (f32, f32), f32, (&mut [f32], &mut [f32]));
+
+/// Programs over boxes; see [`crate::numerics::boxes`] for what each computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Boxes {
+    /// `(query, rows, out)`: the ends of `dot16` of a row with each of several.
+    pub dots: fn(Ends, Ends, &mut [(f32, f32)]),
+    /// `(shares, rows, out)`: adds the ends of a weighted sum.
+    pub mix: BoxMix,
+    /// The best responses to ratios of weighted sums.
+    pub respond: Respond,
+    /// The ends of values where the stored scale multiplies.
+    pub multiply: Corners,
+    /// The ends of values where the stored scale divides.
+    pub divide: Corners,
 }
 
 /// Programs over f16 bits.

@@ -205,7 +205,7 @@ pub(super) const SPARSE: (super::Differ, super::Columns) = (differ, columns);
 macro_rules! stamp_floats {
     ($features:literal) => {
         mod floats {
-            use crate::kernels::{programs, quotients};
+            use crate::kernels::{Ends, programs, quotients};
             use crate::numerics;
             crate::kernels::programs::stamp_floats!(@fn $features,
                 multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
@@ -265,6 +265,29 @@ macro_rules! stamp_floats {
                 gram(g: &[f64], w: &[f64], columns: usize, out: &mut [f64]) -> () {
                     numerics::forms::gram(g, w, columns, out)
                 }
+                box_dots(q: Ends, rows: Ends, out: &mut [(f32, f32)]) -> () {
+                    numerics::boxes::dots(q, rows, out)
+                }
+                box_mix(s: &[(f32, f32)], rows: Ends, out: (&mut [f32], &mut [f32])) -> () {
+                    numerics::boxes::mix(s, rows, out)
+                }
+                respond(v: &[f64], w: (&[f64], &[f64]), r: &[f64], out: &mut [f64]) -> () {
+                    numerics::boxes::respond(v, w, r, out)
+                }
+                box_multiply(
+                    s: (&[i32], &[i32]),
+                    row: (usize, usize),
+                    t: (f32, f32),
+                    ws: f32,
+                    out: (&mut [f32], &mut [f32])
+                ) -> () { quotients::corners(s, row, t, ws, out) }
+                box_divide(
+                    s: (&[i32], &[i32]),
+                    row: (usize, usize),
+                    t: (f32, f32),
+                    ws: f32,
+                    out: (&mut [f32], &mut [f32])
+                ) -> () { quotients::corners(s, row, (ws * t.0, ws * t.1), 1.0, out) }
             );
         }
     };
@@ -333,6 +356,13 @@ macro_rules! table {
                 magnitudes: floats::magnitudes,
                 combine: floats::combine,
                 gram: floats::gram,
+            },
+            boxes: $crate::kernels::Boxes {
+                dots: floats::box_dots,
+                mix: floats::box_mix,
+                respond: floats::respond,
+                multiply: floats::box_multiply,
+                divide: floats::box_divide,
             },
         }
     }};

@@ -1,6 +1,7 @@
 //! Sums to values: divisions by the scale of a row, as products with its reciprocal.
 
 use super::{GROUP_ROWS, LANES};
+use crate::numerics::{max, min};
 
 /// The 64 sums of each row as values; see [`super::Rescale`]. `divisor` is that of
 /// a row's scale, `factor` what follows the division.
@@ -43,6 +44,37 @@ pub(super) fn rescale_groups(
         let groups = sums.chunks_exact(scales.len() * GROUP_ROWS);
         for (sums, out) in groups.zip(out.chunks_mut(GROUP_ROWS)) {
             quotient.all(&sums[row * GROUP_ROWS..][..GROUP_ROWS], out);
+        }
+    }
+}
+
+/// The ends of the values of one row of boxes of sums; see [`super::Corners`].
+#[inline(always)]
+pub(super) fn corners(
+    sums: (&[i32], &[i32]),
+    (row, rows): (usize, usize),
+    divisors: (f32, f32),
+    factor: f32,
+    out: (&mut [f32], &mut [f32]),
+) {
+    assert!(sums.0.len() == sums.1.len() && out.0.len() == out.1.len() && row < rows, "both ends");
+    let quotients = [Quotient::by(divisors.0, factor), Quotient::by(divisors.1, factor)];
+    let group = |sums: &[i32], index: usize| -> [i32; GROUP_ROWS] {
+        let at = (index * rows + row) * GROUP_ROWS;
+        sums[at..at + GROUP_ROWS].try_into().expect("16 results")
+    };
+    let outs = out.0.chunks_mut(GROUP_ROWS).zip(out.1.chunks_mut(GROUP_ROWS));
+    for (index, (lows, highs)) in outs.enumerate() {
+        let mut ends = [[0f32; GROUP_ROWS]; 4];
+        for (ends, sums) in ends.chunks_exact_mut(2).zip([sums.0, sums.1]) {
+            for (ends, quotient) in ends.iter_mut().zip(quotients) {
+                quotient.all(&group(sums, index), ends);
+            }
+        }
+        let [a, b, c, d] = ends;
+        for (j, (low, high)) in lows.iter_mut().zip(highs).enumerate() {
+            *low = min(min(a[j], b[j]), min(c[j], d[j]));
+            *high = max(max(a[j], b[j]), max(c[j], d[j]));
         }
     }
 }

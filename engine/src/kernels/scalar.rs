@@ -33,6 +33,25 @@ pub(super) mod floats {
     pub(crate) fn divide_groups(s: &[i32], t: &[f32], ws: f32, outs: &mut [&mut [f32]]) {
         quotients::rescale_groups(s, t, outs, |t| ws * t, 1.0);
     }
+    pub(crate) use numerics::boxes::{dots as box_dots, mix as box_mix, respond};
+    pub(crate) fn box_multiply(
+        s: (&[i32], &[i32]),
+        row: (usize, usize),
+        t: (f32, f32),
+        ws: f32,
+        out: (&mut [f32], &mut [f32]),
+    ) {
+        quotients::corners(s, row, t, ws, out);
+    }
+    pub(crate) fn box_divide(
+        s: (&[i32], &[i32]),
+        row: (usize, usize),
+        t: (f32, f32),
+        ws: f32,
+        out: (&mut [f32], &mut [f32]),
+    ) {
+        quotients::corners(s, row, (ws * t.0, ws * t.1), 1.0, out);
+    }
     pub(crate) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
         programs::dot_rows(x, rows, out);
     }

@@ -251,10 +251,39 @@ fn form_results(table: &Kernels, rows: usize, n: usize) -> Vec<u64> {
     [product, dots, sums, gram, g].concat().into_iter().map(f64::to_bits).collect()
 }
 
+/// The results of all programs over boxes, `rows` rows of `n` values, as bits.
+fn box_results(table: &Kernels, rows: usize, n: usize) -> Vec<u64> {
+    let above = |x: &[f32]| x.iter().map(|x| x + 0.25).collect::<Vec<f32>>();
+    let (x, y) = (floats(n, 3), floats(rows * n, 101));
+    let (x_above, y_above) = (above(&x), above(&y));
+    let mut dots = vec![(0.0, 0.0); rows];
+    (table.boxes.dots)((&x, &x_above), (&y, &y_above), &mut dots);
+    let shares: Vec<(f32, f32)> = (0..rows).map(|i| (0.1, 0.1 + paint(i, 7) as f32)).collect();
+    let (mut low, mut high) = (x.clone(), x.clone());
+    (table.boxes.mix)(&shares, (&y, &y_above), (&mut low, &mut high));
+    let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+    let weights = |salt| (0..rows).map(|i| 0.01 + f64::from(paint(i, salt))).collect::<Vec<f64>>();
+    let mut ratios = vec![0.0; n];
+    (table.boxes.respond)(&wide(&y), (&weights(3), &weights(9)), &wide(&x), &mut ratios);
+    let dots = dots.iter().flat_map(|ends| [ends.0, ends.1]);
+    let all: Vec<f32> = dots.chain(low).chain(high).collect();
+    let mut all: Vec<u64> = wide(&all).into_iter().chain(ratios).map(f64::to_bits).collect();
+    let sums: Vec<i32> = (0..rows * 48).map(|i| 300 * i32::from(paint(i, n)) - 9000).collect();
+    let highs: Vec<i32> = sums.iter().map(|sum| sum + 77).collect();
+    for corners in [table.boxes.multiply, table.boxes.divide] {
+        let (mut low, mut high) = ([0.0; 41], [0.0; 41]);
+        let out = (&mut low[..], &mut high[..]);
+        corners((&sums, &highs), (rows - 1, rows), (13.0, 13.37), 0.0625, out);
+        all.extend(wide(&low).into_iter().chain(wide(&high)).map(f64::to_bits));
+    }
+    all
+}
+
 fn form_kernels_agree(table: &Kernels) {
     for (rows, n) in [(1, 1), (3, 5), (4, 16), (9, 33), (64, 40)] {
         let name = table.name;
         assert_eq!(form_results(table, rows, n), form_results(scalar(), rows, n), "{name} {n}");
+        assert_eq!(box_results(table, rows, n), box_results(scalar(), rows, n), "{name} {n}");
     }
 }
 

@@ -24,6 +24,7 @@
 //!
 //! Invariant: no function here depends on threads, vector width, or the platform.
 
+pub mod boxes;
 mod elementary;
 pub mod forms;
 mod halves;

@@ -8,7 +8,7 @@ const LANES: usize = 16;
 
 /// Adds the lanes as a tree of strides 8, 4, 2, 1.
 #[inline(always)]
-fn tree<T: Copy + std::ops::Add<Output = T>>(mut lanes: [T; LANES]) -> T {
+pub(super) fn tree<T: Copy + std::ops::Add<Output = T>>(mut lanes: [T; LANES]) -> T {
     let mut stride = LANES / 2;
     while stride > 0 {
         for j in 0..stride {

@@ -2,7 +2,8 @@
 //!
 //! Shifts and masks share ports with the products, so a tile that unpacks for eight rows reaches
 //! four fifths of the machine. Here two groups are unpacked to bytes, as many columns as stay in
-//! the first cache, and every tile of rows multiplies with them.
+//! the first cache, and every tile of rows multiplies with them. The two signs of one group's
+//! weights, times the widths of boxes, go the same way.
 
 use std::arch::x86_64::*;
 
@@ -14,13 +15,17 @@ pub(super) const ROWS: usize = 8;
 /// Blocks of a group that are unpacked at a time: 512 columns, 16 KiB for two groups.
 const BLOCKS: usize = 32;
 
-/// Codes of two groups as bytes: four columns of 16 rows of one, then of the other.
+/// Two planes of bytes (of two groups, or of two signs): four columns of 16 rows of one, then of
+/// the other.
 #[repr(align(64))]
 struct Unpacked([[u8; 64]; 8 * BLOCKS]);
 
 /// The products of two groups with whole tiles of rows, to the results of each.
+///
+/// With `SIGNS` both are one group, the rows are widths (as their bits), and the results are the
+/// sums over the positive parts of the weights and over the magnitudes of the negative ones.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn two_groups(
+pub(super) fn two_planes<const SIGNS: bool>(
     [a, b]: [&[u8]; 2],
     codes: &[i8],
     offsets: &[i32],
@@ -33,15 +38,15 @@ pub(super) fn two_groups(
     for (index, (a, b)) in chunks.enumerate() {
         let steps = a.len() / BLOCK_BYTES * 4;
         let weights = &mut unpacked.0[..2 * steps];
-        unpack(a, &mut weights[..], 0);
-        unpack(b, &mut weights[..], 1);
+        unpack::<SIGNS>(a, &mut weights[..], 0);
+        unpack::<SIGNS>(b, &mut weights[..], 1);
         let column = index * BLOCKS * BLOCK_COLUMNS;
         let tiles = codes.chunks_exact(ROWS * width).zip(offsets.as_chunks::<ROWS>().0);
         let outs = x.as_chunks_mut::<{ ROWS * GROUP_ROWS }>().0.iter_mut();
         let outs = outs.zip(y.as_chunks_mut::<{ ROWS * GROUP_ROWS }>().0);
         for ((codes, offsets), (x, y)) in tiles.zip(outs) {
             let mut sums = if index == 0 { begin(offsets) } else { [load(x), load(y)] };
-            add(weights, &codes[column..], width, &mut sums);
+            add::<SIGNS>(weights, &codes[column..], width, &mut sums);
             for m in 0..ROWS {
                 let span = m * GROUP_ROWS..(m + 1) * GROUP_ROWS;
                 store(sums[0][m], &mut x[span.clone()]);
@@ -64,10 +69,11 @@ fn load(sums: &[i32; ROWS * GROUP_ROWS]) -> [__m512i; ROWS] {
     std::array::from_fn(|m| unsafe { _mm512_loadu_si512(rows[m].as_ptr().cast()) })
 }
 
-/// Writes the codes of blocks as bytes, to every other place from `first` on.
+/// Writes the codes of blocks, or a sign of their weights, as bytes, to every other place from
+/// `first` on.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn unpack(blocks: &[u8], out: &mut [[u8; 64]], first: usize) {
-    let three = _mm512_set1_epi8(3);
+fn unpack<const SIGNS: bool>(blocks: &[u8], out: &mut [[u8; 64]], first: usize) {
+    let (one, three) = (_mm512_set1_epi8(1), _mm512_set1_epi8(3));
     let places = out.as_chunks_mut::<8>().0;
     for (block, places) in blocks.as_chunks::<BLOCK_BYTES>().0.iter().zip(places) {
         // SAFETY: a block is 64 bytes long, and the load asks for no alignment.
@@ -81,6 +87,11 @@ fn unpack(blocks: &[u8], out: &mut [[u8; 64]], first: usize) {
         for (quarter, shifted) in quarters.into_iter().enumerate() {
             let place = &mut places[2 * quarter + first];
             let codes = _mm512_and_si512(shifted, three);
+            let codes = match (SIGNS, first) {
+                (false, _) => codes,
+                (true, 0) => _mm512_subs_epu8(codes, one),
+                (true, _) => _mm512_subs_epu8(one, codes),
+            };
             // SAFETY: a place is 64 bytes long, and the store asks for no alignment.
             unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), codes) }
         }
@@ -89,7 +100,12 @@ fn unpack(blocks: &[u8], out: &mut [[u8; 64]], first: usize) {
 
 /// Adds the products of unpacked columns with those columns of a tile of rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn add(weights: &[[u8; 64]], codes: &[i8], width: usize, sums: &mut [[__m512i; ROWS]; 2]) {
+fn add<const SIGNS: bool>(
+    weights: &[[u8; 64]],
+    codes: &[i8],
+    width: usize,
+    sums: &mut [[__m512i; ROWS]; 2],
+) {
     assert!((ROWS - 1) * width + 2 * weights.len() <= codes.len(), "rows that reach so far");
     let [mut first, mut second] = *sums;
     for (index, block) in weights.as_chunks::<8>().0.iter().enumerate() {
@@ -107,8 +123,12 @@ fn add(weights: &[[u8; 64]], codes: &[i8], width: usize, sums: &mut [[__m512i; R
                 // assertion above; the read asks for no alignment.
                 let four = unsafe { codes.as_ptr().add(at).cast::<i32>().read_unaligned() };
                 let four = _mm512_set1_epi32(four);
-                first[m] = _mm512_dpbusd_epi32(first[m], p, four);
-                second[m] = _mm512_dpbusd_epi32(second[m], q, four);
+                // Widths are unsigned, and so are codes; activations and signs' parts are signed.
+                let product = |sum, plane| match SIGNS {
+                    false => _mm512_dpbusd_epi32(sum, plane, four),
+                    true => _mm512_dpbusd_epi32(sum, four, plane),
+                };
+                (first[m], second[m]) = (product(first[m], p), product(second[m], q));
             }
         }
     }
