@@ -6,6 +6,7 @@
 //! 2 * 255 * 2 = 1,020 a pair, and 8 * 4 * 1,020 = 32,640.
 
 mod halves;
+mod prompt;
 
 use std::arch::x86_64::*;
 
@@ -27,6 +28,8 @@ const PATIENCE: usize = 10;
 const SPREAD_PATIENCE: usize = 8;
 /// Token rows that share one unpacking.
 const TILE: usize = 4;
+/// Token rows from which on unpacking for all of them pays.
+const MANY: usize = 16;
 
 fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
     groups(group, group.len(), codes, out);
@@ -38,7 +41,17 @@ fn groups(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
     assert!(count > 0 && out.len().is_multiple_of(count), "as many results for every group");
     let width = group_width(&groups[..group_bytes], codes.len(), out.len() / count);
     let tokens = codes.len() / width;
-    let mut first = 0;
+    let mut first = if tokens >= MANY { tokens / TILE * TILE } else { 0 };
+    if first > 0 {
+        let now = &codes[..first * width];
+        // SAFETY: the table's constructor detected AVX2.
+        let offsets: Vec<i32> = now.chunks_exact(width).map(|row| unsafe { sum(row) }).collect();
+        let outs = out.chunks_exact_mut(tokens * GROUP_ROWS);
+        for (group, out) in groups.chunks_exact(group_bytes).zip(outs) {
+            // SAFETY: as above.
+            unsafe { prompt::group(group, now, &offsets, &mut out[..first * GROUP_ROWS]) }
+        }
+    }
     while first < tokens {
         let rows = if tokens - first >= TILE { TILE } else { 1 };
         let now = &codes[first * width..(first + rows) * width];

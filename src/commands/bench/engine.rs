@@ -9,10 +9,8 @@ use std::time::Instant;
 
 use clap::Args;
 use engine::kernels::{self, Kernels, probe};
-use engine::model::random::{SplitMix, Style, random_model};
-use engine::model::{FloatType, KvKind, Model};
+use engine::model::random::SplitMix;
 use engine::packing::TernaryRows;
-use engine::walk::{self, Exact, Read};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use serde_json::json;
@@ -25,15 +23,6 @@ use crate::machine;
 
 /// Matrices that take turns where weights come from memory: far more than any cache holds.
 const TURNS: usize = 32;
-/// Tokens of a prompt.
-const PROMPT: usize = 128;
-/// Tokens before decoding is timed.
-const CONTEXT: usize = 64;
-
-/// The names of the figures of a whole model.
-const PREFILL: &str = "prefill";
-const DECODE: &str = "decode_f16_head";
-
 /// Options of `bench`.
 #[derive(Args, Debug)]
 pub struct EngineArgs {
@@ -82,44 +71,44 @@ pub fn run(args: &EngineArgs) -> Result<(), Failure> {
     for (count, limits) in told {
         let pool = machine::pool(Some(count))?;
         let bench = Bench { args, kernels, threads: count, pool: &pool };
-        bench.model(&limits)?;
+        super::model::figures(&bench, &limits)?;
     }
     Ok(())
 }
 
 /// What the machine can do with so many threads.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+pub(super) struct Limits {
     /// Bytes a second out of memory.
-    memory: f64,
+    pub(super) memory: f64,
     /// Bytes a second out of the last cache.
-    cache: f64,
+    pub(super) cache: f64,
     /// Operations (two a product) a second.
-    products: Option<f64>,
+    pub(super) products: Option<f64>,
 }
 
-struct Bench<'a> {
-    args: &'a EngineArgs,
-    kernels: &'static Kernels,
-    threads: usize,
-    pool: &'a ThreadPool,
+pub(super) struct Bench<'a> {
+    pub(super) args: &'a EngineArgs,
+    pub(super) kernels: &'static Kernels,
+    pub(super) threads: usize,
+    pub(super) pool: &'a ThreadPool,
 }
 
 /// A figure.
-struct Figure<'a> {
-    name: &'a str,
-    value: f64,
-    unit: &'static str,
-    limit: Option<f64>,
-    kernels: &'static str,
+pub(super) struct Figure<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: f64,
+    pub(super) unit: &'static str,
+    pub(super) limit: Option<f64>,
+    pub(super) kernels: &'static str,
 }
 
 impl Bench<'_> {
-    fn wanted(&self, name: &str) -> bool {
+    pub(super) fn wanted(&self, name: &str) -> bool {
         self.args.only.as_deref().is_none_or(|only| name.starts_with(only))
     }
 
-    fn tell(&self, figure: &Figure) -> Result<(), Failure> {
+    pub(super) fn tell(&self, figure: &Figure) -> Result<(), Failure> {
         let Figure { name, value, unit, limit, kernels } = *figure;
         if !self.wanted(name) {
             return Ok(());
@@ -136,7 +125,7 @@ impl Bench<'_> {
     }
 
     /// The best time of many runs, in seconds.
-    fn best(&self, mut run: impl FnMut() + Send) -> f64 {
+    pub(super) fn best(&self, mut run: impl FnMut() + Send) -> f64 {
         self.pool.install(|| {
             let (start, mut best, mut runs) = (Instant::now(), f64::INFINITY, 0);
             while runs < 3 || start.elapsed().as_secs_f64() < self.args.seconds {
@@ -255,62 +244,10 @@ impl Bench<'_> {
         }
         Ok(())
     }
-
-    /// Prefill and decoding of a whole model.
-    fn model(&self, limits: &Limits) -> Result<(), Failure> {
-        if ![PREFILL, DECODE].iter().any(|name| self.wanted(name)) {
-            return Ok(());
-        }
-        let config = config(self.args.shape);
-        let style = Style { stored: FloatType::F16, ..Style::BITNET };
-        let model = random_model(&config, style, 7);
-        let ternary: usize = linears(&model).map(TernaryRows::bytes).sum();
-        let weights: usize = linears(&model).map(|rows| rows.rows() * rows.columns()).sum();
-        let name = self.kernels.name;
-        let prompt = PROMPT.min(config.max_positions);
-        let ids: Vec<u32> = (0..prompt).map(|at| (at * 37 % config.vocabulary) as u32).collect();
-        let embed =
-            |ids: &[u32]| model.embed(ids).map_err(|id| Failure::bug(format!("no token {id}")));
-        if self.wanted(PREFILL) {
-            let rows = embed(&ids)?;
-            let best = self.best(|| {
-                let mut exact = Exact::new(self.kernels, &model, KvKind::F32);
-                black_box(walk::run(&mut exact, &model, &rows, 0, 0, Read::Last));
-            });
-            let limit = limits.products.map(|products| products / (2.0 * weights as f64));
-            let value = prompt as f64 / best;
-            self.tell(&Figure { name: PREFILL, value, unit: "tok/s", limit, kernels: name })?;
-        }
-        if !self.wanted(DECODE) {
-            return Ok(());
-        }
-        let context = CONTEXT.min(config.max_positions / 2);
-        let mut exact = Exact::new(self.kernels, &model, KvKind::F32);
-        let (before, one) = (embed(&ids[..context.min(ids.len())])?, embed(&ids[..1])?);
-        self.pool.install(|| walk::run(&mut exact, &model, &before, 0, 0, Read::Last));
-        let clean = exact.clone();
-        let best = self.best(|| {
-            // Always the same position: the store is put back.
-            exact.clone_from(&clean);
-            black_box(walk::run(&mut exact, &model, &one, 0, before.nrows(), Read::Last));
-        });
-        let head = model.head.rows() * model.head.columns() * 2;
-        let limit = Some(limits.memory / (ternary + head) as f64);
-        let (value, unit) = (1.0 / best, "tok/s");
-        self.tell(&Figure { name: DECODE, value, unit, limit, kernels: name })
-    }
 }
 
 fn shorter(a: f64, b: f64) -> f64 {
     if b < a { b } else { a }
-}
-
-fn linears(model: &Model) -> impl Iterator<Item = &TernaryRows> {
-    let weights = model.layers.iter().flat_map(|layer| &layer.linears);
-    weights.filter_map(|linear| match &linear.weights {
-        engine::model::Weights::Ternary { rows, .. } => Some(&**rows),
-        engine::model::Weights::Dense(_) => None,
-    })
 }
 
 fn matrix(rows: usize, columns: usize, seed: u64) -> TernaryRows {

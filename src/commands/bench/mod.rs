@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod faults;
+mod model;
 
 use clap::{Args, Subcommand};
 
