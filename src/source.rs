@@ -65,9 +65,12 @@ fn split(text: &str) -> Result<(PathBuf, LoadOptions), Failure> {
             "activations=none" => options.activations = Some(Activations::None),
             "i2s=128" => options.i2s = I2sRuns::Wide,
             "i2s=64" => options.i2s = I2sRuns::Narrow,
+            "i2s=4" => options.i2s = I2sRuns::Rows,
             _ => {
                 return Err(Failure::usage(format!("{path}: {word:?} says nothing of a model"))
-                    .help("activations=per_token_int8, activations=none, i2s=128 or i2s=64"));
+                    .help(
+                        "activations=per_token_int8, activations=none, i2s=128 or i2s=64 or i2s=4",
+                    ));
             }
         }
     }

@@ -17,6 +17,10 @@ use super::types::GgmlType;
 use crate::model::{Float, FloatType};
 use crate::packing::{BlockType, I2S_TAIL, I2sRuns, Layout, TernaryRows, UNUSED_CODE, ZERO_CODE};
 
+/// What an `I2_S` tensor must be, and how to say that it is laid out otherwise.
+const WHOLE_RUNS: &str = "I2_S in whole runs of 128 weights (or of 64, or of 4 rows: the words \
+    i2s=64 or i2s=4 behind the name of the file)";
+
 /// Codes of a matrix under one scale.
 pub(super) struct Coded {
     /// The codes.
@@ -154,7 +158,7 @@ impl<'a> Stored<'a> {
         let (layout, scale) = match self.extent.kind {
             GgmlType::I2s => {
                 let layout = Layout::i2s(rows, columns, runs);
-                let layout = layout.ok_or_else(|| self.refused("I2_S in whole runs"))?;
+                let layout = layout.ok_or_else(|| self.refused(WHOLE_RUNS))?;
                 let at = self.extent.data.len() - I2S_TAIL;
                 let tail = &self.extent.data[at..];
                 let scale = f32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
