@@ -35,20 +35,19 @@ pub struct Origin {
 /// # Errors
 /// If there is no embedded model of that name.
 pub fn resolve(text: &str) -> Result<Origin, Failure> {
-    let Some(name) = text.strip_prefix('@') else {
-        let (path, options) = split(text)?;
+    let (path, options) = split(text)?;
+    let Some(name) = path.to_str().and_then(|path| path.strip_prefix('@')) else {
         return Ok(Origin { embedded: None, source: Source::path(&path), path, options });
     };
     let all = embedded::all();
     let found = all.iter().find(|checkpoint| checkpoint.name == name).copied();
     let checkpoint = found.ok_or_else(|| {
         let names: Vec<String> = all.iter().map(|c| format!("@{}", c.name)).collect();
-        Failure::usage(format!("there is no embedded model {text:?}"))
+        Failure::usage(format!("there is no embedded model \"@{name}\""))
             .help(format!("one of {}, a checkpoint folder or a GGUF file", names.join(", ")))
     })?;
     let files = checkpoint.files.iter().map(|&(name, bytes)| (name, bytes));
     let source = Source::memory(checkpoint.name, files);
-    let options = LoadOptions::default();
     Ok(Origin { embedded: Some(checkpoint), source, path: PathBuf::new(), options })
 }
 
@@ -61,7 +60,12 @@ fn split(text: &str) -> Result<(PathBuf, LoadOptions), Failure> {
     };
     for word in said.split(',') {
         match word {
-            "activations=per_token_int8" => options.activations = Some(Activations::PerTokenInt8),
+            "activations=int8" | "activations=per_token_int8" => {
+                options.activations = Some(Activations::PerTokenInt8);
+            }
+            "activations=int4" | "activations=per_token_int4" => {
+                options.activations = Some(Activations::PerTokenInt4);
+            }
             "activations=none" => options.activations = Some(Activations::None),
             "i2s=128" => options.i2s = I2sRuns::Wide,
             "i2s=64" => options.i2s = I2sRuns::Narrow,
@@ -69,7 +73,8 @@ fn split(text: &str) -> Result<(PathBuf, LoadOptions), Failure> {
             _ => {
                 return Err(Failure::usage(format!("{path}: {word:?} says nothing of a model"))
                     .help(
-                        "activations=per_token_int8, activations=none, i2s=128 or i2s=64 or i2s=4",
+                        "activations=int8, activations=int4, activations=none, i2s=128, i2s=64 or \
+                           i2s=4",
                     ));
             }
         }

@@ -286,6 +286,7 @@ pub(crate) fn kv(storage: KvStorage) -> &'static str {
 pub(crate) fn activation(policy: ActivationPolicy) -> &'static str {
     match policy {
         ActivationPolicy::PerTokenInt8 => "int8 per token",
+        ActivationPolicy::PerTokenInt4 => "int4 per token",
         ActivationPolicy::None => "not quantised",
     }
 }

@@ -94,6 +94,7 @@ fn model(loaded: &Loaded, samples: &Samples) -> out::Model {
         vocabulary: number(config.vocabulary),
         activation_policy: match config.activations {
             Activations::PerTokenInt8 => out::ActivationPolicy::PerTokenInt8,
+            Activations::PerTokenInt4 => out::ActivationPolicy::PerTokenInt4,
             Activations::None => out::ActivationPolicy::None,
         },
         gate: match config.gate {

@@ -76,7 +76,7 @@ impl Domain for Affine<'_> {
 
     fn prepare(&mut self, at: Site, x: &Rows, policy: Activations) -> Prepared {
         let boxes = self.interval.prepare(at, &x.boxes, policy);
-        let rounded = policy == Activations::PerTokenInt8;
+        let rounded = policy.levels().is_some();
         if self.interval.diverged().is_some() {
             return Prepared { boxes, readings: Arc::default(), factors: Arc::default(), rounded };
         }

@@ -254,7 +254,7 @@ impl Final<'_> {
         let noise: Vec<f64> = (reading.noise.iter())
             .map(|&n| {
                 let by_scale = n * quotient.most;
-                let by_form = 0.5 * largest / 127.0 * (1.0 + 1e-6 + reading.error);
+                let by_form = 0.5 * largest / reading.top * (1.0 + 1e-6 + reading.error);
                 if n > 0.0 && above_floor && by_form < by_scale { by_form } else { by_scale }
             })
             .collect();
@@ -312,6 +312,7 @@ mod tests {
 
     use super::*;
     use engine::kernels;
+    use engine::numerics::INT8;
 
     /// The margin of `k + n` over 0, `n` the first value of a row `(c, 1)` behind its norm and its
     /// codes. `known` are boxes behind the norm and lower codes of both values, `width` codes wide.
@@ -335,7 +336,7 @@ mod tests {
         let known = Known {
             source: (vec![-2.0; 2], vec![2.0; 2]),
             normed: boxes.into_iter().unzip(),
-            codes: Some((&codes, &[width; 2], (step, step))),
+            codes: Some((&codes, &[width; 2], (step, step), INT8)),
         };
         let ways = Reading::ways(kernels, &inputs, source, &known, 1);
         let matrix = Matrix { w: vec![1.0, 0.0, 0.0, 1.0], scale: 1.0 };

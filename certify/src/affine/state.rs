@@ -344,7 +344,10 @@ impl<'a> Affine<'a> {
             .map(|row| {
                 let next = base + row * width;
                 let ends = ends_of(&x.boxes, row).into_iter().unzip();
-                let codes = prepared.codes.as_ref().map(|codes| codes.row(row));
+                let codes = prepared.codes.as_ref().map(|codes| {
+                    let (lo, width, scale) = codes.row(row);
+                    (lo, width, scale, codes.levels)
+                });
                 match &x.shape {
                     Shape::Normed(normed) => {
                         normed[row].reading(kernels, &inputs, ends, codes, free, next)

@@ -21,6 +21,10 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
     };
     let mut float = silu(2, 16, 2, 2);
     float.activations = Activations::None;
+    let mut few = silu(2, 16, 4, 2);
+    few.activations = Activations::PerTokenInt4;
+    let mut few_relu = small_config(2, 32, 4, 2);
+    few_relu.activations = Activations::PerTokenInt4;
     let by_head = Style { head_norms: true, ..llama };
     let mut stretched = silu(2, 32, 4, 2);
     let (beta_fast, beta_slow) = (4.0, 0.5);
@@ -37,6 +41,8 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
         ("2 layers, float activations", random_model(&float, llama, 6)),
         ("2 layers, tied, one kv head", random_model(&tied, bitnet, 7)),
         ("2 layers, relu2, no sub-norms", random_model(&small_config(2, 16, 2, 1), llama, 8)),
+        ("2 layers, silu, int4", random_model(&few, inner, 13)),
+        ("2 layers, relu2, int4", random_model(&few_relu, bitnet, 14)),
         ("2 layers, norms by head", random_model(&silu(2, 32, 4, 2), by_head, 10)),
         ("2 layers, norms by head, float activations", random_model(&float, by_head, 11)),
         ("2 layers, stretched frequencies", random_model(&stretched, by_head, 12)),

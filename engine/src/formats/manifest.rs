@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::shards::Tensor;
+use crate::model::{Activations, Model};
 
 /// What a tensor is to the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -153,5 +154,19 @@ pub(super) fn digest(tensors: &BTreeMap<&str, Tensor>, config: &[u8]) -> String 
         part(tensor.data);
     }
     part(config);
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The digest of a model: that of its files, and what was said otherwise of its arithmetic.
+pub(super) fn under(digest: String, model: &Model, usual: Activations) -> String {
+    let policy = model.config.activations;
+    if policy == usual {
+        return digest;
+    }
+    let mut hasher = blake3::Hasher::new();
+    for part in ["bitnet-certify arithmetic 1", &digest, policy.name()] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
     hasher.finalize().to_hex().to_string()
 }

@@ -57,7 +57,8 @@ pub struct LoadOptions {
     pub mmap: bool,
     /// What the unused code means.
     pub unused: UnusedCode,
-    /// What happens to the input of ternary layers, where the checkpoint does not say (GGUF).
+    /// What happens to the input of ternary layers: what a GGUF file leaves open; or int4 codes
+    /// where the checkpoint says int8.
     pub activations: Option<Activations>,
     /// How `I2_S` tensors of a GGUF file are laid out, which the file does not say.
     pub i2s: I2sRuns,
@@ -83,16 +84,23 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatErro
     if let Some(file) = source.gguf()? {
         return gguf::load(source, &file, options);
     }
-    if let Some(policy) = options.activations {
-        return Err(FormatError::Config {
-            file: source.label("config.json"),
-            field: "activations".into(),
-            expected: "as the checkpoint says; only GGUF files leave it open".into(),
-            got: policy.name().into(),
-        });
-    }
     let config_bytes = source.need("config.json", LONGEST_CONFIG, false)?;
-    let plan = config::parse(&source.label("config.json"), &config_bytes)?;
+    let mut plan = config::parse(&source.label("config.json"), &config_bytes)?;
+    let usual = plan.config.activations;
+    if let Some(policy) = options.activations {
+        let fewer = (usual, policy) == (Activations::PerTokenInt8, Activations::PerTokenInt4);
+        if policy != usual && !fewer {
+            return Err(FormatError::Config {
+                file: source.label("config.json"),
+                field: "activations".into(),
+                expected: "as the checkpoint says, or int4 codes instead of int8 ones; only GGUF \
+                           files leave it open"
+                    .into(),
+                got: policy.name().into(),
+            });
+        }
+        plan.config.activations = policy;
+    }
     let (shards, mut warnings) = shards::open(source, options.mmap)?;
     let tensors = shards::tensors(source, &shards)?;
     let assembled = hugging_face::assemble(&source.place(), &plan, &tensors, options)?;
@@ -101,7 +109,7 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatErro
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     let manifest = Manifest {
         name: source.name(),
-        digest: manifest::digest(&tensors, &config_bytes),
+        digest: manifest::under(manifest::digest(&tensors, &config_bytes), &assembled.model, usual),
         tensors: entries,
         warnings,
         config_text: String::from_utf8_lossy(&config_bytes).into_owned(),

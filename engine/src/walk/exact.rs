@@ -10,7 +10,7 @@ use crate::kernels::{BLOCK_COLUMNS, GROUP_ROWS, Kernels};
 use crate::model::{
     Activations, Float, Gate, KvKind, KvStore, Linear, Model, Norm, Rope, Scale, Weights,
 };
-use crate::numerics;
+use crate::numerics::{self, Levels};
 use crate::packing::{TernaryRows, weight_of};
 
 /// Outputs of a float product that are computed behind one another.
@@ -44,11 +44,11 @@ pub struct Exact {
 pub struct ExactPrepared {
     /// The values.
     pub values: Array2<f32>,
-    /// Under int8: codes padded to whole blocks, and the scale of each row.
+    /// Under integer codes: these, padded to whole blocks, and the scale of each row.
     pub codes: Option<Codes>,
 }
 
-/// The int8 codes of rows.
+/// The integer codes of rows.
 #[derive(Clone, Debug)]
 pub struct Codes {
     /// `[tokens, padded columns]`, row-major.
@@ -96,6 +96,15 @@ fn rows_mut(x: &mut Array2<f32>, work: usize, f: impl Fn(usize, &mut [f32]) + Sy
 fn row(x: &Array2<f32>, index: usize) -> &[f32] {
     let width = x.ncols();
     &x.as_slice().expect("standard rows")[index * width..(index + 1) * width]
+}
+
+/// Writes the codes of a row, at the beginning of `codes`, and returns their scale.
+pub fn quantize_row(kernels: &Kernels, levels: Levels, x: &[f32], codes: &mut [i8]) -> f32 {
+    let t = levels.scale((kernels.absmax)(x));
+    let codes = &mut codes[..x.len()];
+    (kernels.codes)(x, t, codes);
+    levels.narrow(codes);
+    t
 }
 
 /// The result of an exact integer product under the scales of a row and a tensor.
@@ -177,15 +186,12 @@ impl Domain for Exact {
     }
 
     fn prepare(&mut self, _: Site, x: &Array2<f32>, policy: Activations) -> ExactPrepared {
-        let codes = (policy == Activations::PerTokenInt8).then(|| {
+        let codes = policy.levels().map(|levels| {
             let padded = x.ncols().div_ceil(BLOCK_COLUMNS) * BLOCK_COLUMNS;
             let mut q = vec![0i8; x.nrows() * padded];
             let mut scales = Vec::with_capacity(x.nrows());
             for (index, q) in q.chunks_exact_mut(padded).enumerate() {
-                let values = row(x, index);
-                let t = numerics::quantize_scale((self.kernels.absmax)(values));
-                (self.kernels.codes)(values, t, &mut q[..values.len()]);
-                scales.push(t);
+                scales.push(quantize_row(self.kernels, levels, row(x, index), q));
             }
             Codes { q, scales }
         });

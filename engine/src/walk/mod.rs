@@ -10,7 +10,9 @@ mod exact;
 
 use std::ops::Range;
 
-pub use exact::{Codes, Exact, ExactPrepared, LayerCache, rows_of, scaled, score_scale};
+pub use exact::{
+    Codes, Exact, ExactPrepared, LayerCache, quantize_row, rows_of, scaled, score_scale,
+};
 
 use crate::model::{Activations, Float, Gate, Linear, Model, Norm, NormSlot, Rope, Slot};
 

@@ -137,6 +137,20 @@ fn what_the_file_leaves_open_can_be_said() {
     let folder = Source::folder(path("models").join("llama256_packed_bitlinear"));
     let refused = load(&folder, &options).expect_err("a checkpoint says its activations");
     assert!(refused.to_string().contains("activations"), "{refused}");
+    let four = LoadOptions { activations: Some(Activations::PerTokenInt4), ..Default::default() };
+    let eight = loaded("llama256_packed_bitlinear");
+    let (ours, theirs) = (load(&folder, &four), load(&source, &four));
+    let (ours, theirs) = (ours.expect("fewer levels"), theirs.expect("fewer levels"));
+    // Another arithmetic is another model to whoever goes by digests.
+    assert_ne!(ours.manifest.digest, eight.manifest.digest);
+    let read = |model: &Model| bits(&prefill(kernels::best(), model, KvKind::F32, &[510, 3, 77]));
+    assert_ne!(read(&ours.model), read(&eight.model));
+    let codes = |model: &Model| model.layers[0].linear(Slot::Down).activations;
+    assert_eq!(codes(&ours.model), Activations::PerTokenInt4);
+    assert_eq!(codes(&ours.model), codes(&theirs.model));
+    let said = LoadOptions { activations: Some(Activations::PerTokenInt8), ..Default::default() };
+    let same = load(&folder, &said).expect("what it says itself").manifest;
+    assert_eq!(same.digest, eight.manifest.digest);
 }
 
 #[test]

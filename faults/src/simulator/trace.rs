@@ -83,12 +83,12 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// Walks the clean layers again and keeps their steps; `None` where a linear layer is not made
-    /// of ternary weights under int8 activations, or where queries or keys are normed: such steps
+    /// of ternary weights under integer activations, or where queries or keys are normed: such steps
     /// are not followed here.
     pub(crate) fn new(model: &Model, kernels: &'static Kernels, golden: &Golden) -> Option<Self> {
         let integer = |linear: &Linear| {
             matches!(linear.weights, Weights::Ternary { .. })
-                && linear.activations == Activations::PerTokenInt8
+                && linear.activations.levels().is_some()
         };
         let plain = |layer: &Layer| {
             let norms = [&layer.query_norm, &layer.key_norm];

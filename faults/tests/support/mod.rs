@@ -68,7 +68,11 @@ pub fn shape(index: usize) -> Shape {
         head_dim,
         vocabulary: 19,
         gate: if gate == 0 { Gate::Relu2 } else { Gate::Silu },
-        activations: if float { Activations::None } else { Activations::PerTokenInt8 },
+        activations: match (float, index % 6) {
+            (true, _) => Activations::None,
+            (_, 4) => Activations::PerTokenInt4,
+            _ => Activations::PerTokenInt8,
+        },
         sub_norms,
         inner_norms,
         tied,

@@ -48,6 +48,8 @@ pub struct Model {
 pub enum ActivationPolicy {
     /// Absolute maximum of each token, to 8 bits.
     PerTokenInt8,
+    /// Absolute maximum of each token, to 4 bits.
+    PerTokenInt4,
     /// Not quantised.
     None,
 }

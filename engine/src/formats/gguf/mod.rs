@@ -20,7 +20,7 @@ use weights::{Coded, Stored, gains, unturned};
 
 use super::error::FormatError;
 use super::hugging_face::{EMBEDDING, HEAD, linear_name, linear_shape, norm_name};
-use super::manifest::{Manifest, TensorEntry, TensorKind};
+use super::manifest::{self, Manifest, TensorEntry, TensorKind};
 use super::source::Source;
 use super::{LoadOptions, Loaded};
 use crate::model::{
@@ -44,7 +44,7 @@ pub(super) fn load(
     let mut builder = Builder::new(&container, name, &label, options, &plan)?;
     plan.config.activations = builder.activations;
     let model = builder.model(&plan)?;
-    let mut warnings = builder.warnings;
+    let (mut warnings, usual) = (builder.warnings, builder.usual);
     refuse_others(&container, &builder.entries)?;
     let entries = builder.entries.into_values().collect();
     let tokenizer = tokens::tokenizer(&container.metadata).unwrap_or_else(|why| {
@@ -52,13 +52,9 @@ pub(super) fn load(
         None
     });
     let config_text = container.metadata.json();
-    let manifest = Manifest {
-        name: source.name(),
-        digest: digest(&container, &config_text),
-        tensors: entries,
-        warnings,
-        config_text,
-    };
+    let digest = manifest::under(digest(&container, &config_text), &model, usual);
+    let manifest =
+        Manifest { name: source.name(), digest, tensors: entries, warnings, config_text };
     Ok(Loaded { model, tokenizer, manifest })
 }
 
@@ -97,6 +93,7 @@ struct Builder<'a> {
     label: &'a str,
     options: &'a LoadOptions,
     activations: Activations,
+    usual: Activations,
     entries: BTreeMap<String, TensorEntry>,
     warnings: Vec<String>,
 }
@@ -115,12 +112,17 @@ impl<'a> Builder<'a> {
             label,
             options,
             activations: Activations::None,
+            usual: Activations::None,
             entries: BTreeMap::new(),
             warnings: Vec::new(),
         };
+        builder.usual = builder.usual_activations(plan.config.layers)?;
         builder.activations = match options.activations {
-            Some(policy) => policy,
-            None => builder.usual_activations(plan.config.layers)?,
+            Some(policy) => {
+                builder.warnings.clear();
+                policy
+            }
+            None => builder.usual,
         };
         Ok(builder)
     }

@@ -124,11 +124,15 @@ fn float_bytes(float: &Float) -> (Vec<u8>, FloatType) {
 fn check(model: &Model) -> Result<(), NoForm> {
     for (index, layer) in model.layers.iter().enumerate() {
         for slot in Slot::ALL {
-            if layer.linear(slot).activations != Activations::PerTokenInt8 {
+            let policy = layer.linear(slot).activations;
+            if policy != Activations::PerTokenInt8 {
                 return Err(NoForm {
                     part: super::linear_name(index, slot),
                     expected: "int8 codes per token, as readers of this form take them".into(),
-                    got: "float activations".into(),
+                    got: match policy {
+                        Activations::None => "float activations".into(),
+                        _ => format!("activations {}", policy.name()),
+                    },
                 });
             }
         }
