@@ -36,7 +36,7 @@ struct Strike {
 fn ternary(linear: &Linear) -> &Arc<TernaryRows> {
     match &linear.weights {
         Weights::Ternary { rows, .. } => rows,
-        Weights::Dense(_) => panic!("a ternary layer"),
+        Weights::Coded(_) | Weights::Dense(_) => panic!("a ternary layer"),
     }
 }
 

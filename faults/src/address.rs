@@ -231,7 +231,7 @@ impl Address {
                     self.below("bit", bit.into(), stored.bits().into())
                 }
                 Weights::Ternary { stored: None, .. } => Err(self.absent(NO_SCALE)),
-                Weights::Dense(_) => Err(self.absent(NO_CODES)),
+                Weights::Coded(_) | Weights::Dense(_) => Err(self.absent(NO_CODES)),
             },
             Self::Norm { layer, slot, index, bit } => {
                 self.below("layer", layer, model.layers.len())?;
@@ -357,7 +357,7 @@ impl AnyAddress {
 pub(crate) fn has_codes(weights: &Weights) -> bool {
     match weights {
         Weights::Ternary { layout, .. } => layout.is_none_or(|layout| layout.has_two_bits()),
-        Weights::Dense(_) => false,
+        Weights::Coded(_) | Weights::Dense(_) => false,
     }
 }
 
@@ -365,6 +365,6 @@ pub(crate) fn has_codes(weights: &Weights) -> bool {
 pub(crate) fn layout(weights: &Weights) -> Option<Layout> {
     match weights {
         Weights::Ternary { layout, .. } => *layout,
-        Weights::Dense(_) => None,
+        Weights::Coded(_) | Weights::Dense(_) => None,
     }
 }

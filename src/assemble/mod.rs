@@ -110,7 +110,7 @@ fn model(loaded: &Loaded, samples: &Samples) -> out::Model {
 #[must_use]
 pub(crate) fn weight_counts(model: &Model) -> out::WeightCounts {
     let matrix = |rows: usize, columns: usize| rows as u64 * columns as u64;
-    let mut counts = out::WeightCounts { ternary: 0, float: 0, bytes_packed: 0 };
+    let mut counts = out::WeightCounts { ternary: 0, coded: 0, float: 0, bytes_packed: 0 };
     counts.float += matrix(model.embedding.rows(), model.embedding.columns());
     if !model.config.tied {
         counts.float += matrix(model.head.rows(), model.head.columns());
@@ -125,6 +125,10 @@ pub(crate) fn weight_counts(model: &Model) -> out::WeightCounts {
                     counts.ternary += matrix(rows.rows(), rows.columns());
                     counts.float += 1;
                     counts.bytes_packed += matrix(rows.rows(), rows.columns()).div_ceil(4);
+                }
+                Weights::Coded(coded) => {
+                    counts.coded += matrix(coded.rows().rows(), coded.rows().columns());
+                    counts.float += matrix(coded.rows().rows(), coded.rows().groups());
                 }
                 Weights::Dense(float) => counts.float += matrix(float.rows(), float.columns()),
             }

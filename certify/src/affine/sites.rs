@@ -2,9 +2,9 @@
 //!
 //! The engine's code of value `y_i = g_i z_i / r` is `rne(y_i t)`, `t` the scale of the row, so the
 //! value that the integer product uses is `n_i = y_i + e_i / t`, `|e_i| <= 1/2`: the value itself
-//! and one fresh symbol. That symbol is 0 at a unique arg-max, whose code is the largest
-//! whatever the scale. Nothing of a maximum is made linear: the scale of the row cancels between `t` and the
-//! product.
+//! and one fresh symbol. That symbol is 0 at a unique arg-max, whose code is the
+//! largest whatever the scale. Nothing of a maximum is made linear: the scale of the row cancels
+//! between `t` and the product.
 //!
 //! A site is *late* where its value stays a form until the product is taken (see
 //! [`super::quotient`]), *fixed* where its codes are known better than its value: a code in

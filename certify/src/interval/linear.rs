@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use engine::kernels::Kernels;
-use engine::model::{Float, Linear, Rope, Scale, Weights};
+use engine::model::{Coded, Float, Linear, Rope, Scale, Scales, Weights};
 use engine::numerics::{max, min};
 use engine::packing::{TernaryRows, weight_of};
 use engine::walk::scaled;
@@ -54,6 +54,9 @@ pub(super) fn linear(kernels: &Kernels, x: &BoxPrepared, linear: &Linear) -> Box
                 }
             })
         }
+        (Weights::Coded(weights), codes) => {
+            coded(codes.as_ref().expect("integer weights read codes"), &x.values, weights)
+        }
         (Weights::Dense(float), _) => head(kernels, &x.values, float),
     }
 }
@@ -65,6 +68,13 @@ pub(crate) fn is_tame(x: &BoxPrepared, linear: &Linear) -> bool {
         (Weights::Ternary { scale: Scale::Divide(ws), .. }, Some(codes)) => {
             codes.scales.iter().all(|&(_, t)| (ws * t).is_finite())
         }
+        (Weights::Coded(coded), Some(codes)) => match coded.scales() {
+            Scales::Rows(scales) => scales.iter().all(|&scale| match scale {
+                Scale::Divide(ws) => codes.scales.iter().all(|&(_, t)| (ws * t).is_normal()),
+                Scale::Multiply(_) => true,
+            }),
+            Scales::Groups(_) => true,
+        },
         (Weights::Dense(_), Some(_)) => false,
         _ => true,
     }
@@ -111,6 +121,29 @@ pub(super) fn ternary(
         boxes.origin = Origin::Projected(Arc::new(Projected { lo, hi, factors, mark }));
     }
     boxes
+}
+
+/// Integer products in groups: the engine's own program at the ends of its sums, which the signs of
+/// the scales name.
+fn coded(codes: &BoxCodes, values: &Boxes, coded: &Coded) -> Boxes {
+    let rows = coded.rows();
+    let groups = rows.groups();
+    by_output(values, rows.rows(), |output, corner| {
+        let mut ends = vec![(0, 0); groups];
+        let (mut low, mut high) = (vec![0; groups], vec![0; groups]);
+        for (token, value) in corner.iter_mut().enumerate() {
+            let (lower, width, (t_lo, t_hi)) = codes.row(token);
+            rows.ends(output, lower, width, &mut ends);
+            for (group, &(least, most)) in ends.iter().enumerate() {
+                let rises = coded.factor(output, group) >= 0.0;
+                (low[group], high[group]) = if rises { (least, most) } else { (most, least) };
+            }
+            let at = |sums: &[i32], t: f32| coded.value(output, sums, t);
+            let (a, b) = (at(&low, t_lo), at(&low, t_hi));
+            let (c, d) = (at(&high, t_lo), at(&high, t_hi));
+            *value = (min(min(a, b), min(c, d)), max(max(a, b), max(c, d)));
+        }
+    })
 }
 
 /// The range of `1 / (ws t)` or `ws / t` for a scale `t` in a range, over the reals.

@@ -138,6 +138,9 @@ pub(super) fn linear_magnitudes(
                 weighted(weights, x, most).map(|sum| sum * factor)
             })
         }
+        Weights::Coded(coded) => {
+            by_row(coded.rows().rows(), |row| weighted(coded.weights(row).map(f64::abs), x, most))
+        }
         Weights::Dense(float) => float_magnitudes(float, x, most),
     }
 }

@@ -5,7 +5,7 @@
 use std::env;
 
 use certify::region::{Ball, Region};
-use engine::model::random::{SplitMix, Style, random_model, small_config};
+use engine::model::random::{SplitMix, Style, mixed_model, random_model, small_config};
 use engine::model::{Activations, FloatType, Gate, KvKind, Model, Yarn};
 use ndarray::Array2;
 
@@ -43,6 +43,8 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
         ("2 layers, relu2, no sub-norms", random_model(&small_config(2, 16, 2, 1), llama, 8)),
         ("2 layers, silu, int4", random_model(&few, inner, 13)),
         ("2 layers, relu2, int4", random_model(&few_relu, bitnet, 14)),
+        ("2 layers, integers of all kinds, silu", mixed_model(&silu(2, 16, 4, 2), inner, 15)),
+        ("2 layers, integers of all kinds, int4", mixed_model(&few_relu, bitnet, 16)),
         ("2 layers, norms by head", random_model(&silu(2, 32, 4, 2), by_head, 10)),
         ("2 layers, norms by head, float activations", random_model(&float, by_head, 11)),
         ("2 layers, stretched frequencies", random_model(&stretched, by_head, 12)),

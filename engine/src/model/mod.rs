@@ -3,6 +3,7 @@
 //! Everything here is plain and immutable once loaded. Big parts sit behind `Arc`, so that a faulty
 //! twin of a model costs only the part that differs. Nothing here knows files or claims.
 
+mod coded;
 mod config;
 mod float;
 mod kv;
@@ -11,6 +12,7 @@ mod rope;
 
 use std::sync::Arc;
 
+pub use coded::{Coded, Scales};
 pub use config::{Activations, Config, ConfigError, Gate};
 pub use float::{Float, FloatType};
 pub use kv::{KvKind, KvPlace, KvStore, Side, int8_code, int8_scales};
@@ -71,6 +73,8 @@ pub enum Weights {
         /// Where the codes stand in a file; `None` where no file holds them as bits.
         layout: Option<Layout>,
     },
+    /// Integer codes under scales of rows or groups; they read integer activations only.
+    Coded(Arc<Coded>),
     /// Float weights `[out, in]` of a layer that is not converted.
     Dense(Arc<Float>),
 }
@@ -92,6 +96,7 @@ impl Linear {
     pub fn outputs(&self) -> usize {
         match &self.weights {
             Weights::Ternary { rows, .. } => rows.rows(),
+            Weights::Coded(coded) => coded.rows().rows(),
             Weights::Dense(float) => float.rows(),
         }
     }
@@ -101,6 +106,7 @@ impl Linear {
     pub fn inputs(&self) -> usize {
         match &self.weights {
             Weights::Ternary { rows, .. } => rows.columns(),
+            Weights::Coded(coded) => coded.rows().columns(),
             Weights::Dense(float) => float.columns(),
         }
     }

@@ -13,6 +13,8 @@
 //! | int8 codes | `a = max(max abs x, 1e-5)`; `t = fl(fl(1/a) 127)`; `q = rne(clamp(fl(x t), -128, 127))` |
 //! | int4 codes | `t = fl(fl(1/a) 7)`; `q = rne(clamp(fl(x t), -8, 7))` |
 //! | ternary product | exact in i32, then `fl(i / fl(ws t))` (divide) or `fl(fl(i / t) ws)` (multiply) |
+//! | integer weights | of groups: exact sums; `y` adds `d_g S_g` to +0 in rising `g`, in f64; `fl(y / t)` |
+//! | | of rows: as ternary products |
 //! | master weights | `m = max(fl(S / n), 1e-5)`, `S` = `sum16` in f64 of magnitudes; `s = fl(1/m)` |
 //! | | `w = clamp(rne(fl(W s)), -1, 1)`; `ws = fl(1/s)` |
 //! | float product | `dot16`, then the scale, if any |

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::{Domain, Site};
 use crate::kernels::{BLOCK_COLUMNS, GROUP_ROWS, Kernels};
 use crate::model::{
-    Activations, Float, Gate, KvKind, KvStore, Linear, Model, Norm, Rope, Scale, Weights,
+    Activations, Coded, Float, Gate, KvKind, KvStore, Linear, Model, Norm, Rope, Scale, Weights,
 };
 use crate::numerics::{self, Levels};
 use crate::packing::{TernaryRows, weight_of};
@@ -136,6 +136,13 @@ impl Exact {
         out
     }
 
+    fn coded(&self, x: &ExactPrepared, coded: &Coded) -> Array2<f32> {
+        let Codes { q, scales } = x.codes.as_ref().expect("integer weights read codes");
+        self.by_output(&x.values, coded.rows().rows(), |first, out| {
+            coded.values(self.kernels, (q, scales), first, out);
+        })
+    }
+
     /// Ternary weights on unquantised rows: `dot16`, then the scale.
     fn float_ternary(&self, x: &Array2<f32>, rows: &TernaryRows, scale: Scale) -> Array2<f32> {
         self.by_output(x, rows.rows(), |first, out| {
@@ -201,6 +208,7 @@ impl Domain for Exact {
     fn linear(&mut self, _: Site, x: &ExactPrepared, linear: &Linear) -> Array2<f32> {
         match &linear.weights {
             Weights::Ternary { rows, scale, .. } => self.ternary(x, rows, *scale),
+            Weights::Coded(coded) => self.coded(x, coded),
             Weights::Dense(float) => self.by_output(&x.values, float.rows(), |first, dots| {
                 float.dots(self.kernels, x.values.view(), first, dots);
             }),

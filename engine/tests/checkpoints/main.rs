@@ -9,6 +9,7 @@ mod gguf;
 mod gguf_hostile;
 mod goldens;
 mod hostile;
+mod integers;
 mod reference;
 mod steps;
 mod tokenizers;

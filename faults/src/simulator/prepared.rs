@@ -33,7 +33,7 @@ impl Columns {
         }
         let one = |weights: &Weights| match weights {
             Weights::Ternary { rows, .. } => blocks(rows),
-            Weights::Dense(_) => Vec::new(),
+            Weights::Coded(_) | Weights::Dense(_) => Vec::new(),
         };
         let layer = |layer: &engine::model::Layer| {
             std::array::from_fn(|slot| one(&layer.linears[slot].weights))

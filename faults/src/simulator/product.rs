@@ -116,7 +116,9 @@ impl<'a> Clean<'a> {
     pub(super) fn ternary(&self, layer: usize, slot: Slot) -> (&'a TernaryRows, Scale) {
         match &self.model.layers[layer].linear(slot).weights {
             Weights::Ternary { rows, scale, .. } => (rows, *scale),
-            Weights::Dense(_) => unreachable!("a traced model is ternary throughout"),
+            Weights::Coded(_) | Weights::Dense(_) => {
+                unreachable!("a traced model is ternary throughout")
+            }
         }
     }
 

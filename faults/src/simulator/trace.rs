@@ -83,8 +83,8 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// Walks the clean layers again and keeps their steps; `None` where a linear layer is not made
-    /// of ternary weights under integer activations, or where queries or keys are normed: such steps
-    /// are not followed here.
+    /// of ternary weights under integer activations, or where queries or keys are normed: such
+    /// steps are not followed here.
     pub(crate) fn new(model: &Model, kernels: &'static Kernels, golden: &Golden) -> Option<Self> {
         let integer = |linear: &Linear| {
             matches!(linear.weights, Weights::Ternary { .. })

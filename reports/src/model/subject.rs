@@ -70,6 +70,10 @@ pub enum GateFunction {
 pub struct WeightCounts {
     /// Ternary weights.
     pub ternary: u64,
+    /// Integer weights under scales of rows or groups, whose products with integer activations are
+    /// integers too; 0 in reports that do not know them.
+    #[serde(default)]
+    pub coded: u64,
     /// Weights kept in floating point: embeddings, norms, scales, read-out.
     pub float: u64,
     /// Bytes of the packed ternary weights.

@@ -149,7 +149,9 @@ impl Prover<'_> {
 pub(super) fn ternary(linear: &Linear) -> &TernaryRows {
     match &linear.weights {
         Weights::Ternary { rows, .. } => rows,
-        Weights::Dense(_) => unreachable!("only ternary weights have flips of codes"),
+        Weights::Coded(_) | Weights::Dense(_) => {
+            unreachable!("only ternary weights have flips of codes")
+        }
     }
 }
 

@@ -309,7 +309,7 @@ fn linears(model: &Model) -> impl Iterator<Item = &TernaryRows> {
     let weights = model.layers.iter().flat_map(|layer| &layer.linears);
     weights.filter_map(|linear| match &linear.weights {
         engine::model::Weights::Ternary { rows, .. } => Some(&**rows),
-        engine::model::Weights::Dense(_) => None,
+        engine::model::Weights::Coded(_) | engine::model::Weights::Dense(_) => None,
     })
 }
 

@@ -266,13 +266,17 @@ impl<'a> Builder<'a> {
             if let Some(scale) = coded.scale {
                 return self.ternary(&stored, role, coded, scale, factor);
             }
-            if self.activations != Activations::None {
-                let expected = "one scale a tensor under int8 activations (--activations none)";
-                return Err(stored.refused(expected));
-            }
         }
         if factor.is_some() {
-            return Err(stored.refused("ternary weights beside a .scale"));
+            return Err(stored.refused("ternary weights under one scale beside a .scale"));
+        }
+        if let (GgmlType::Blocks(kind), Some(_)) = (stored.extent.kind, self.activations.levels())
+            && kind.has_integers()
+        {
+            let (coded, entry) = stored.grouped(kind, shape, turned, self.options.unused)?;
+            self.record(entry, role);
+            let weights = Weights::Coded(Arc::new(coded));
+            return Ok(Linear { weights, norm: None, activations: self.activations });
         }
         let float = self.matrix(&name, &role, shape)?;
         let float = match turned {

@@ -88,6 +88,11 @@ pub fn files(
 fn ternary<'a>(linear: &'a Linear, name: &str) -> Result<(&'a TernaryRows, Scale), NoForm> {
     match &linear.weights {
         Weights::Ternary { rows, scale, .. } => Ok((rows, *scale)),
+        Weights::Coded(coded) => Err(NoForm {
+            part: name.into(),
+            expected: "ternary weights under one scale".into(),
+            got: format!("{} under scales of rows or groups", coded.kind()),
+        }),
         Weights::Dense(float) => Err(NoForm {
             part: name.into(),
             expected: "ternary weights under one scale".into(),
