@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use engine::formats::{self, LoadOptions, Loaded, Source, UnusedCode};
-use engine::model::Activations;
+use engine::model::{Activations, HeadForm};
 use engine::packing::I2sRuns;
 use fixtures::embedded::{self, Checkpoint};
 
@@ -67,13 +67,15 @@ fn split(text: &str) -> Result<(PathBuf, LoadOptions), Failure> {
                 options.activations = Some(Activations::PerTokenInt4);
             }
             "activations=none" => options.activations = Some(Activations::None),
+            "head=as_stored" => options.head = HeadForm::AsStored,
+            "head=int8" => options.head = HeadForm::Int8,
             "i2s=128" => options.i2s = I2sRuns::Wide,
             "i2s=64" => options.i2s = I2sRuns::Narrow,
             "i2s=4" => options.i2s = I2sRuns::Rows,
             _ => {
                 return Err(Failure::usage(format!("{path}: {word:?} says nothing of a model"))
                     .help(
-                        "activations=int8, activations=int4, activations=none, i2s=128, i2s=64 or \
+                        "activations=int8, activations=int4, activations=none, head=int8, i2s=128, i2s=64 or \
                            i2s=4",
                     ));
             }

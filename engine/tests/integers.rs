@@ -1,10 +1,12 @@
 //! Linear layers of integers against the definition, written out in i64 and f64.
 
 use engine::kernels;
-use engine::model::random::{Style, mixed_model, random_rows, small_config};
-use engine::model::{Activations, Coded, KvKind, Linear, Scale, Scales, Slot, Weights};
+use engine::model::random::{Style, mixed_model, random_model, random_rows, small_config};
+use engine::model::{
+    Activations, Coded, Float, HeadForm, KvKind, Linear, Scale, Scales, Slot, Weights,
+};
 use engine::packing::CodedRows;
-use engine::walk::{Domain, Exact, Site, Step};
+use engine::walk::{Domain, Exact, Read, Site, Step, run};
 use proptest::prelude::*;
 
 /// The values of a row of inputs, by the definition.
@@ -111,4 +113,38 @@ fn scales_of_rows_that_agree_are_the_scale_of_a_tensor() {
     let at = Site { layer: 0, step: Step::Linear(Slot::Q) };
     let prepared = exact.prepare(at, &x, Activations::PerTokenInt8);
     assert_eq!(exact.linear(at, &prepared, &twin), exact.linear(at, &prepared, linear));
+}
+
+#[test]
+fn a_head_of_integers_is_its_rows_to_127_steps_on_quantised_rows() {
+    let data = vec![1.0, -0.5, 0.25, 0.0, 0.0, 0.0, 1e-45, 0.0, 0.0, -3e38, 3.0e38, 2e30];
+    let coded = Coded::of_float(&Float::F32 { data, columns: 3 });
+    let rows: Vec<&[i8]> = (0..4).map(|row| coded.rows().row(row)).collect();
+    // 0.5 / fl(1 / 127) and 0.25 / fl(1 / 127): the nearest integers, ties to even.
+    assert_eq!(rows, [&[127i8, -64, 32][..], &[0, 0, 0], &[0, 0, 0], &[-127, 127, 0]]);
+    let Scales::Rows(scales) = coded.scales() else { panic!("scales of rows") };
+    assert_eq!(scales[..3], [1.0 / 127.0, 0.0, 0.0].map(Scale::Multiply));
+
+    let model = random_model(&small_config(1, 32, 4, 2), Style::BITNET, 3);
+    let x = random_rows(4, 32, 8);
+    let logits = |model: &engine::model::Model, table| {
+        let mut exact = Exact::new(table, model, KvKind::F32);
+        run(&mut exact, model, &x, 1, 0, Read::All)
+    };
+    let eight = model.clone().with_head(HeadForm::Int8);
+    let (stored, found) = (logits(&model, kernels::scalar()), logits(&eight, kernels::scalar()));
+    assert_ne!(stored, found);
+    let far = stored.iter().zip(&found).fold(0.0f32, |far, (a, b)| far.max((a - b).abs()));
+    assert!(far < 0.2, "{far}");
+    for table in kernels::available() {
+        assert_eq!(logits(&eight, table), found);
+    }
+    // By the definition, behind the final norm.
+    let mut exact = Exact::new(kernels::scalar(), &model, KvKind::F32);
+    let at = Site { layer: 1, step: Step::Logits };
+    let normed = exact.norm(at, &x, &model.final_norm);
+    let coded = Coded::of_float(&model.head);
+    for (row, normed) in found.rows().into_iter().zip(normed.rows()) {
+        assert_eq!(row.to_vec(), naive(&coded, normed.as_slice().expect("a row"), 127.0));
+    }
 }

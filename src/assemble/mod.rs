@@ -16,7 +16,7 @@ mod memory;
 mod substitutions;
 
 use engine::formats::Loaded;
-use engine::model::{Activations, Gate, Model, NormSlot, Weights};
+use engine::model::{Activations, Gate, HeadForm, Model, NormSlot, Weights};
 use reports::model as out;
 
 pub(crate) use faults::word as fault_target;
@@ -96,6 +96,10 @@ fn model(loaded: &Loaded, samples: &Samples) -> out::Model {
             Activations::PerTokenInt8 => out::ActivationPolicy::PerTokenInt8,
             Activations::PerTokenInt4 => out::ActivationPolicy::PerTokenInt4,
             Activations::None => out::ActivationPolicy::None,
+        },
+        head: match loaded.model.head_form() {
+            HeadForm::AsStored => out::HeadForm::AsStored,
+            HeadForm::Int8 => out::HeadForm::Int8,
         },
         gate: match config.gate {
             Gate::Relu2 => out::GateFunction::Relu2,

@@ -77,6 +77,8 @@ pub struct Shape {
     pub max_positions: usize,
     /// What happens to the input of ternary layers.
     pub activations: &'static str,
+    /// What the head is multiplied as.
+    pub head: &'static str,
     /// The gate of the feed-forward block.
     pub gate: &'static str,
     /// Whether head and embeddings are one tensor.
@@ -238,6 +240,7 @@ fn shape(loaded: &Loaded) -> Shape {
         vocabulary: config.vocabulary,
         max_positions: config.max_positions,
         activations: config.activations.name(),
+        head: loaded.model.head_form().name(),
         gate: config.gate.name(),
         tied: config.tied,
         rope_theta: config.theta,

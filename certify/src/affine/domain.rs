@@ -241,6 +241,15 @@ impl Domain for Affine<'_> {
         Rows { boxes, shape: Shape::plain(zeros) }
     }
 
+    fn coded_logits(&mut self, at: Site, x: &Prepared, head: &Linear) -> Rows {
+        let boxes = self.interval.coded_logits(at, &x.boxes, head);
+        if self.interval.diverged().is_none() {
+            self.margins = self.coded_margins(x, &boxes, head);
+        }
+        let zeros = vec![Form::constant(vec![0.0; head.outputs()]); boxes.lo.nrows()];
+        Rows { boxes, shape: Shape::plain(zeros) }
+    }
+
     fn count(&self, x: &Rows) -> usize {
         x.boxes.lo.nrows()
     }

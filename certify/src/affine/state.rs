@@ -310,7 +310,9 @@ impl<'a> Affine<'a> {
 
     /// Whether the down layer of a layer is left to the margins.
     pub(super) fn down_waits(&self, layer: usize) -> bool {
-        self.waits && layer + 1 == self.model.layers.len()
+        let last = layer + 1 == self.model.layers.len();
+        // In front of a head of integers the row is quantised, so it must be there.
+        self.waits && last && self.model.coded_head.is_none()
     }
 
     /// The readings of normed or plain rows, with their factors.

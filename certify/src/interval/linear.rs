@@ -12,13 +12,14 @@ use engine::kernels::Kernels;
 use engine::model::{Coded, Float, Linear, Rope, Scale, Scales, Weights};
 use engine::numerics::{max, min};
 use engine::packing::{TernaryRows, weight_of};
-use engine::walk::scaled;
+use engine::walk::{Site, scaled};
 use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::quantize::BoxCodes;
 use super::round::UNIT;
-use super::{BoxPrepared, Boxes, Origin};
+use super::{BoxPrepared, Boxes, Interval, Origin};
+use crate::moved::Moved;
 
 /// Integer sums under one positive factor a row: `value = factor * sum`.
 #[derive(Clone, Debug)]
@@ -31,6 +32,27 @@ pub(super) struct Projected {
     pub(super) factors: Vec<(f64, f64)>,
     /// The quantised rows that the sums were made of: the same mark means the same scale `t`.
     pub(super) mark: Arc<()>,
+}
+
+impl Interval {
+    /// A ternary layer whose integer sums moreover move: what a disturbance of the weights can do.
+    pub(crate) fn sums_moved(
+        &mut self,
+        at: Site,
+        x: &BoxPrepared,
+        linear: &Linear,
+        moved: &Moved,
+    ) -> Boxes {
+        let shape = (x.values.lo.nrows(), linear.outputs());
+        let kernels = self.kernels;
+        self.step(at, shape, |_| {
+            let (Weights::Ternary { rows, scale, .. }, Some(codes)) = (&linear.weights, &x.codes)
+            else {
+                panic!("only codes under ternary weights have integer sums");
+            };
+            ternary(kernels, codes, rows, *scale, |token, row| moved.range(token, row))
+        })
+    }
 }
 
 /// The error of one value against `factor * sum`: at most three roundings.

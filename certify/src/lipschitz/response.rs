@@ -36,6 +36,13 @@ impl Response {
         self.slack.iter_mut().for_each(|slack| *slack += more);
     }
 
+    /// Adds what the rounding of products by so many units can be, at either point.
+    pub(super) fn round(&mut self, products: &[f64], units: f64) {
+        for (slack, product) in self.slack.iter_mut().zip(products) {
+            *slack += 2.0 * units * UNIT * product * 1.01 + 1e-37;
+        }
+    }
+
     /// Whatever the input does, a feature changes by at most `slack`.
     pub(super) fn forget(&mut self, slack: f64) {
         self.bound.fill(0.0);

@@ -6,7 +6,7 @@ use std::env;
 
 use certify::region::{Ball, Region};
 use engine::model::random::{SplitMix, Style, mixed_model, random_model, small_config};
-use engine::model::{Activations, FloatType, Gate, KvKind, Model, Yarn};
+use engine::model::{Activations, FloatType, Gate, HeadForm, KvKind, Model, Yarn};
 use ndarray::Array2;
 
 /// The nets: 1, 2, 3 and 6 layers, grouped heads, both gates, with and without sub-norms.
@@ -45,11 +45,21 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
         ("2 layers, relu2, int4", random_model(&few_relu, bitnet, 14)),
         ("2 layers, integers of all kinds, silu", mixed_model(&silu(2, 16, 4, 2), inner, 15)),
         ("2 layers, integers of all kinds, int4", mixed_model(&few_relu, bitnet, 16)),
+        ("2 layers, head of integers", eight(random_model(&few_relu, llama, 17))),
+        ("1 layer, float activations, head of integers", {
+            let mut one = float.clone();
+            one.layers = 1;
+            eight(random_model(&one, bitnet, 18))
+        }),
         ("2 layers, norms by head", random_model(&silu(2, 32, 4, 2), by_head, 10)),
         ("2 layers, norms by head, float activations", random_model(&float, by_head, 11)),
         ("2 layers, stretched frequencies", random_model(&stretched, by_head, 12)),
         ("2 layers, relu2, all norms", random_model(&small_config(2, 16, 4, 2), all_norms, 9)),
     ]
+}
+
+fn eight(model: Model) -> Model {
+    model.with_head(HeadForm::Int8)
 }
 
 /// Every storage type of the cache.

@@ -76,7 +76,8 @@ pub(super) fn assemble(
     let head = builder.head(&embedding)?;
     builder.finish_warnings();
     let rope = Arc::new(Rope::of(config));
-    let model = Model { config: config.clone(), embedding, layers, final_norm, head, rope };
+    let (config, coded_head) = (config.clone(), None);
+    let model = Model { config, embedding, layers, final_norm, head, coded_head, rope };
     let entries = builder.entries.into_values().collect();
     Ok(Assembled { model, entries, warnings: builder.warnings })
 }

@@ -163,8 +163,13 @@ pub(super) fn under(digest: String, model: &Model, usual: Activations) -> String
     if policy == usual {
         return digest;
     }
+    said(&digest, policy.name())
+}
+
+/// The digest of a model of which something was said beside its files.
+pub(super) fn said(digest: &str, word: &str) -> String {
     let mut hasher = blake3::Hasher::new();
-    for part in ["bitnet-certify arithmetic 1", &digest, policy.name()] {
+    for part in ["bitnet-certify arithmetic 1", digest, word] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }

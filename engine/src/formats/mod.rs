@@ -29,7 +29,7 @@ pub use manifest::{Manifest, TensorEntry, TensorKind};
 pub use source::Source;
 pub use tokenizer::Tokenizer;
 
-use crate::model::{Activations, Model};
+use crate::model::{Activations, HeadForm, Model};
 use crate::packing::I2sRuns;
 
 /// The longest `config.json` that is read.
@@ -62,6 +62,8 @@ pub struct LoadOptions {
     pub activations: Option<Activations>,
     /// How `I2_S` tensors of a GGUF file are laid out, which the file does not say.
     pub i2s: I2sRuns,
+    /// What the head is multiplied as.
+    pub head: HeadForm,
 }
 
 /// A loaded checkpoint.
@@ -80,6 +82,16 @@ pub struct Loaded {
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatError> {
+    let mut loaded = as_stored(source, options)?;
+    if options.head != HeadForm::AsStored {
+        loaded.model = loaded.model.with_head(options.head);
+        let said = format!("head {}", options.head.name());
+        loaded.manifest.digest = manifest::said(&loaded.manifest.digest, &said);
+    }
+    Ok(loaded)
+}
+
+fn as_stored(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatError> {
     source.check()?;
     if let Some(file) = source.gguf()? {
         return gguf::load(source, &file, options);

@@ -11,7 +11,8 @@
 //! additions, one division and one rounding to f32 are rounded, and each is monotone.
 
 use crate::kernels::Kernels;
-use crate::model::Scale;
+use crate::model::{Float, Scale};
+use crate::numerics::{INT8, absmax};
 use crate::packing::CodedRows;
 use crate::walk::scaled;
 
@@ -50,6 +51,28 @@ impl Coded {
             }
         }
         Self { rows, scales, kind }
+    }
+
+    /// int8 codes of a float matrix: a row of largest magnitude `a` has the scale `d = fl(a / 127)`
+    /// and the codes `rne(clamp(fl(w / d)))`; all 0 where `d` is 0.
+    #[must_use]
+    pub fn of_float(float: &Float) -> Self {
+        let (rows, columns) = (float.rows(), float.columns());
+        let row = |index: usize| {
+            let mut values = vec![0.0; columns];
+            float.read_row(index, &mut values);
+            let scale = absmax(&values) / INT8.most();
+            (values, scale)
+        };
+        let codes = CodedRows::pack((rows, columns), columns, |index, out| {
+            let (values, scale) = row(index);
+            for (code, value) in out.iter_mut().zip(values).filter(|_| scale > 0.0) {
+                let scaled = (value / scale).clamp(-INT8.most(), INT8.most());
+                *code = scaled.round_ties_even() as i8;
+            }
+        });
+        let scales = (0..rows).map(|index| Scale::Multiply(row(index).1)).collect();
+        Self::new("int8 of floats", codes, Scales::Rows(scales))
     }
 
     /// The codes.

@@ -36,6 +36,27 @@ impl Activations {
     }
 }
 
+/// What the head is multiplied as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HeadForm {
+    /// The floats of the checkpoint.
+    #[default]
+    AsStored,
+    /// int8 codes of each row, made at load, with int8 codes per token.
+    Int8,
+}
+
+impl HeadForm {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AsStored => "as_stored",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
 /// The gate of the feed-forward block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Gate {

@@ -13,7 +13,7 @@ mod rope;
 use std::sync::Arc;
 
 pub use coded::{Coded, Scales};
-pub use config::{Activations, Config, ConfigError, Gate};
+pub use config::{Activations, Config, ConfigError, Gate, HeadForm};
 pub use float::{Float, FloatType};
 pub use kv::{KvKind, KvPlace, KvStore, Side, int8_code, int8_scales};
 pub use rope::{Rope, Yarn};
@@ -257,11 +257,29 @@ pub struct Model {
     pub final_norm: Norm,
     /// The head, `[vocabulary, hidden]`; the same allocation as the embedding where tied.
     pub head: Arc<Float>,
+    /// What is multiplied instead of the head, where that is said: codes of its rows, made at load.
+    pub coded_head: Option<Arc<Linear>>,
     /// Rotary tables.
     pub rope: Arc<Rope>,
 }
 
 impl Model {
+    /// The same model with its head multiplied in a form.
+    #[must_use]
+    pub fn with_head(mut self, form: HeadForm) -> Self {
+        self.coded_head = (form == HeadForm::Int8).then(|| {
+            let weights = Weights::Coded(Arc::new(Coded::of_float(&self.head)));
+            Arc::new(Linear { weights, norm: None, activations: Activations::PerTokenInt8 })
+        });
+        self
+    }
+
+    /// What the head is multiplied as.
+    #[must_use]
+    pub fn head_form(&self) -> HeadForm {
+        if self.coded_head.is_some() { HeadForm::Int8 } else { HeadForm::AsStored }
+    }
+
     /// The embeddings of token ids, `[tokens, hidden]`.
     ///
     /// # Errors

@@ -179,7 +179,7 @@ pub fn random_model(config: &Config, style: Style, seed: u64) -> Model {
         Arc::new(float(rng, config.vocabulary, h, style.stored))
     };
     let rope = Arc::new(Rope::of(config));
-    Model { config: config.clone(), embedding, layers, final_norm, head, rope }
+    Model { config: config.clone(), embedding, layers, final_norm, head, coded_head: None, rope }
 }
 
 /// A random model whose linear layers take turns in the kinds of weights that there are: ternary

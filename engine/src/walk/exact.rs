@@ -276,6 +276,10 @@ impl Domain for Exact {
         })
     }
 
+    fn coded_logits(&mut self, at: Site, x: &ExactPrepared, head: &Linear) -> Array2<f32> {
+        self.linear(at, x, head)
+    }
+
     fn count(&self, x: &Array2<f32>) -> usize {
         x.nrows()
     }

@@ -199,6 +199,7 @@ pub fn model(shape: &Shape, seed: u64) -> Model {
         Arc::new(matrix(shape.vocabulary, shape.hidden, shape.stored, random))
     };
     Model {
+        coded_head: None,
         embedding,
         layers: (0..shape.layers).map(|_| block(shape, random)).collect(),
         final_norm: norm(shape.hidden, shape.stored, random),

@@ -34,6 +34,9 @@ pub struct Model {
     pub vocabulary: u32,
     /// How activations are quantised before a ternary product.
     pub activation_policy: ActivationPolicy,
+    /// What the head is multiplied as; `as_stored` in reports that do not say.
+    #[serde(default)]
+    pub head: HeadForm,
     /// The function that gates the feed-forward block.
     pub gate: GateFunction,
     /// How many weights of which kind.
@@ -52,6 +55,17 @@ pub enum ActivationPolicy {
     PerTokenInt4,
     /// Not quantised.
     None,
+}
+
+/// What the head is multiplied as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadForm {
+    /// The floats of the checkpoint.
+    #[default]
+    AsStored,
+    /// int8 codes of each row, made at load, with int8 codes per token.
+    Int8,
 }
 
 /// The function that gates the feed-forward block.

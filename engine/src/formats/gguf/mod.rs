@@ -179,7 +179,15 @@ impl<'a> Builder<'a> {
             Arc::new(self.matrix("output.weight", HEAD, shape)?)
         };
         let rope = Arc::new(Rope::of(config));
-        Ok(Model { config: config.clone(), embedding, layers, final_norm, head, rope })
+        Ok(Model {
+            config: config.clone(),
+            embedding,
+            layers,
+            final_norm,
+            head,
+            coded_head: None,
+            rope,
+        })
     }
 
     fn record(&mut self, mut entry: TensorEntry, role: String) {

@@ -127,6 +127,13 @@ fn float_bytes(float: &Float) -> (Vec<u8>, FloatType) {
 
 /// Refuses activations that a reader of these forms would not take by itself.
 fn check(model: &Model) -> Result<(), NoForm> {
+    if model.coded_head.is_some() {
+        return Err(NoForm {
+            part: super::HEAD.into(),
+            expected: "the head as it is stored (without the word head=int8)".into(),
+            got: "int8 codes made at load".into(),
+        });
+    }
     for (index, layer) in model.layers.iter().enumerate() {
         for slot in Slot::ALL {
             let policy = layer.linear(slot).activations;
