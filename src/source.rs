@@ -51,6 +51,10 @@ pub fn resolve(text: &str) -> Result<Origin, Failure> {
     Ok(Origin { embedded: Some(checkpoint), source, path: PathBuf::new(), options })
 }
 
+/// What can be said behind the name of a model.
+const WORDS: &str = "activations=int8, activations=int4, activations=none, head=int8, i2s=128, \
+    i2s=64 or i2s=4";
+
 /// The path of a model and what is said behind it.
 fn split(text: &str) -> Result<(PathBuf, LoadOptions), Failure> {
     let mut options = LoadOptions::default();
@@ -73,11 +77,9 @@ fn split(text: &str) -> Result<(PathBuf, LoadOptions), Failure> {
             "i2s=64" => options.i2s = I2sRuns::Narrow,
             "i2s=4" => options.i2s = I2sRuns::Rows,
             _ => {
-                return Err(Failure::usage(format!("{path}: {word:?} says nothing of a model"))
-                    .help(
-                        "activations=int8, activations=int4, activations=none, head=int8, i2s=128, i2s=64 or \
-                           i2s=4",
-                    ));
+                return Err(
+                    Failure::usage(format!("{path}: {word:?} says nothing of a model")).help(WORDS)
+                );
             }
         }
     }

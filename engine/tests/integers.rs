@@ -72,8 +72,10 @@ fn every_kind_computes_its_definition_under_every_table() {
 proptest! {
     #[test]
     fn the_ends_of_sums_are_those_of_the_best_and_the_worst_codes(
-        codes in prop::collection::vec(any::<i8>(), 24), lower in prop::collection::vec(-128i8..100, 24),
-        width in prop::collection::vec(0u8..28, 24), group in prop::sample::select(vec![1usize, 3, 8, 24]),
+        codes in prop::collection::vec(any::<i8>(), 24),
+        lower in prop::collection::vec(-128i8..100, 24),
+        width in prop::collection::vec(0u8..28, 24),
+        group in prop::sample::select(vec![1usize, 3, 8, 24]),
     ) {
         let rows = CodedRows::pack((1, 24), group, |_, out| out.copy_from_slice(&codes));
         let mut ends = vec![(0, 0); 24 / group];

@@ -43,8 +43,8 @@ pub(super) fn margins(claims: &[Margin], x: &Boxes, logits: &Boxes, head: &Float
     Margins { lower: lower.collect() }
 }
 
-/// The same for a head of integers on quantised rows: what both logits read are the same codes under
-/// the same scale, so the difference of two rows of weights is taken over the box of codes.
+/// The same for a head of integers on quantised rows: both logits read the same codes under the
+/// same scale, so the difference of two rows of weights is taken over the box of codes.
 pub(super) fn coded_margins(
     claims: &[Margin],
     x: &BoxPrepared,

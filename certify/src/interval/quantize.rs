@@ -1,9 +1,9 @@
 //! Absmax codes over a box.
 //!
 //! A code is `rne(Q z_k / max_j |z_j|)`, `Q` = 127 for int8 and 7 for int4: whatever scales the
-//! whole row cancels. With `M` the maximum of the others, in `[Mlo, Mhi]`, the ratio is at most `u / max(u, Mlo)` if `u > 0`, else
-//! `u / max(|u|, Mhi)`; the least is symmetric. Rounding half to even is monotone, so the code of a
-//! bound bounds the code.
+//! whole row cancels. With `M` the maximum of the others, in `[Mlo, Mhi]`, the ratio is at most `u
+//! / max(u, Mlo)` if `u > 0`, else `u / max(|u|, Mhi)`; the least is symmetric. Rounding half to
+//! even is monotone, so the code of a bound bounds the code.
 //!
 //! The engine's scaled value against the real one: the errors of `z_k` and of the largest `z_j`,
 //! then reciprocal, product with `Q`, product with the value: the error of the source twice plus
