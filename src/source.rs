@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use engine::formats::{self, LoadOptions, Loaded, Source, UnusedCode};
-use engine::model::Activations;
+use engine::model::{Activations, HeadForm};
 use engine::packing::I2sRuns;
 use fixtures::embedded::{self, Checkpoint};
 
@@ -35,22 +35,25 @@ pub struct Origin {
 /// # Errors
 /// If there is no embedded model of that name.
 pub fn resolve(text: &str) -> Result<Origin, Failure> {
-    let Some(name) = text.strip_prefix('@') else {
-        let (path, options) = split(text)?;
+    let (path, options) = split(text)?;
+    let Some(name) = path.to_str().and_then(|path| path.strip_prefix('@')) else {
         return Ok(Origin { embedded: None, source: Source::path(&path), path, options });
     };
     let all = embedded::all();
     let found = all.iter().find(|checkpoint| checkpoint.name == name).copied();
     let checkpoint = found.ok_or_else(|| {
         let names: Vec<String> = all.iter().map(|c| format!("@{}", c.name)).collect();
-        Failure::usage(format!("there is no embedded model {text:?}"))
+        Failure::usage(format!("there is no embedded model \"@{name}\""))
             .help(format!("one of {}, a checkpoint folder or a GGUF file", names.join(", ")))
     })?;
     let files = checkpoint.files.iter().map(|&(name, bytes)| (name, bytes));
     let source = Source::memory(checkpoint.name, files);
-    let options = LoadOptions::default();
     Ok(Origin { embedded: Some(checkpoint), source, path: PathBuf::new(), options })
 }
+
+/// What can be said behind the name of a model.
+const WORDS: &str = "activations=int8, activations=int4, activations=none, head=int8, i2s=128, \
+    i2s=64 or i2s=4";
 
 /// The path of a model and what is said behind it.
 fn split(text: &str) -> Result<(PathBuf, LoadOptions), Failure> {
@@ -61,13 +64,22 @@ fn split(text: &str) -> Result<(PathBuf, LoadOptions), Failure> {
     };
     for word in said.split(',') {
         match word {
-            "activations=per_token_int8" => options.activations = Some(Activations::PerTokenInt8),
+            "activations=int8" | "activations=per_token_int8" => {
+                options.activations = Some(Activations::PerTokenInt8);
+            }
+            "activations=int4" | "activations=per_token_int4" => {
+                options.activations = Some(Activations::PerTokenInt4);
+            }
             "activations=none" => options.activations = Some(Activations::None),
+            "head=as_stored" => options.head = HeadForm::AsStored,
+            "head=int8" => options.head = HeadForm::Int8,
             "i2s=128" => options.i2s = I2sRuns::Wide,
             "i2s=64" => options.i2s = I2sRuns::Narrow,
+            "i2s=4" => options.i2s = I2sRuns::Rows,
             _ => {
-                return Err(Failure::usage(format!("{path}: {word:?} says nothing of a model"))
-                    .help("activations=per_token_int8, activations=none, i2s=128 or i2s=64"));
+                return Err(
+                    Failure::usage(format!("{path}: {word:?} says nothing of a model")).help(WORDS)
+                );
             }
         }
     }

@@ -115,5 +115,5 @@ fn what_a_file_leaves_open_is_said_behind_its_name() {
     let shown = |said: &str| desk.run(&format!("inspect {model}{said}")).ends(0).out;
     assert!(shown("").contains("activations    per_token_int8"));
     assert!(shown(",activations=none").contains("activations    none"));
-    desk.run(&format!("inspect {model},i2s=32")).ends(2).says(&["i2s=32", "i2s=64"]);
+    desk.run(&format!("inspect {model},i2s=32")).ends(2).says(&["i2s=32", "i2s=64", "i2s=4"]);
 }

@@ -171,6 +171,12 @@ impl<S: Enclosure> Domain for Checked<S> {
         self.pair(at, set, point)
     }
 
+    fn coded_logits(&mut self, at: Site, x: &Self::Prepared, head: &Linear) -> Pair<S::Rows> {
+        let set = self.set.coded_logits(at, &x.0, head);
+        let point = self.point.coded_logits(at, &x.1, head);
+        self.pair(at, set, point)
+    }
+
     fn count(&self, x: &Pair<S::Rows>) -> usize {
         self.set.count(&x.set)
     }

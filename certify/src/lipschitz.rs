@@ -258,9 +258,7 @@ impl Domain for Responsive {
         // sum |w| |x|: what the rounding of a float product is relative to.
         let (mut response, products) = linear_magnitudes(linear, &x.1, &most);
         let units = if x.0.codes.is_some() { 4.0 } else { n / 16.0 + 7.0 };
-        for (slack, product) in response.slack.iter_mut().zip(products) {
-            *slack += 2.0 * units * UNIT * product * 1.01 + 1e-37;
-        }
+        response.round(&products, units);
         Responding::new(boxes, response)
     }
 
@@ -359,10 +357,12 @@ impl Domain for Responsive {
         let most = Extremes::of(&x.boxes).magnitudes();
         let (mut response, products) = response::float_magnitudes(head, &x.response, &most);
         let units = head.columns() as f64 / 16.0 + 7.0;
-        for (slack, product) in response.slack.iter_mut().zip(products) {
-            *slack += 2.0 * units * UNIT * product * 1.01 + 1e-37;
-        }
+        response.round(&products, units);
         Responding::new(boxes, response)
+    }
+
+    fn coded_logits(&mut self, at: Site, x: &Self::Prepared, head: &Linear) -> Responding {
+        self.linear(at, x, head)
     }
 
     fn count(&self, x: &Responding) -> usize {

@@ -127,6 +127,10 @@ where
         self.inner.logits(at, x, head)
     }
 
+    fn coded_logits(&mut self, at: Site, x: &D::Prepared, head: &Linear) -> D::Rows {
+        self.inner.coded_logits(at, x, head)
+    }
+
     fn count(&self, x: &D::Rows) -> usize {
         self.inner.count(x)
     }

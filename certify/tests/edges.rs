@@ -47,18 +47,18 @@ fn inside(boxes: &Boxes, x: &Array2<f32>, draws: &mut Draws) -> Array2<f32> {
 }
 
 /// A row whose codes lie within three floats of a boundary, under its largest magnitude.
-fn boundary_row(width: usize, draws: &mut Draws) -> Array2<f32> {
+fn boundary_row(width: usize, most: u32, draws: &mut Draws) -> Array2<f32> {
     let power = draws.below(60) as i32 - 12;
     let absmax = (1.0 + draws.unit().abs()) * f32::from_bits(((127 + power) as u32) << 23);
-    let absmax = if draws.below(4) == 0 { 127.0 } else { absmax };
+    let absmax = if draws.below(4) == 0 { most as f32 } else { absmax };
     let largest = draws.below(width as u32) as usize;
     Array2::from_shape_fn((1, width), |(_, column)| {
         let sign = [1.0, -1.0][draws.below(2) as usize];
         if column == largest {
             return sign * absmax;
         }
-        let half = f64::from(draws.below(127)) + 0.5;
-        let value = (f64::from(absmax) * half / 127.0) as f32;
+        let half = f64::from(draws.below(most)) + 0.5;
+        let value = (f64::from(absmax) * half / f64::from(most)) as f32;
         sign * nudged(value, draws.below(7) as i32 - 3)
     })
 }
@@ -69,14 +69,16 @@ fn codes_within_three_floats_of_a_boundary_lie_in_their_boxes() {
     let mut draws = Draws::new(61);
     let plain = Norm { gains: vec![1.0; 32].into(), eps: 1e-5, stored: FloatType::F32 };
     for index in 0..6000 {
-        let x = boundary_row(32, &mut draws);
+        let policies = [(Activations::PerTokenInt8, 127), (Activations::PerTokenInt4, 7)];
+        let (policy, most) = policies[index % 5 % 2];
+        let x = boundary_row(32, most, &mut draws);
         let boxes = around(&x, [0, 0, 1, 4][index % 4], &mut draws);
         let mut domain = checked(&model, KvKind::F32);
         let mut pair = Pair { point: inside(&boxes, &x, &mut draws), set: boxes };
         if index % 3 == 0 {
             pair = domain.norm(AT, &pair, &plain);
         }
-        domain.prepare(AT, &pair, Activations::PerTokenInt8);
+        domain.prepare(AT, &pair, policy);
         assert!(domain.set.diverged().is_none(), "{x:?}");
     }
 }
@@ -88,7 +90,7 @@ fn stored_values_to_the_ulp_lie_in_their_boxes() {
     let mut draws = Draws::new(67);
     for index in 0..4000 {
         let kv = [KvKind::F16, KvKind::Int8, KvKind::OneBit][index % 3];
-        let mut x = boundary_row(32, &mut draws);
+        let mut x = boundary_row(32, 127, &mut draws);
         if index % 5 == 0 {
             x.mapv_inplace(|v| [v, 0.0, -0.0, f32::from_bits(1)][draws.below(4) as usize]);
         }

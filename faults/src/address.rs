@@ -155,6 +155,8 @@ pub enum AddressError {
 
 const NO_CODES: &str =
     "the weights of this layer are not stored as 2-bit codes; only those are addressed";
+const CODED_HEAD: &str =
+    "the head is multiplied as codes that are made at load (head=int8), which no bit of a file is";
 const NO_SCALE: &str = "the scale of this layer has no bits of its own in the file";
 const NO_VALUES: &str = "the values of this matrix have no bits of their own, they share blocks";
 const NO_CODE_THERE: &str = "this bit belongs to a scale between the codes";
@@ -231,7 +233,7 @@ impl Address {
                     self.below("bit", bit.into(), stored.bits().into())
                 }
                 Weights::Ternary { stored: None, .. } => Err(self.absent(NO_SCALE)),
-                Weights::Dense(_) => Err(self.absent(NO_CODES)),
+                Weights::Coded(_) | Weights::Dense(_) => Err(self.absent(NO_CODES)),
             },
             Self::Norm { layer, slot, index, bit } => {
                 self.below("layer", layer, model.layers.len())?;
@@ -239,6 +241,10 @@ impl Address {
                 self.gain(norm, index, bit)
             }
             Self::FinalNorm { index, bit } => self.gain(&model.final_norm, index, bit),
+            Self::Head { .. } if model.coded_head.is_some() => Err(self.absent(CODED_HEAD)),
+            Self::Embedding { .. } if model.config.tied && model.coded_head.is_some() => {
+                Err(self.absent(CODED_HEAD))
+            }
             Self::Embedding { row, column, bit } => self.entry(&model.embedding, row, column, bit),
             Self::Head { .. } if model.config.tied => Err(self.absent(TIED)),
             Self::Head { row, column, bit } => self.entry(&model.head, row, column, bit),
@@ -357,7 +363,7 @@ impl AnyAddress {
 pub(crate) fn has_codes(weights: &Weights) -> bool {
     match weights {
         Weights::Ternary { layout, .. } => layout.is_none_or(|layout| layout.has_two_bits()),
-        Weights::Dense(_) => false,
+        Weights::Coded(_) | Weights::Dense(_) => false,
     }
 }
 
@@ -365,6 +371,6 @@ pub(crate) fn has_codes(weights: &Weights) -> bool {
 pub(crate) fn layout(weights: &Weights) -> Option<Layout> {
     match weights {
         Weights::Ternary { layout, .. } => *layout,
-        Weights::Dense(_) => None,
+        Weights::Coded(_) | Weights::Dense(_) => None,
     }
 }

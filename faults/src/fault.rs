@@ -106,6 +106,6 @@ impl fmt::Display for Fault {
 pub(crate) fn ternary(weights: &Weights) -> &TernaryRows {
     match weights {
         Weights::Ternary { rows, .. } => rows,
-        Weights::Dense(_) => panic!("the address of a code was not checked"),
+        Weights::Coded(_) | Weights::Dense(_) => panic!("the address of a code was not checked"),
     }
 }

@@ -165,6 +165,11 @@ impl<D: Domain> Domain for Faulty<'_, D> {
         out
     }
 
+    fn coded_logits(&mut self, at: Site, x: &D::Prepared, head: &Linear) -> D::Rows {
+        // Codes made at load have no bits in a file: no fault has an address there.
+        self.inner.coded_logits(at, x, head)
+    }
+
     fn count(&self, x: &D::Rows) -> usize {
         self.inner.count(x)
     }

@@ -104,7 +104,7 @@ fn float_type(model: &Model, kv: KvKind, address: &Address) -> Option<FloatType>
         Address::Code { .. } => None,
         Address::Scale { layer, slot, .. } => match &model.layers[layer].linear(slot).weights {
             Weights::Ternary { stored, .. } => *stored,
-            Weights::Dense(_) => None,
+            Weights::Coded(_) | Weights::Dense(_) => None,
         },
         Address::Norm { layer, slot, .. } => Some(model.layers[layer].norm(slot)?.stored),
         Address::FinalNorm { .. } => Some(model.final_norm.stored),

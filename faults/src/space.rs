@@ -176,11 +176,13 @@ impl Space {
         }
         push_norm(&mut tables[2], model.layers.len(), NormSlot::Final, &model.final_norm);
         let size = |matrix: &Float, bits| matrix.rows() as u64 * matrix.columns() as u64 * bits;
-        if let Some(stored) = model.embedding.stored() {
+        let floats = model.coded_head.is_none();
+        let stored = model.embedding.stored();
+        if let Some(stored) = stored.filter(|_| floats || !model.config.tied) {
             let (columns, bits) = (model.embedding.columns(), stored.bits().into());
             tables[3].push(Region::Embedding { columns, bits }, size(&model.embedding, bits));
         }
-        if let Some(stored) = model.head.stored().filter(|_| !model.config.tied) {
+        if let Some(stored) = model.head.stored().filter(|_| floats && !model.config.tied) {
             let (columns, bits) = (model.head.columns(), stored.bits().into());
             tables[4].push(Region::Head { columns, bits }, size(&model.head, bits));
         }

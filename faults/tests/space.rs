@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::HashSet;
 
-use engine::model::{KvKind, KvPlace, Side};
+use engine::model::{HeadForm, KvKind, KvPlace, Side};
 use faults::{Address, AnyAddress, Space, Target};
 use support::{model, shape};
 
@@ -27,6 +27,23 @@ fn numbers_and_addresses_are_inverse_on_every_bit_of_small_models() {
             }
             assert_eq!(seen.len() as u64, space.bits(target, tokens), "{target:?}");
         }
+    }
+}
+
+#[test]
+fn a_head_of_integers_has_no_bits_of_a_file() {
+    for index in 0..4 {
+        let shape = shape(index);
+        let stored = model(&shape, 1);
+        let coded = stored.clone().with_head(HeadForm::Int8);
+        let bits = |model, target| Space::new(model, KvKind::F32).bits(target, 1);
+        assert_eq!(bits(&coded, Target::LmHead), 0);
+        assert_eq!(bits(&coded, Target::Embedding) == 0, shape.tied);
+        assert!(bits(&stored, Target::Embedding) > 0);
+        let check = |address: Address| address.check(&coded, KvKind::F32, 1);
+        assert!(check(Address::Head { row: 0, column: 0, bit: 0 }).is_err());
+        let embedded = check(Address::Embedding { row: 0, column: 0, bit: 0 });
+        assert_eq!(embedded.is_err(), shape.tied);
     }
 }
 

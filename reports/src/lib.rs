@@ -4,6 +4,7 @@
 //! and every other face is a pure function of it. So whatever a page shows can be read in the JSON,
 //! and the same report always gives the same bytes.
 
+mod arithmetic;
 mod chance;
 pub mod dataset;
 mod escape;

@@ -10,6 +10,7 @@ use std::fmt::Write;
 
 use campaign::{mapped, strata, texts};
 
+use crate::arithmetic;
 use crate::chance;
 use crate::escape::markdown as safe;
 use crate::metrics::{
@@ -79,7 +80,7 @@ fn head(page: &mut String, report: &Report) {
             model.hidden,
             count(model.weights.ternary),
             plural(report.data.samples, "sample"),
-            safe(&report.engine.arithmetic),
+            safe(&arithmetic::told(report)),
             safe(&model.digest),
         ),
     );

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::escape::shown;
 use crate::model::{
-    ActivationPolicy, CacheBits, Certification, Effort, EpsilonRow, Exhaustive, Faults, FirstLost,
-    GateFunction, GateKind, GeneratedTarget, Generation, KvStorage, MapTensor, MarginSource,
-    Method, MethodSummary, Norm, Outcome, Positions, Report, SourceKind, Substitutions, Verdict,
-    WitnessKind,
+    CacheBits, Certification, Effort, EpsilonRow, Exhaustive, Faults, FirstLost, GateKind,
+    GeneratedTarget, Generation, KvStorage, MapTensor, MarginSource, Method, MethodSummary, Norm,
+    Outcome, Positions, Report, SourceKind, Substitutions, Verdict, WitnessKind,
 };
 use crate::number::{Side, count, number, percent, plural};
 
@@ -279,22 +278,6 @@ pub(crate) fn kv(storage: KvStorage) -> &'static str {
         KvStorage::F16 => "f16",
         KvStorage::Int8 => "int8",
         KvStorage::OneBit => "1bit",
-    }
-}
-
-/// How activations are quantised.
-pub(crate) fn activation(policy: ActivationPolicy) -> &'static str {
-    match policy {
-        ActivationPolicy::PerTokenInt8 => "int8 per token",
-        ActivationPolicy::None => "not quantised",
-    }
-}
-
-/// The gate of the feed-forward block.
-pub(crate) fn gate_function(gate: GateFunction) -> &'static str {
-    match gate {
-        GateFunction::Relu2 => "relu2",
-        GateFunction::Silu => "silu",
     }
 }
 

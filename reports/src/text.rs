@@ -3,6 +3,7 @@
 //! Every block has a budget of lines that together stay within the 25; what does not fit is counted
 //! ("and 3 more in the report"), never dropped in silence.
 
+use crate::arithmetic;
 use crate::chance;
 use crate::escape::shown;
 use crate::metrics::{
@@ -77,7 +78,7 @@ fn head(report: &Report) -> Vec<String> {
             "{} ({} labelled), arithmetic {}",
             plural(report.data.samples, "sample"),
             count(report.data.labelled),
-            shown(&report.engine.arithmetic)
+            arithmetic::told(report)
         ),
     ]
 }

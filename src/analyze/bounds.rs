@@ -103,7 +103,7 @@ enum Grain {
 fn layer_rows(layer: &engine::model::Layer) -> impl Iterator<Item = usize> {
     layer.linears.iter().filter_map(|linear| match &linear.weights {
         Weights::Ternary { rows, .. } => Some(rows.rows()),
-        Weights::Dense(_) => None,
+        Weights::Coded(_) | Weights::Dense(_) => None,
     })
 }
 

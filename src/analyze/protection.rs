@@ -144,7 +144,7 @@ fn codes(model: &Model) -> impl Iterator<Item = &engine::packing::TernaryRows> {
     let linears = model.layers.iter().flat_map(|layer| &layer.linears);
     linears.filter_map(|linear| match &linear.weights {
         Weights::Ternary { rows, .. } => Some(&**rows),
-        Weights::Dense(_) => None,
+        Weights::Coded(_) | Weights::Dense(_) => None,
     })
 }
 

@@ -95,6 +95,7 @@ fn made_at(step: Step) -> &'static str {
         Step::Prepare(Slot::O) => "attn_out_codes",
         Step::Prepare(Slot::Gate | Slot::Up) => "gate_up_codes",
         Step::Prepare(Slot::Down) => "down_codes",
+        Step::PrepareHead => "head_codes",
         other => step_name(other),
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn step_name(step: Step) -> &'static str {
         Step::Norm(NormSlot::FfnSub) => "ffn_sub_norm",
         Step::Norm(NormSlot::Inside(_)) => "inner_norm",
         Step::Norm(NormSlot::Final) => "final_norm",
-        Step::Prepare(_) => "codes",
+        Step::Prepare(_) | Step::PrepareHead => "codes",
         Step::Linear(Slot::Q) | Step::Rope(Slot::Q) => "q",
         Step::Linear(Slot::K) | Step::Rope(_) => "k",
         Step::Linear(Slot::V) => "v",
@@ -62,7 +62,7 @@ pub(super) fn order(step: Step) -> usize {
         Step::AddFfn => 19,
         Step::Norm(NormSlot::Final) => 20,
         Step::Logits => 21,
-        Step::Norm(NormSlot::Inside(_)) | Step::Prepare(_) => 22,
+        Step::Norm(NormSlot::Inside(_)) | Step::Prepare(_) | Step::PrepareHead => 22,
     }
 }
 

@@ -16,7 +16,7 @@ mod memory;
 mod substitutions;
 
 use engine::formats::Loaded;
-use engine::model::{Activations, Gate, Model, NormSlot, Weights};
+use engine::model::{Activations, Gate, HeadForm, Model, NormSlot, Weights};
 use reports::model as out;
 
 pub(crate) use faults::word as fault_target;
@@ -94,7 +94,12 @@ fn model(loaded: &Loaded, samples: &Samples) -> out::Model {
         vocabulary: number(config.vocabulary),
         activation_policy: match config.activations {
             Activations::PerTokenInt8 => out::ActivationPolicy::PerTokenInt8,
+            Activations::PerTokenInt4 => out::ActivationPolicy::PerTokenInt4,
             Activations::None => out::ActivationPolicy::None,
+        },
+        head: match loaded.model.head_form() {
+            HeadForm::AsStored => out::HeadForm::AsStored,
+            HeadForm::Int8 => out::HeadForm::Int8,
         },
         gate: match config.gate {
             Gate::Relu2 => out::GateFunction::Relu2,
@@ -109,7 +114,7 @@ fn model(loaded: &Loaded, samples: &Samples) -> out::Model {
 #[must_use]
 pub(crate) fn weight_counts(model: &Model) -> out::WeightCounts {
     let matrix = |rows: usize, columns: usize| rows as u64 * columns as u64;
-    let mut counts = out::WeightCounts { ternary: 0, float: 0, bytes_packed: 0 };
+    let mut counts = out::WeightCounts { ternary: 0, coded: 0, float: 0, bytes_packed: 0 };
     counts.float += matrix(model.embedding.rows(), model.embedding.columns());
     if !model.config.tied {
         counts.float += matrix(model.head.rows(), model.head.columns());
@@ -124,6 +129,10 @@ pub(crate) fn weight_counts(model: &Model) -> out::WeightCounts {
                     counts.ternary += matrix(rows.rows(), rows.columns());
                     counts.float += 1;
                     counts.bytes_packed += matrix(rows.rows(), rows.columns()).div_ceil(4);
+                }
+                Weights::Coded(coded) => {
+                    counts.coded += matrix(coded.rows().rows(), coded.rows().columns());
+                    counts.float += matrix(coded.rows().rows(), coded.rows().groups());
                 }
                 Weights::Dense(float) => counts.float += matrix(float.rows(), float.columns()),
             }

@@ -77,6 +77,8 @@ pub struct Shape {
     pub max_positions: usize,
     /// What happens to the input of ternary layers.
     pub activations: &'static str,
+    /// What the head is multiplied as.
+    pub head: &'static str,
     /// The gate of the feed-forward block.
     pub gate: &'static str,
     /// Whether head and embeddings are one tensor.
@@ -127,6 +129,8 @@ pub struct Tensor {
     pub bits_per_value: f64,
     /// For ternary weights and their scales: the scale.
     pub scale: Option<f32>,
+    /// How many scales its weights have: one, or those of rows or groups.
+    pub scales: Option<usize>,
     /// What the scale does: `multiplies` or `divides`.
     pub scale_use: Option<&'static str>,
     /// The share of zeros.
@@ -145,7 +149,9 @@ impl Inventory {
     pub fn of(loaded: &Loaded) -> Self {
         let scales = scales(loaded);
         let manifest = &loaded.manifest;
-        let tensors = manifest.tensors.iter().map(|entry| Tensor::of(entry, &scales)).collect();
+        let several = several(loaded);
+        let of = |entry| Tensor::of(entry, &scales, &several);
+        let tensors = manifest.tensors.iter().map(of).collect();
         Self {
             name: manifest.name.clone(),
             digest: manifest.digest.clone(),
@@ -160,9 +166,14 @@ impl Inventory {
 }
 
 impl Tensor {
-    fn of(entry: &TensorEntry, scales: &BTreeMap<String, Scale>) -> Self {
+    fn of(
+        entry: &TensorEntry,
+        scales: &BTreeMap<String, Scale>,
+        several: &BTreeMap<String, usize>,
+    ) -> Self {
         let values = entry.values;
-        let scale = scales.get(entry.role.as_ref().unwrap_or(&entry.name));
+        let name = entry.role.as_ref().unwrap_or(&entry.name);
+        let scale = scales.get(name);
         Self {
             name: entry.name.clone(),
             dtype: entry.dtype.clone(),
@@ -174,6 +185,7 @@ impl Tensor {
             values,
             bits_per_value: 8.0 * entry.bytes as f64 / values as f64,
             scale: scale.map(|scale| scale.stored()),
+            scales: scale.map(|_| 1).or_else(|| several.get(name).copied()),
             scale_use: scale.map(|scale| match scale {
                 Scale::Multiply(_) => "multiplies",
                 Scale::Divide(_) => "divides",
@@ -201,6 +213,20 @@ fn scales(loaded: &Loaded) -> BTreeMap<String, Scale> {
     scales
 }
 
+/// How many scales the integer weights of a name have.
+fn several(loaded: &Loaded) -> BTreeMap<String, usize> {
+    let mut several = BTreeMap::new();
+    for (index, layer) in loaded.model.layers.iter().enumerate() {
+        for slot in Slot::ALL {
+            if let Weights::Coded(coded) = &layer.linear(slot).weights {
+                let scales = coded.rows().rows() * coded.rows().groups();
+                several.insert(format!("{}.weight", linear_name(index, slot)), scales);
+            }
+        }
+    }
+    several
+}
+
 fn shape(loaded: &Loaded) -> Shape {
     let config = &loaded.model.config;
     Shape {
@@ -214,6 +240,7 @@ fn shape(loaded: &Loaded) -> Shape {
         vocabulary: config.vocabulary,
         max_positions: config.max_positions,
         activations: config.activations.name(),
+        head: loaded.model.head_form().name(),
         gate: config.gate.name(),
         tied: config.tied,
         rope_theta: config.theta,

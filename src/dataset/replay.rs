@@ -263,7 +263,7 @@ fn code(loaded: &Loaded, flip: &Address) -> Option<(u8, u8)> {
     let Address::Code { layer, slot, row, column, bit } = *flip else { return None };
     match &loaded.model.layers[layer].linear(slot).weights {
         Weights::Ternary { rows, .. } => Some((rows.code(row, column), bit)),
-        Weights::Dense(_) => None,
+        Weights::Coded(_) | Weights::Dense(_) => None,
     }
 }
 

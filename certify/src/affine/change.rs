@@ -82,7 +82,7 @@ pub fn of_part(
 }
 
 /// The bound of every margin of a decision on a region; `None` where it was lost, or where the
-/// region is no ball.
+/// region is no ball or the head is one of integers.
 #[must_use]
 pub fn of_margins(
     deployed: &Deployed,
@@ -92,6 +92,9 @@ pub fn of_margins(
     claim: &Margin,
 ) -> Option<Lipschitz> {
     let model = deployed.model;
+    if model.coded_head.is_some() {
+        return None;
+    }
     let (mut domain, rows) = Affine::new(deployed, matrices, region, Vec::new());
     domain.waits = false;
     let reach = Reach::of(&domain.inputs, &domain.forms(&rows))?;

@@ -1,4 +1,4 @@
-//! What is known of the int8 codes of a row: their ranges, their step, and where the arg-max is.
+//! What is known of the integer codes of a row: their ranges, their step, and where the arg-max is.
 
 use engine::kernels::Kernels;
 
@@ -60,6 +60,8 @@ pub(super) struct Codes {
     pub(super) unique: Option<(usize, f64)>,
     /// The engine's error of the value of the arg-max.
     pub(super) slack: f64,
+    /// The largest code.
+    top: f64,
 }
 
 /// The engine's floor under an absmax, with room.
@@ -94,7 +96,7 @@ impl Codes {
                 None
             }
         };
-        let exact = |k: usize| range[k].0 == range[k].1 && range[k].0.abs() == 127.0;
+        let exact = |k: usize| range[k].0 == range[k].1 && range[k].0.abs() == reading.top;
         let unique = match candidates[..] {
             // Below, the floor under the absmax may bind.
             [k] if exact(k) && ends.least(k) > FLOOR => sign(k).map(|sign| (k, sign)),
@@ -103,12 +105,12 @@ impl Codes {
         if candidates.len() <= CANDIDATES {
             ratios(kernels, inputs, reading, &candidates, ends, &mut range);
         }
-        let by_values = most.iter().copied().fold(0.0, |a, b| if b > a { b } else { a });
-        // t = 127 / absmax within 4 units, unless the floor under the absmax binds.
-        let by_values = by_values / 127.0 * (1.0 + 8.0 * UNIT);
-        let step = if by_values < scale.1 && by_values > 1e-6 { by_values } else { scale.1 };
+        let largest = most.iter().copied().fold(0.0, |a, b| if b > a { b } else { a });
+        // t = top / absmax within 4 units, unless the floor under the absmax binds.
+        let by_values = largest / reading.top * (1.0 + 8.0 * UNIT);
+        let step = if by_values < scale.1 && largest > FLOOR { by_values } else { scale.1 };
         let slack = unique.map_or(0.0, |(k, _)| most[k] * (reading.error + 8.0 * UNIT));
-        Self { range, scale: (scale.0, step), step, unique, slack }
+        Self { range, scale: (scale.0, step), step, unique, slack, top: reading.top }
     }
 
     /// Half the width of the range of `1 / t`.
@@ -122,9 +124,9 @@ impl Codes {
             Some((j, sign)) => {
                 let column = values.g.iter().skip(j).step_by(values.width());
                 Form {
-                    c: vec![sign * values.c[j] / 127.0],
+                    c: vec![sign * values.c[j] / self.top],
                     spans: values.spans.clone(),
-                    g: column.map(|g| sign * g / 127.0).collect(),
+                    g: column.map(|g| sign * g / self.top).collect(),
                     rest: vec![0.0],
                 }
             }
@@ -133,11 +135,11 @@ impl Codes {
     }
 }
 
-/// Narrows codes by the ratios to each candidate for the arg-max, `127 z_k / z_j`: what both share
+/// Narrows codes by the ratios to each candidate for the arg-max, `top z_k / z_j`: what both share
 /// cancels, the root mean square above all.
 ///
-/// With `y = 127 g_k c_k / (s_j g_j c_j)`, the code's argument is off y by at most `127 |g_k d_k -
-/// (y / 127) s_j g_j d_j| / |g_j z_j|`, and where j is the arg-max, `|g_j z_j|` is at least the
+/// With `y = top g_k c_k / (s_j g_j c_j)`, the code's argument is off y by at most `top |g_k d_k -
+/// (y / top) s_j g_j d_j| / |g_j z_j|`, and where j is the arg-max, `|g_j z_j|` is at least the
 /// largest lower bound of all.
 fn ratios(
     kernels: &Kernels,
@@ -149,7 +151,7 @@ fn ratios(
 ) {
     let Some(quotient) = &reading.quotient else { return };
     let form = &reading.form;
-    let width = form.width();
+    let (width, top) = (form.width(), reading.top);
     let least = (0..width).map(|k| ends.least(k)).fold(0.0, |a, b| if b > a { b } else { a });
     // In the scale of the form: |g z| = |y| r. The floor under the absmax must be out of reach.
     if least <= FLOOR {
@@ -172,16 +174,16 @@ fn ratios(
         let shares: Vec<f64> = scaled.c.iter().map(|c| -c / scaled.c[j]).collect();
         let radii = inputs.combined(kernels, &form.spans, &scaled.g, &column, (&ones, &shares));
         for k in 0..width {
-            let y = 127.0 * scaled.c[k] / centre;
+            let y = top * scaled.c[k] / centre;
             let rest = scaled.rest[k] + scaled.rest[j] * shares[k].abs();
-            let radius = 127.0 * (radii[k] + rest) / absmax;
+            let radius = top * (radii[k] + rest) / absmax;
             let slack = (y.abs() + radius) * (2.0 * reading.error + 16.0 * UNIT) + 1e-30;
             low[k] = if y - radius - slack < low[k] { y - radius - slack } else { low[k] };
             high[k] = if y + radius + slack > high[k] { y + radius + slack } else { high[k] };
         }
     }
     for (k, range) in range.iter_mut().enumerate() {
-        let (lo, hi) = (low[k].clamp(-128.0, 127.0), high[k].clamp(-128.0, 127.0));
+        let (lo, hi) = (low[k].clamp(-top - 1.0, top), high[k].clamp(-top - 1.0, top));
         let (lo, hi) = (lo.round_ties_even(), hi.round_ties_even());
         range.0 = if lo > range.0 { lo } else { range.0 };
         range.1 = if hi < range.1 { hi } else { range.1 };

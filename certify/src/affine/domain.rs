@@ -76,7 +76,7 @@ impl Domain for Affine<'_> {
 
     fn prepare(&mut self, at: Site, x: &Rows, policy: Activations) -> Prepared {
         let boxes = self.interval.prepare(at, &x.boxes, policy);
-        let rounded = policy == Activations::PerTokenInt8;
+        let rounded = policy.levels().is_some();
         if self.interval.diverged().is_some() {
             return Prepared { boxes, readings: Arc::default(), factors: Arc::default(), rounded };
         }
@@ -238,6 +238,15 @@ impl Domain for Affine<'_> {
             }
         }
         let zeros = vec![Form::constant(vec![0.0; head.rows()]); boxes.lo.nrows()];
+        Rows { boxes, shape: Shape::plain(zeros) }
+    }
+
+    fn coded_logits(&mut self, at: Site, x: &Prepared, head: &Linear) -> Rows {
+        let boxes = self.interval.coded_logits(at, &x.boxes, head);
+        if self.interval.diverged().is_none() {
+            self.margins = self.coded_margins(x, &boxes, head);
+        }
+        let zeros = vec![Form::constant(vec![0.0; head.outputs()]); boxes.lo.nrows()];
         Rows { boxes, shape: Shape::plain(zeros) }
     }
 

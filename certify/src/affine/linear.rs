@@ -40,6 +40,10 @@ impl Matrix {
                     Scale::Multiply(ws) => f64::from(*ws),
                 }
             }
+            Weights::Coded(coded) => {
+                (0..outputs).for_each(|row| fill(row, &mut coded.weights(row)));
+                1.0
+            }
             Weights::Dense(float) => {
                 let mut values = vec![0f32; inputs];
                 for row in 0..outputs {

@@ -69,17 +69,7 @@ impl Final<'_> {
                 best.expect("at least one way").1
             }
         };
-        let own = self.inputs.own(&margin.spans);
-        let (spans, rows) = (&margin.spans[..own.0], own.1);
-        let mut parts = vec![(0, self.inputs.radius(self.kernels, spans, &margin.g[..rows]))];
-        let mut row = rows;
-        parts.extend(margin.spans[own.0..].iter().map(|span| {
-            row += span.count;
-            let of = &margin.g[row - span.count..row];
-            (span.first, of.iter().fold(0.0, |sum, x| sum + x.abs()))
-        }));
-        parts.push((usize::MAX, margin.rest[0]));
-        parts
+        parts_of(self.kernels, self.inputs, &margin)
     }
 
     fn some(&self, winner: usize, rivals: &[usize]) -> Vec<f64> {
@@ -254,7 +244,7 @@ impl Final<'_> {
         let noise: Vec<f64> = (reading.noise.iter())
             .map(|&n| {
                 let by_scale = n * quotient.most;
-                let by_form = 0.5 * largest / 127.0 * (1.0 + 1e-6 + reading.error);
+                let by_form = 0.5 * largest / reading.top * (1.0 + 1e-6 + reading.error);
                 if n > 0.0 && above_floor && by_form < by_scale { by_form } else { by_scale }
             })
             .collect();
@@ -286,6 +276,21 @@ impl Final<'_> {
     }
 }
 
+/// What each span of symbols contributes to the radius of a form of one value.
+pub(super) fn parts_of(kernels: &Kernels, inputs: &Inputs, margin: &Form) -> Vec<(usize, f64)> {
+    let own = inputs.own(&margin.spans);
+    let (spans, rows) = (&margin.spans[..own.0], own.1);
+    let mut parts = vec![(0, inputs.radius(kernels, spans, &margin.g[..rows]))];
+    let mut row = rows;
+    parts.extend(margin.spans[own.0..].iter().map(|span| {
+        row += span.count;
+        let of = &margin.g[row - span.count..row];
+        (span.first, of.iter().fold(0.0, |sum, x| sum + x.abs()))
+    }));
+    parts.push((usize::MAX, margin.rest[0]));
+    parts
+}
+
 fn larger(a: Vec<f64>, b: Vec<f64>) -> Vec<f64> {
     a.into_iter().zip(b).map(|(a, b)| if b > a { b } else { a }).collect()
 }
@@ -297,7 +302,7 @@ fn through(kernels: &Kernels, matrix: &Matrix, w: &[f64], width: usize) -> Vec<f
     through
 }
 
-fn lower_ends(kernels: &Kernels, inputs: &Inputs, form: &Form) -> Vec<f64> {
+pub(super) fn lower_ends(kernels: &Kernels, inputs: &Inputs, form: &Form) -> Vec<f64> {
     let radii = form.radii(kernels, inputs);
     let ends = form.c.iter().zip(radii);
     ends.map(|(c, r)| c - r - 1e-12 * (c.abs() + r)).collect()
@@ -312,6 +317,7 @@ mod tests {
 
     use super::*;
     use engine::kernels;
+    use engine::numerics::INT8;
 
     /// The margin of `k + n` over 0, `n` the first value of a row `(c, 1)` behind its norm and its
     /// codes. `known` are boxes behind the norm and lower codes of both values, `width` codes wide.
@@ -335,7 +341,7 @@ mod tests {
         let known = Known {
             source: (vec![-2.0; 2], vec![2.0; 2]),
             normed: boxes.into_iter().unzip(),
-            codes: Some((&codes, &[width; 2], (step, step))),
+            codes: Some((&codes, &[width; 2], (step, step), INT8)),
         };
         let ways = Reading::ways(kernels, &inputs, source, &known, 1);
         let matrix = Matrix { w: vec![1.0, 0.0, 0.0, 1.0], scale: 1.0 };

@@ -111,10 +111,11 @@ impl Normed {
         let (lo, hi) = &self.ends;
         let quotient = Quotient::new(kernels, inputs, &self.form, (lo, hi), self.eps)?;
         let factor = (quotient.r0 / quotient.most, quotient.r0 / quotient.least);
-        let (lo_codes, widths, (_, t_hi)) = codes?;
+        let (lo_codes, widths, (_, t_hi), levels) = codes?;
+        let top = f64::from(levels.most());
         // The floor under the absmax must be out of reach, and the factor tame.
         let tame = self.absolute.iter().all(|&x| x < 1e-18);
-        if f64::from(t_hi) > 127.0 / 4e-5 || factor.0 < 1e-2 || factor.1 > 1e2 || !tame {
+        if f64::from(t_hi) > top / 4e-5 || factor.0 < 1e-2 || factor.1 > 1e2 || !tame {
             return None;
         }
         let gains: Vec<f64> = self.gains.iter().map(|g| g / quotient.r0).collect();
@@ -135,13 +136,13 @@ impl Normed {
             }
         });
         let far = magnitudes(|lo, hi| if -lo > hi { -lo } else { hi });
-        // In this scale the step is |g z|max / r0 / 127, whatever r is.
-        let step = (near / 127.0 * (1.0 - 1e-5), far / 127.0 * (1.0 + 1e-5));
+        // In this scale the step is |g z|max / r0 / top, whatever r is.
+        let step = (near / top * (1.0 - 1e-5), far / top * (1.0 + 1e-5));
         let slack = |x: f64| x.abs() * 1e-5 + 1e-40;
         let absolute = self.absolute.iter().map(|x| x * 1e2).collect();
         let ends = ends.iter().map(|&(lo, hi)| (lo - slack(lo), hi + slack(hi))).unzip();
         let source = Source { form: &self.form, gains, eps: None, error: self.error, absolute };
-        let codes = Some((lo_codes, widths, step));
+        let codes = Some((lo_codes, widths, step, levels));
         let known = Known { source: self.ends.clone(), normed: ends, codes };
         Some((source, known, (factor.0 * (1.0 - 1e-12), factor.1 * (1.0 + 1e-12))))
     }

@@ -1,10 +1,10 @@
-//! What the linear layers read: a row behind its norm, with the rounding of its int8 codes.
+//! What the linear layers read: a row behind its norm, with the rounding of its codes.
 //!
 //! The engine's code of value `y_i = g_i z_i / r` is `rne(y_i t)`, `t` the scale of the row, so the
 //! value that the integer product uses is `n_i = y_i + e_i / t`, `|e_i| <= 1/2`: the value itself
-//! and one fresh symbol. That symbol is 0 at a unique arg-max, whose code is +-127 whatever the
-//! scale. Nothing of a maximum is made linear: the scale of the row cancels between `t` and the
-//! product.
+//! and one fresh symbol. That symbol is 0 at a unique arg-max, whose code is the
+//! largest whatever the scale. Nothing of a maximum is made linear: the scale of the row cancels
+//! between `t` and the product.
 //!
 //! A site is *late* where its value stays a form until the product is taken (see
 //! [`super::quotient`]), *fixed* where its codes are known better than its value: a code in
@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use engine::kernels::Kernels;
-use engine::numerics::forms;
+use engine::numerics::{INT8, Levels, forms};
 
 use super::codes::{Codes, Ends};
 use super::form::{Form, NARROWER, Span};
@@ -48,10 +48,12 @@ pub(super) struct Reading {
     pub(super) error: f64,
     /// Whether boxes took the place of some sites.
     pub(super) boxed: bool,
+    /// The largest code, where there are codes.
+    pub(super) top: f64,
 }
 
-/// Lower codes, their widths, and the range of a scale.
-pub(super) type RowCodes<'a, T> = (&'a [i8], &'a [u8], (T, T));
+/// Lower codes, their widths, the range of a scale, and what the codes are among.
+pub(super) type RowCodes<'a, T> = (&'a [i8], &'a [u8], (T, T), Levels);
 
 /// What the interval domain knows of a row.
 pub(super) struct Known<'a> {
@@ -59,7 +61,7 @@ pub(super) struct Known<'a> {
     pub(super) source: (Vec<f64>, Vec<f64>),
     /// The values behind the norm.
     pub(super) normed: (Vec<f64>, Vec<f64>),
-    /// Codes and the range of `1 / t`, under int8.
+    /// Codes and the range of `1 / t`, under integer codes.
     pub(super) codes: Option<RowCodes<'a, f64>>,
 }
 
@@ -71,8 +73,9 @@ impl<'a> Known<'a> {
         codes: Option<RowCodes<'a, f32>>,
     ) -> Self {
         let inverse = |t: f32| 1.0 / f64::from(t);
-        let codes = codes.map(|(lo, width, (t_lo, t_hi))| {
-            (lo, width, (inverse(t_hi) * (1.0 - 1e-15), inverse(t_lo) * (1.0 + 1e-15)))
+        let codes = codes.map(|(lo, width, (t_lo, t_hi), levels)| {
+            let range = (inverse(t_hi) * (1.0 - 1e-15), inverse(t_lo) * (1.0 + 1e-15));
+            (lo, width, range, levels)
         });
         Self { source, normed, codes }
     }
@@ -160,8 +163,9 @@ impl Reading {
                 .collect(),
             error: error + 6.0 * UNIT,
             boxed: false,
+            top: known.codes.map_or(INT8, |(.., levels)| levels).most().into(),
         };
-        let codes = known.codes.map(|(lo, width, scale)| {
+        let codes = known.codes.map(|(lo, width, scale, _)| {
             Codes::new(kernels, inputs, &plain, &ends, (lo, width), scale)
         });
         let way = |allowed| plain.allowing(allowed, &ends, &values, &radii, codes.as_ref());
@@ -210,9 +214,9 @@ impl Reading {
         let step = codes.step;
         let unique = codes.unique;
         let mut fixed = vec![0.0; self.gains.len()];
-        // 1/t as a form: the value of the arg-max by its sign, which has the code +-127.
+        // 1/t as a form: the value of the arg-max by its sign, which has the largest code.
         let (scale_radius, scale_rest) = match unique {
-            Some((j, _)) => (radii[j] / 127.0, (values.rest[j] + codes.slack) / 127.0),
+            Some((j, _)) => (radii[j] / self.top, (values.rest[j] + codes.slack) / self.top),
             None => (codes.scale_radius(), codes.scale_radius()),
         };
         for k in 0..fixed.len() {

@@ -310,7 +310,9 @@ impl<'a> Affine<'a> {
 
     /// Whether the down layer of a layer is left to the margins.
     pub(super) fn down_waits(&self, layer: usize) -> bool {
-        self.waits && layer + 1 == self.model.layers.len()
+        let last = layer + 1 == self.model.layers.len();
+        // In front of a head of integers the row is quantised, so it must be there.
+        self.waits && last && self.model.coded_head.is_none()
     }
 
     /// The readings of normed or plain rows, with their factors.
@@ -344,7 +346,10 @@ impl<'a> Affine<'a> {
             .map(|row| {
                 let next = base + row * width;
                 let ends = ends_of(&x.boxes, row).into_iter().unzip();
-                let codes = prepared.codes.as_ref().map(|codes| codes.row(row));
+                let codes = prepared.codes.as_ref().map(|codes| {
+                    let (lo, width, scale) = codes.row(row);
+                    (lo, width, scale, codes.levels)
+                });
                 match &x.shape {
                     Shape::Normed(normed) => {
                         normed[row].reading(kernels, &inputs, ends, codes, free, next)

@@ -162,6 +162,7 @@ fn late(form: &Form, gains: &[f64], quotient: &Quotient) -> Reading {
         slack: zeros,
         error: 0.0,
         boxed: false,
+        top: 127.0,
     }
 }
 

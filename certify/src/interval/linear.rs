@@ -9,15 +9,17 @@
 use std::sync::Arc;
 
 use engine::kernels::{GROUP_ROWS, Kernels};
-use engine::model::{Float, Linear, Rope, Scale, Weights};
+use engine::model::{Coded, Float, Linear, Rope, Scale, Scales, Weights};
 use engine::numerics::{max, min};
 use engine::packing::{TernaryRows, weight_of};
+use engine::walk::Site;
 use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::quantize::BoxCodes;
 use super::round::UNIT;
-use super::{BoxPrepared, Boxes, Origin};
+use super::{BoxPrepared, Boxes, Interval, Origin};
+use crate::moved::Moved;
 
 /// Integer sums under one positive factor a row: `value = factor * sum`.
 #[derive(Clone, Debug)]
@@ -30,6 +32,27 @@ pub(super) struct Projected {
     pub(super) factors: Vec<(f64, f64)>,
     /// The quantised rows that the sums were made of: the same mark means the same scale `t`.
     pub(super) mark: Arc<()>,
+}
+
+impl Interval {
+    /// A ternary layer whose integer sums moreover move: what a disturbance of the weights can do.
+    pub(crate) fn sums_moved(
+        &mut self,
+        at: Site,
+        x: &BoxPrepared,
+        linear: &Linear,
+        moved: &Moved,
+    ) -> Boxes {
+        let shape = (x.values.lo.nrows(), linear.outputs());
+        let kernels = self.kernels;
+        self.step(at, shape, |_| {
+            let (Weights::Ternary { rows, scale, .. }, Some(codes)) = (&linear.weights, &x.codes)
+            else {
+                panic!("only codes under ternary weights have integer sums");
+            };
+            ternary(kernels, codes, rows, *scale, Some(&|token, row| moved.range(token, row)))
+        })
+    }
 }
 
 /// The error of one value against `factor * sum`: at most three roundings.
@@ -53,6 +76,9 @@ pub(super) fn linear(kernels: &Kernels, x: &BoxPrepared, linear: &Linear) -> Box
                 }
             })
         }
+        (Weights::Coded(weights), codes) => {
+            coded(codes.as_ref().expect("integer weights read codes"), &x.values, weights)
+        }
         (Weights::Dense(float), _) => head(kernels, &x.values, float),
     }
 }
@@ -64,6 +90,13 @@ pub(crate) fn is_tame(x: &BoxPrepared, linear: &Linear) -> bool {
         (Weights::Ternary { scale: Scale::Divide(ws), .. }, Some(codes)) => {
             codes.scales.iter().all(|&(_, t)| (ws * t).is_finite())
         }
+        (Weights::Coded(coded), Some(codes)) => match coded.scales() {
+            Scales::Rows(scales) => scales.iter().all(|&scale| match scale {
+                Scale::Divide(ws) => codes.scales.iter().all(|&(_, t)| (ws * t).is_normal()),
+                Scale::Multiply(_) => true,
+            }),
+            Scales::Groups(_) => true,
+        },
         (Weights::Dense(_), Some(_)) => false,
         _ => true,
     }
@@ -131,6 +164,29 @@ fn by_token(sums: &[i32], (tokens, rows): (usize, usize)) -> Array2<i32> {
         }
     }
     out
+}
+
+/// Integer products in groups: the engine's own program at the ends of its sums, which the signs of
+/// the scales name.
+fn coded(codes: &BoxCodes, values: &Boxes, coded: &Coded) -> Boxes {
+    let rows = coded.rows();
+    let groups = rows.groups();
+    by_output(values, rows.rows(), |output, corner| {
+        let mut ends = vec![(0, 0); groups];
+        let (mut low, mut high) = (vec![0; groups], vec![0; groups]);
+        for (token, value) in corner.iter_mut().enumerate() {
+            let (lower, width, (t_lo, t_hi)) = codes.row(token);
+            rows.ends(output, lower, width, &mut ends);
+            for (group, &(least, most)) in ends.iter().enumerate() {
+                let rises = coded.factor(output, group) >= 0.0;
+                (low[group], high[group]) = if rises { (least, most) } else { (most, least) };
+            }
+            let at = |sums: &[i32], t: f32| coded.value(output, sums, t);
+            let (a, b) = (at(&low, t_lo), at(&low, t_hi));
+            let (c, d) = (at(&high, t_lo), at(&high, t_hi));
+            *value = (min(min(a, b), min(c, d)), max(max(a, b), max(c, d)));
+        }
+    })
 }
 
 /// The range of `1 / (ws t)` or `ws / t` for a scale `t` in a range, over the reals.

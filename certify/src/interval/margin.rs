@@ -8,12 +8,14 @@
 //!    `sum (w_y - w_k) g z` over the box of `z`, divided by the extreme `r`, keeps what the hull of
 //!    the norm loses.
 
-use engine::model::Float;
+use engine::model::{Float, Linear, Weights};
 use ndarray::Array2;
 
+use super::linear::PROJECTED_ERROR;
 use super::norm::{Normed, SMALLEST_MEAN};
+use super::quantize::BoxCodes;
 use super::round::{UNIT, least64, most64};
-use super::{Boxes, Origin};
+use super::{BoxPrepared, Boxes, Origin};
 
 /// A margin to bound: at `row`, the logit of `winner` over those of all rivals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +36,46 @@ pub struct Margins {
 }
 
 pub(super) fn margins(claims: &[Margin], x: &Boxes, logits: &Boxes, head: &Float) -> Margins {
-    let lower = claims.iter().map(|claim| margin(claim, x, logits, head)).collect();
-    Margins { lower }
+    let lower = claims.iter().map(|claim| {
+        let winner = Winner::new(claim, x, head);
+        margin(claim, logits, |rival| winner.over(rival, head))
+    });
+    Margins { lower: lower.collect() }
+}
+
+/// The same for a head of integers on quantised rows: both logits read the same codes under the
+/// same scale, so the difference of two rows of weights is taken over the box of codes.
+pub(super) fn coded_margins(
+    claims: &[Margin],
+    x: &BoxPrepared,
+    logits: &Boxes,
+    head: &Linear,
+) -> Margins {
+    let lower = claims.iter().map(|claim| {
+        let (Weights::Coded(coded), Some(codes)) = (&head.weights, &x.codes) else {
+            return margin(claim, logits, |_| f64::NEG_INFINITY);
+        };
+        let own: Vec<f64> = coded.weights(claim.winner).collect();
+        margin(claim, logits, |rival| over_codes(&own, coded.weights(rival), codes, claim.row))
+    });
+    Margins { lower: lower.collect() }
+}
+
+/// A lower bound of the engine's logit of weights `own` less that of weights `other`.
+fn over_codes(own: &[f64], other: impl Iterator<Item = f64>, codes: &BoxCodes, row: usize) -> f64 {
+    let (lower, widths, (t_lo, t_hi)) = codes.row(row);
+    let (mut least, mut magnitudes) = (0f64, 0f64);
+    for ((&a, b), (&lo, &width)) in own.iter().zip(other).zip(lower.iter().zip(widths)) {
+        let (lo, hi) = (f64::from(lo), f64::from(lo) + f64::from(width));
+        let w = a - b;
+        let end = if w >= 0.0 { lo } else { hi };
+        least += w * end;
+        magnitudes += (a.abs() + b.abs()) * most64(lo, hi);
+    }
+    let least = least - magnitudes * own.len() as f64 * 4.0 * f64::EPSILON;
+    let scaled = least / f64::from(if least >= 0.0 { t_hi } else { t_lo });
+    // Each logit is within three roundings of its sum under both scales.
+    scaled - magnitudes / f64::from(t_lo) * PROJECTED_ERROR - 1e-37
 }
 
 /// Rivals that are looked at closely before a margin that is already lost is given up.
@@ -43,12 +83,11 @@ const CLOSELY: usize = 512;
 
 /// The least bound over all rivals: the worst by plain difference first, closely; who cannot be the
 /// least any more is passed over, and once the margin is lost the plain differences of the rest do.
-fn margin(claim: &Margin, x: &Boxes, logits: &Boxes, head: &Float) -> f64 {
-    let winner = Winner::new(claim, x, head);
+fn margin(claim: &Margin, logits: &Boxes, over: impl Fn(usize) -> f64) -> f64 {
     let low = f64::from(logits.lo[[claim.row, claim.winner]]);
     let plain = |rival: usize| (low - f64::from(logits.hi[[claim.row, rival]]), rival);
     let mut rivals: Vec<(f64, usize)> = if claim.rivals.is_empty() {
-        (0..head.rows()).filter(|&rival| rival != claim.winner).map(plain).collect()
+        (0..logits.lo.ncols()).filter(|&rival| rival != claim.winner).map(plain).collect()
     } else {
         claim.rivals.iter().filter(|&&rival| rival != claim.winner).map(|&r| plain(r)).collect()
     };
@@ -60,7 +99,7 @@ fn margin(claim: &Margin, x: &Boxes, logits: &Boxes, head: &Float) -> f64 {
             // The rest are no worse than this one by plain difference.
             return if plain < least || plain.is_nan() { plain } else { least };
         }
-        let close = winner.over(rival, head);
+        let close = over(rival);
         let bound = if close > plain { close } else { plain };
         least = if bound < least { bound } else { least };
     }

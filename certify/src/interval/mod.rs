@@ -21,12 +21,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use engine::kernels::Kernels;
-use engine::model::{Activations, Float, Gate, KvKind, Linear, Model, Norm, Rope, Weights};
+use engine::model::{Activations, Float, Gate, KvKind, Linear, Model, Norm, Rope};
 use engine::numerics::{max, min};
 use engine::walk::{Domain, Site, rows_of};
 use ndarray::{Array2, ArrayView1, Axis, concatenate, s};
-
-use crate::moved::Moved;
 
 pub(crate) use attend::mix_error;
 use kv::BoxCache;
@@ -261,26 +259,6 @@ impl Interval {
         self.trace.as_deref().unwrap_or_default()
     }
 
-    /// A ternary layer whose integer sums moreover move: what a disturbance of the weights can do.
-    pub(crate) fn sums_moved(
-        &mut self,
-        at: Site,
-        x: &BoxPrepared,
-        linear: &Linear,
-        moved: &Moved,
-    ) -> Boxes {
-        let shape = (x.values.lo.nrows(), linear.outputs());
-        let kernels = self.kernels;
-        self.step(at, shape, |_| {
-            let (Weights::Ternary { rows, scale, .. }, Some(codes)) = (&linear.weights, &x.codes)
-            else {
-                panic!("only codes under ternary weights have integer sums");
-            };
-            let moves = |token, row| moved.range(token, row);
-            linear::ternary(kernels, codes, rows, *scale, Some(&moves))
-        })
-    }
-
     /// Passes boxes on if they are sound; else records where the bound was lost.
     fn checked(&mut self, at: Site, boxes: Boxes) -> Boxes {
         if self.diverged.is_none() && !boxes.sound() {
@@ -365,6 +343,16 @@ impl Domain for Interval {
         self.step(at, shape, |domain| {
             let boxes = linear::head(domain.kernels, x, head);
             domain.margins = margin::margins(&claims, x, &boxes, head);
+            boxes
+        })
+    }
+
+    fn coded_logits(&mut self, at: Site, x: &BoxPrepared, head: &Linear) -> Boxes {
+        let shape = (x.values.lo.nrows(), head.outputs());
+        let claims = self.claims.clone();
+        self.step(at, shape, |domain| {
+            let boxes = linear::linear(domain.kernels, x, head);
+            domain.margins = margin::coded_margins(&claims, x, &boxes, head);
             boxes
         })
     }

@@ -1,19 +1,19 @@
-//! Absmax int8 codes over a box.
+//! Absmax codes over a box.
 //!
-//! A code is `rne(127 z_k / max_j |z_j|)`: whatever scales the whole row cancels. With `M` the
-//! maximum of the others, in `[Mlo, Mhi]`, the ratio is at most `u / max(u, Mlo)` if `u > 0`, else
-//! `u / max(|u|, Mhi)`; the least is symmetric. Rounding half to even is monotone, so the code of a
-//! bound bounds the code.
+//! A code is `rne(Q z_k / max_j |z_j|)`, `Q` = 127 for int8 and 7 for int4: whatever scales the
+//! whole row cancels. With `M` the maximum of the others, in `[Mlo, Mhi]`, the ratio is at most `u
+//! / max(u, Mlo)` if `u > 0`, else `u / max(|u|, Mhi)`; the least is symmetric. Rounding half to
+//! even is monotone, so the code of a bound bounds the code.
 //!
 //! The engine's scaled value against the real one: the errors of `z_k` and of the largest `z_j`,
-//! then reciprocal, product with 127, product with the value: the error of the source twice plus
+//! then reciprocal, product with `Q`, product with the value: the error of the source twice plus
 //! four units. The floor under the absmax breaks the cancelling, so it must be ruled out first.
 
 use std::sync::Arc;
 
 use engine::kernels::BLOCK_COLUMNS;
 use engine::model::Activations;
-use engine::numerics::quantize_scale;
+use engine::numerics::Levels;
 use ndarray::Array2;
 
 use super::round::{UNIT, least, least64, most, most64};
@@ -27,11 +27,11 @@ const FLOOR: f64 = 2e-5;
 pub struct BoxPrepared {
     /// The boxes of the values.
     pub values: Boxes,
-    /// Under int8: boxes of codes.
+    /// Under integer codes: their boxes.
     pub codes: Option<BoxCodes>,
 }
 
-/// Boxes of int8 codes.
+/// Boxes of integer codes.
 #[derive(Clone, Debug)]
 pub struct BoxCodes {
     /// Lower codes, `[tokens, padded columns]`.
@@ -40,6 +40,8 @@ pub struct BoxCodes {
     pub width: Vec<u8>,
     /// The range of the quantisation scale of each row.
     pub scales: Vec<(f32, f32)>,
+    /// What the codes are among.
+    pub levels: Levels,
     /// The identity of these codes: who shares it, shares their scales.
     pub(super) mark: Arc<()>,
 }
@@ -62,11 +64,11 @@ impl BoxPrepared {
 }
 
 pub(super) fn prepare(x: &Boxes, policy: Activations) -> BoxPrepared {
-    let codes = (policy == Activations::PerTokenInt8 && x.sound()).then(|| codes(x));
+    let codes = policy.levels().filter(|_| x.sound()).map(|levels| codes(x, levels));
     BoxPrepared { values: x.clone(), codes }
 }
 
-fn codes(x: &Boxes) -> BoxCodes {
+fn codes(x: &Boxes, levels: Levels) -> BoxCodes {
     let (rows, columns) = x.lo.dim();
     let padded = columns.div_ceil(BLOCK_COLUMNS) * BLOCK_COLUMNS;
     let mut lo = vec![0i8; rows * padded];
@@ -74,9 +76,9 @@ fn codes(x: &Boxes) -> BoxCodes {
     let mut scales = Vec::with_capacity(rows);
     for row in 0..rows {
         let (a_lo, a_hi) = absmax(x, row);
-        let scale = (quantize_scale(a_hi), quantize_scale(a_lo));
-        let plain = end_points(x.lo_row(row), x.hi_row(row), scale);
-        let tight = ratios(x, row, a_lo);
+        let scale = (levels.scale(a_hi), levels.scale(a_lo));
+        let plain = end_points(x.lo_row(row), x.hi_row(row), scale, levels);
+        let tight = ratios(x, row, a_lo, levels);
         for column in 0..columns {
             let (mut low, mut high) = plain[column];
             if let Some(tight) = &tight {
@@ -89,7 +91,7 @@ fn codes(x: &Boxes) -> BoxCodes {
         }
         scales.push(scale);
     }
-    BoxCodes { lo, width, scales, mark: Arc::new(()) }
+    BoxCodes { lo, width, scales, levels, mark: Arc::new(()) }
 }
 
 /// The range of the absolute maximum of a row.
@@ -107,25 +109,24 @@ pub(super) fn absmax(x: &Boxes, row: usize) -> (f32, f32) {
 }
 
 /// The engine's code of a value at a scale, as an integer.
-fn code(value: f32, t: f32) -> i32 {
-    let scaled = (value * t).clamp(-128.0, 127.0);
-    scaled.round_ties_even() as i32
+fn code(value: f32, t: f32, levels: Levels) -> i32 {
+    levels.clamp(value * t).round_ties_even() as i32
 }
 
 /// The engine's own program at the corners.
-fn end_points(lo: &[f32], hi: &[f32], (t_lo, t_hi): (f32, f32)) -> Vec<(i32, i32)> {
+fn end_points(lo: &[f32], hi: &[f32], (t_lo, t_hi): (f32, f32), levels: Levels) -> Vec<(i32, i32)> {
     lo.iter()
         .zip(hi)
         .map(|(&lo, &hi)| {
-            let low = code(lo, if lo >= 0.0 { t_lo } else { t_hi });
-            let high = code(hi, if hi >= 0.0 { t_hi } else { t_lo });
+            let low = code(lo, if lo >= 0.0 { t_lo } else { t_hi }, levels);
+            let high = code(hi, if hi >= 0.0 { t_hi } else { t_lo }, levels);
             (low, high)
         })
         .collect()
 }
 
 /// The codes of the exact ratios, widened by the engine's error; `None` where the floor may bind.
-fn ratios(x: &Boxes, row: usize, least_absmax: f32) -> Option<Vec<(i32, i32)>> {
+fn ratios(x: &Boxes, row: usize, least_absmax: f32, levels: Levels) -> Option<Vec<(i32, i32)>> {
     if f64::from(least_absmax) <= FLOOR {
         return None;
     }
@@ -152,9 +153,10 @@ fn ratios(x: &Boxes, row: usize, least_absmax: f32) -> Option<Vec<(i32, i32)>> {
         let others = if (end > 0.0) == up { m_lo } else { m_hi };
         end / if end.abs() > others { end.abs() } else { others }
     };
+    let top = f64::from(levels.most());
     let widened = |ratio: f64, sign: f64| {
-        let value = 127.0 * ratio + sign * (127.0 * ratio.abs() * error + 1e-30);
-        value.clamp(-128.0, 127.0).round_ties_even() as i32
+        let value = top * ratio + sign * (top * ratio.abs() * error + 1e-30);
+        value.clamp(levels.least().into(), top).round_ties_even() as i32
     };
     let all = z.iter().zip(near).zip(far).map(|((&(lo, hi), m_lo), m_hi)| {
         (widened(bound(lo, m_lo, m_hi, false), -1.0), widened(bound(hi, m_lo, m_hi, true), 1.0))

@@ -25,7 +25,10 @@ struct Track {
 pub fn power_of_margins(model: &Model, from: usize) -> Option<i32> {
     let width = model.config.hidden;
     let none = vec![0.0; width];
-    let (rows, _) = float_magnitudes(&model.head, &Response::identity(width), &none);
+    let (rows, _) = match &model.coded_head {
+        Some(head) => linear_magnitudes(head, &Response::identity(width), &none),
+        None => float_magnitudes(&model.head, &Response::identity(width), &none),
+    };
     let head = normed(&model.final_norm, 1.0).change * 2.0 * rows.largest().bound;
     let layers = model.layers[from..].iter();
     let layers = layers.flat_map(|layer| [attention(model, layer), feed_forward(model, layer)]);

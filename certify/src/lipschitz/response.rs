@@ -36,6 +36,13 @@ impl Response {
         self.slack.iter_mut().for_each(|slack| *slack += more);
     }
 
+    /// Adds what the rounding of products by so many units can be, at either point.
+    pub(super) fn round(&mut self, products: &[f64], units: f64) {
+        for (slack, product) in self.slack.iter_mut().zip(products) {
+            *slack += 2.0 * units * UNIT * product * 1.01 + 1e-37;
+        }
+    }
+
     /// Whatever the input does, a feature changes by at most `slack`.
     pub(super) fn forget(&mut self, slack: f64) {
         self.bound.fill(0.0);
@@ -137,6 +144,9 @@ pub(super) fn linear_magnitudes(
                 let weights = codes.iter().map(|&code| f64::from(weight_of(code).abs()));
                 weighted(weights, x, most).map(|sum| sum * factor)
             })
+        }
+        Weights::Coded(coded) => {
+            by_row(coded.rows().rows(), |row| weighted(coded.weights(row).map(f64::abs), x, most))
         }
         Weights::Dense(float) => float_magnitudes(float, x, most),
     }

@@ -165,6 +165,12 @@ impl Domain for Tape<'_> {
         self.record(value, Op::Logits { x: x.node })
     }
 
+    /// The gradient is that of the floats that the codes stand for.
+    fn coded_logits(&mut self, at: Site, x: &TapePrepared, head: &Linear) -> TapeRows {
+        let value = self.exact.coded_logits(at, &x.prepared, head);
+        self.record(value, Op::Logits { x: x.node })
+    }
+
     fn count(&self, x: &TapeRows) -> usize {
         x.value.nrows()
     }

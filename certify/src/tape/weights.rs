@@ -139,6 +139,10 @@ impl Stored<'_> {
         let (rows, scale) = match self {
             Self::Float(float) => return float.read_row(row, out),
             Self::Linear(linear) => match &linear.weights {
+                Weights::Coded(coded) => {
+                    let weights = out.iter_mut().zip(coded.weights(row));
+                    return weights.for_each(|(value, weight)| *value = weight as f32);
+                }
                 Weights::Dense(float) => return float.read_row(row, out),
                 Weights::Ternary { rows, scale, .. } => (rows, *scale),
             },

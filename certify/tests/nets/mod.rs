@@ -5,8 +5,8 @@
 use std::env;
 
 use certify::region::{Ball, Region};
-use engine::model::random::{SplitMix, Style, random_model, small_config};
-use engine::model::{Activations, FloatType, Gate, KvKind, Model, Yarn};
+use engine::model::random::{SplitMix, Style, mixed_model, random_model, small_config};
+use engine::model::{Activations, FloatType, Gate, HeadForm, KvKind, Model, Yarn};
 use ndarray::Array2;
 
 /// The nets: 1, 2, 3 and 6 layers, grouped heads, both gates, with and without sub-norms.
@@ -21,6 +21,10 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
     };
     let mut float = silu(2, 16, 2, 2);
     float.activations = Activations::None;
+    let mut few = silu(2, 16, 4, 2);
+    few.activations = Activations::PerTokenInt4;
+    let mut few_relu = small_config(2, 32, 4, 2);
+    few_relu.activations = Activations::PerTokenInt4;
     let by_head = Style { head_norms: true, ..llama };
     let mut stretched = silu(2, 32, 4, 2);
     let (beta_fast, beta_slow) = (4.0, 0.5);
@@ -37,11 +41,25 @@ pub(crate) fn nets() -> Vec<(&'static str, Model)> {
         ("2 layers, float activations", random_model(&float, llama, 6)),
         ("2 layers, tied, one kv head", random_model(&tied, bitnet, 7)),
         ("2 layers, relu2, no sub-norms", random_model(&small_config(2, 16, 2, 1), llama, 8)),
+        ("2 layers, silu, int4", random_model(&few, inner, 13)),
+        ("2 layers, relu2, int4", random_model(&few_relu, bitnet, 14)),
+        ("2 layers, integers of all kinds, silu", mixed_model(&silu(2, 16, 4, 2), inner, 15)),
+        ("2 layers, integers of all kinds, int4", mixed_model(&few_relu, bitnet, 16)),
+        ("2 layers, head of integers", eight(random_model(&few_relu, llama, 17))),
+        ("1 layer, float activations, head of integers", {
+            let mut one = float.clone();
+            one.layers = 1;
+            eight(random_model(&one, bitnet, 18))
+        }),
         ("2 layers, norms by head", random_model(&silu(2, 32, 4, 2), by_head, 10)),
         ("2 layers, norms by head, float activations", random_model(&float, by_head, 11)),
         ("2 layers, stretched frequencies", random_model(&stretched, by_head, 12)),
         ("2 layers, relu2, all norms", random_model(&small_config(2, 16, 4, 2), all_norms, 9)),
     ]
+}
+
+fn eight(model: Model) -> Model {
+    model.with_head(HeadForm::Int8)
 }
 
 /// Every storage type of the cache.

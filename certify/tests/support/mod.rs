@@ -153,6 +153,7 @@ pub(crate) fn model(shape: &Shape, seed: u64) -> Model {
     let layers = (0..shape.layers).map(|_| draws.layer(shape)).collect();
     let embedding = draws.float(shape.vocabulary, shape.hidden, 1.0);
     Model {
+        coded_head: None,
         rope: Arc::new(Rope::new(config.head_dim, config.theta, config.max_positions)),
         config,
         layers,

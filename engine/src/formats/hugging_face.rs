@@ -14,10 +14,10 @@ use super::shards::Tensor;
 use super::values::{FLOATS, count_zeros};
 use super::{LoadOptions, ternary};
 use crate::model::{
-    Activations, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot, Rope, Scale, Slot,
-    Weights,
+    Activations, Coded, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot, Rope,
+    Scale, Scales, Slot, Weights,
 };
-use crate::packing::Layout;
+use crate::packing::{CodedRows, Layout, TernaryRows, weight_of};
 
 /// The token embeddings.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -76,7 +76,8 @@ pub(super) fn assemble(
     let head = builder.head(&embedding)?;
     builder.finish_warnings();
     let rope = Arc::new(Rope::of(config));
-    let model = Model { config: config.clone(), embedding, layers, final_norm, head, rope };
+    let (config, coded_head) = (config.clone(), None);
+    let model = Model { config, embedding, layers, final_norm, head, coded_head, rope };
     let entries = builder.entries.into_values().collect();
     Ok(Assembled { model, entries, warnings: builder.warnings })
 }
@@ -228,26 +229,33 @@ impl<'a> Builder<'a> {
             ternary::unpacked(tensor, shape)?
         };
         self.record(entry);
-        let (scale, stored) = self.scale(&format!("{name}.weight_scale"))?;
-        let scale =
-            if form == Form::Divide { Scale::Divide(scale) } else { Scale::Multiply(scale) };
+        let (scales, stored) = self.scales(&format!("{name}.weight_scale"), shape.0)?;
+        let of = if form == Form::Divide { Scale::Divide } else { Scale::Multiply };
+        let &[scale] = &scales[..] else {
+            let scales = Scales::Rows(scales.into_iter().map(of).collect());
+            return Ok(Weights::Coded(Arc::new(Coded::new("ternary", by_rows(&rows), scales))));
+        };
+        let scale = of(scale);
         let layout = Layout::hf(rows.rows(), rows.columns());
         Ok(Weights::Ternary { rows: Arc::new(rows), scale, stored: Some(stored), layout })
     }
 
-    fn scale(&mut self, name: &str) -> Result<(f32, FloatType), FormatError> {
-        let expected = format!("{FLOATS} [1]");
+    /// The scale of a tensor, or those of its rows.
+    fn scales(&mut self, name: &str, rows: usize) -> Result<(Vec<f32>, FloatType), FormatError> {
+        let expected = format!("{FLOATS} [1], or [{rows}] for scales of rows");
         let tensor = self.tensor(name, &expected)?;
-        if tensor.shape != [1] && !tensor.shape.is_empty() {
+        let one = tensor.shape.is_empty() || tensor.shape == [1];
+        if !one && tensor.shape != [rows] && tensor.shape != [rows, 1] {
             return Err(tensor.refused(expected));
         }
         let stored = tensor.float_type(tensor.shape)?;
-        let scale = super::values::widened(tensor.data, stored)[0];
-        if !(scale.is_finite() && scale > 0.0) {
-            return Err(tensor.bad_value(0, "a positive finite scale", scale));
+        let scales = super::values::widened(tensor.data, stored);
+        let bad = |scale: &f32| !(scale.is_finite() && *scale > 0.0);
+        if let Some(index) = scales.iter().position(bad) {
+            return Err(tensor.bad_value(index, "a positive finite scale", scales[index]));
         }
         self.record(tensor.entry(TensorKind::Scale, 0));
-        Ok((scale, stored))
+        Ok((scales, stored))
     }
 
     /// Names the tensors that nothing reads.
@@ -263,6 +271,15 @@ impl<'a> Builder<'a> {
             self.entries.insert(name.into(), TensorEntry::of(tensor, TensorKind::Ignored));
         }
     }
+}
+
+/// Ternary weights as integers whose rows are summed whole.
+fn by_rows(rows: &TernaryRows) -> CodedRows {
+    CodedRows::pack((rows.rows(), rows.columns()), rows.columns(), |row, out| {
+        for (weight, code) in out.iter_mut().zip(rows.row(row)) {
+            *weight = weight_of(code) as i8;
+        }
+    })
 }
 
 /// The name of a norm in the files of a family.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::shards::Tensor;
+use crate::model::{Activations, Model};
 
 /// What a tensor is to the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -154,5 +155,24 @@ pub(super) fn digest(tensors: &BTreeMap<&str, Tensor>, config: &[u8]) -> String 
         tensor.release();
     }
     part(config);
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The digest of a model: that of its files, and what was said otherwise of its arithmetic.
+pub(super) fn under(digest: String, model: &Model, usual: Activations) -> String {
+    let policy = model.config.activations;
+    if policy == usual {
+        return digest;
+    }
+    said(&digest, policy.name())
+}
+
+/// The digest of a model of which something was said beside its files.
+pub(super) fn said(digest: &str, word: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in ["bitnet-certify arithmetic 1", digest, word] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
     hasher.finalize().to_hex().to_string()
 }

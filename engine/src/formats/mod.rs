@@ -29,7 +29,7 @@ pub use manifest::{Manifest, TensorEntry, TensorKind};
 pub use source::Source;
 pub use tokenizer::Tokenizer;
 
-use crate::model::{Activations, Model};
+use crate::model::{Activations, HeadForm, Model};
 use crate::packing::I2sRuns;
 
 /// The longest `config.json` that is read.
@@ -57,10 +57,13 @@ pub struct LoadOptions {
     pub mmap: bool,
     /// What the unused code means.
     pub unused: UnusedCode,
-    /// What happens to the input of ternary layers, where the checkpoint does not say (GGUF).
+    /// What happens to the input of ternary layers: what a GGUF file leaves open; or int4 codes
+    /// where the checkpoint says int8.
     pub activations: Option<Activations>,
     /// How `I2_S` tensors of a GGUF file are laid out, which the file does not say.
     pub i2s: I2sRuns,
+    /// What the head is multiplied as.
+    pub head: HeadForm,
 }
 
 /// A loaded checkpoint.
@@ -87,17 +90,19 @@ pub fn check_safetensors(file: &str, bytes: &[u8]) -> Result<(), FormatError> {
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatError> {
+    let mut loaded = as_stored(source, options)?;
+    if options.head != HeadForm::AsStored {
+        loaded.model = loaded.model.with_head(options.head);
+        let said = format!("head {}", options.head.name());
+        loaded.manifest.digest = manifest::said(&loaded.manifest.digest, &said);
+    }
+    Ok(loaded)
+}
+
+fn as_stored(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatError> {
     source.check()?;
     if let Some(file) = source.gguf()? {
         return gguf::load(source, &file, options);
-    }
-    if let Some(policy) = options.activations {
-        return Err(FormatError::Config {
-            file: source.label("config.json"),
-            field: "activations".into(),
-            expected: "as the checkpoint says; only GGUF files leave it open".into(),
-            got: policy.name().into(),
-        });
     }
     if options.i2s != I2sRuns::default() {
         return Err(FormatError::Config {
@@ -108,7 +113,22 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatErro
         });
     }
     let config_bytes = source.need("config.json", LONGEST_CONFIG, false)?;
-    let plan = config::parse(&source.label("config.json"), &config_bytes)?;
+    let mut plan = config::parse(&source.label("config.json"), &config_bytes)?;
+    let usual = plan.config.activations;
+    if let Some(policy) = options.activations {
+        let fewer = (usual, policy) == (Activations::PerTokenInt8, Activations::PerTokenInt4);
+        if policy != usual && !fewer {
+            return Err(FormatError::Config {
+                file: source.label("config.json"),
+                field: "activations".into(),
+                expected: "as the checkpoint says, or int4 codes instead of int8 ones; only GGUF \
+                           files leave it open"
+                    .into(),
+                got: policy.name().into(),
+            });
+        }
+        plan.config.activations = policy;
+    }
     let (shards, mut warnings) = shards::open(source, options.mmap)?;
     let tensors = shards::tensors(source, &shards)?;
     let assembled = hugging_face::assemble(&source.place(), &plan, &tensors, options)?;
@@ -117,7 +137,7 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, FormatErro
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     let manifest = Manifest {
         name: source.name(),
-        digest: manifest::digest(&tensors, &config_bytes),
+        digest: manifest::under(manifest::digest(&tensors, &config_bytes), &assembled.model, usual),
         tensors: entries,
         warnings,
         config_text: String::from_utf8_lossy(&config_bytes).into_owned(),

@@ -83,6 +83,8 @@ pub struct Kernels {
     pub ternary_groups: TernaryGroups,
     /// Packed ternary group, split by sign, times the widths of integer boxes.
     pub spread: TernarySpread,
+    /// The exact sum of products of two rows of int8 codes, as long as it fits 32 bits.
+    pub dot_codes: fn(&[i8], &[i8]) -> i32,
     /// Which int8 codes of two rows differ.
     pub differ: Differ,
     /// Columns of weights added to sums.

@@ -174,6 +174,14 @@ pub(super) fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
     }
 }
 
+/// The exact sum of products of codes, as long as it fits.
+#[inline(always)]
+pub(super) fn dot_codes(a: &[i8], b: &[i8]) -> i32 {
+    assert_eq!(a.len(), b.len(), "rows of one width");
+    let products = a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b));
+    products.fold(0, i32::wrapping_add)
+}
+
 /// bf16 to f32.
 #[inline(always)]
 pub(super) fn widen_bf16(bits: &[u16], out: &mut [f32]) {
@@ -236,6 +244,7 @@ macro_rules! stamp_floats {
                 rms_norm(x: &[f32], g: &[f32], eps: f32, y: &mut [f32]) -> () {
                     numerics::rms_norm_row(x, g, eps, y)
                 }
+                dot_codes(a: &[i8], b: &[i8]) -> i32 { programs::dot_codes(a, b) }
                 absmax(x: &[f32]) -> f32 { numerics::absmax(x) }
                 codes(x: &[f32], t: f32, codes: &mut [i8]) -> i32 {
                     numerics::codes_of(x, t, codes)
@@ -344,6 +353,7 @@ macro_rules! table {
             halves: $halves,
             weighted_sum: floats::weighted_sum,
             rms_norm: floats::rms_norm,
+            dot_codes: floats::dot_codes,
             absmax: floats::absmax,
             codes: floats::codes,
             softmax: floats::softmax,

@@ -52,6 +52,9 @@ pub(super) mod floats {
     ) {
         quotients::corners(s, row, (ws * t.0, ws * t.1), 1.0, out);
     }
+    pub(crate) fn dot_codes(a: &[i8], b: &[i8]) -> i32 {
+        programs::dot_codes(a, b)
+    }
     pub(crate) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
         programs::dot_rows(x, rows, out);
     }

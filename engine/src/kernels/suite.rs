@@ -176,6 +176,9 @@ fn float_results(table: &Kernels, n: usize) -> Vec<u32> {
     all.extend(bits(&shares));
     let mut codes = vec![0i8; n];
     all.push((table.codes)(&x, 13.37, &mut codes) as u32);
+    let weights: Vec<i8> = (0..n).map(|i| paint(i, 23) as i8).collect();
+    all.push((table.dot_codes)(&weights, &codes) as u32);
+    all.push((table.dot_codes)(&vec![-128; n], &vec![-128; n]) as u32);
     all.extend(codes.iter().map(|&q| q as u32));
     let halves: Vec<u16> = (0..n).map(|i| u16::from(paint(i, 5)) << 7).collect();
     (table.widen_bf16)(&halves, &mut out);

@@ -1,12 +1,15 @@
 //! The shape of a model, checked as a whole before any weight is read.
 
 use super::rope::Yarn;
+use crate::numerics::{INT4, INT8, Levels};
 
 /// What happens to the input of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activations {
     /// Absmax int8 codes per token (BitNet).
     PerTokenInt8,
+    /// Absmax codes of 4 bits per token.
+    PerTokenInt4,
     /// Nothing: float products.
     None,
 }
@@ -17,7 +20,39 @@ impl Activations {
     pub fn name(self) -> &'static str {
         match self {
             Self::PerTokenInt8 => "per_token_int8",
+            Self::PerTokenInt4 => "per_token_int4",
             Self::None => "none",
+        }
+    }
+
+    /// The codes of a row; `None` where it stays a row of floats.
+    #[must_use]
+    pub fn levels(self) -> Option<Levels> {
+        match self {
+            Self::PerTokenInt8 => Some(INT8),
+            Self::PerTokenInt4 => Some(INT4),
+            Self::None => None,
+        }
+    }
+}
+
+/// What the head is multiplied as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HeadForm {
+    /// The floats of the checkpoint.
+    #[default]
+    AsStored,
+    /// int8 codes of each row, made at load, with int8 codes per token.
+    Int8,
+}
+
+impl HeadForm {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AsStored => "as_stored",
+            Self::Int8 => "int8",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Everything here is plain and immutable once loaded. Big parts sit behind `Arc`, so that a faulty
 //! twin of a model costs only the part that differs. Nothing here knows files or claims.
 
+mod coded;
 mod config;
 mod float;
 mod kv;
@@ -11,7 +12,8 @@ mod rope;
 
 use std::sync::Arc;
 
-pub use config::{Activations, Config, ConfigError, Gate};
+pub use coded::{Coded, Scales};
+pub use config::{Activations, Config, ConfigError, Gate, HeadForm};
 pub use float::{Float, FloatType};
 pub use kv::{KvKind, KvPlace, KvStore, Side, int8_code, int8_scales};
 pub use rope::{Rope, Yarn};
@@ -71,6 +73,8 @@ pub enum Weights {
         /// Where the codes stand in a file; `None` where no file holds them as bits.
         layout: Option<Layout>,
     },
+    /// Integer codes under scales of rows or groups; they read integer activations only.
+    Coded(Arc<Coded>),
     /// Float weights `[out, in]` of a layer that is not converted.
     Dense(Arc<Float>),
 }
@@ -92,7 +96,7 @@ impl Linear {
     pub fn policy(&self) -> Activations {
         match self.weights {
             Weights::Dense(_) => Activations::None,
-            Weights::Ternary { .. } => self.activations,
+            Weights::Ternary { .. } | Weights::Coded(_) => self.activations,
         }
     }
 
@@ -101,6 +105,7 @@ impl Linear {
     pub fn outputs(&self) -> usize {
         match &self.weights {
             Weights::Ternary { rows, .. } => rows.rows(),
+            Weights::Coded(coded) => coded.rows().rows(),
             Weights::Dense(float) => float.rows(),
         }
     }
@@ -110,6 +115,7 @@ impl Linear {
     pub fn inputs(&self) -> usize {
         match &self.weights {
             Weights::Ternary { rows, .. } => rows.columns(),
+            Weights::Coded(coded) => coded.rows().columns(),
             Weights::Dense(float) => float.columns(),
         }
     }
@@ -260,11 +266,29 @@ pub struct Model {
     pub final_norm: Norm,
     /// The head, `[vocabulary, hidden]`; the same allocation as the embedding where tied.
     pub head: Arc<Float>,
+    /// What is multiplied instead of the head, where that is said: codes of its rows, made at load.
+    pub coded_head: Option<Arc<Linear>>,
     /// Rotary tables.
     pub rope: Arc<Rope>,
 }
 
 impl Model {
+    /// The same model with its head multiplied in a form.
+    #[must_use]
+    pub fn with_head(mut self, form: HeadForm) -> Self {
+        self.coded_head = (form == HeadForm::Int8).then(|| {
+            let weights = Weights::Coded(Arc::new(Coded::of_float(&self.head)));
+            Arc::new(Linear { weights, norm: None, activations: Activations::PerTokenInt8 })
+        });
+        self
+    }
+
+    /// What the head is multiplied as.
+    #[must_use]
+    pub fn head_form(&self) -> HeadForm {
+        if self.coded_head.is_some() { HeadForm::Int8 } else { HeadForm::AsStored }
+    }
+
     /// The embeddings of token ids, `[tokens, hidden]`.
     ///
     /// # Errors

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use super::{
-    Activations, Config, Float, FloatType, Gate, Layer, Linear, Model, Norm, Rope, Scale, Slot,
-    Weights,
+    Activations, Coded, Config, Float, FloatType, Gate, Layer, Linear, Model, Norm, Rope, Scale,
+    Scales, Slot, Weights,
 };
-use crate::packing::{Layout, TernaryRows};
+use crate::packing::{CodedRows, Layout, TernaryRows};
 
 /// What a configuration leaves open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +179,63 @@ pub fn random_model(config: &Config, style: Style, seed: u64) -> Model {
         Arc::new(float(rng, config.vocabulary, h, style.stored))
     };
     let rope = Arc::new(Rope::of(config));
-    Model { config: config.clone(), embedding, layers, final_norm, head, rope }
+    Model { config: config.clone(), embedding, layers, final_norm, head, coded_head: None, rope }
+}
+
+/// A random model whose linear layers take turns in the kinds of weights that there are: ternary
+/// under one scale, and integers of 1, 2, 4 and 8 bits under scales of rows or groups.
+///
+/// # Panics
+/// If the configuration does not hold together, or has float activations.
+#[must_use]
+pub fn mixed_model(config: &Config, style: Style, seed: u64) -> Model {
+    let mut model = random_model(config, style, seed);
+    let rng = &mut SplitMix(!seed);
+    for (index, layer) in model.layers.iter_mut().enumerate() {
+        for slot in Slot::ALL {
+            let linear = layer.linear_mut(slot);
+            let shape = (linear.outputs(), linear.inputs());
+            if let Some(coded) = coded(rng, shape, slot as usize + 3 * index) {
+                linear.weights = Weights::Coded(Arc::new(coded));
+            }
+        }
+    }
+    model
+}
+
+/// Integers of the `kind`-th kind; `None` where it is that of ternary weights under one scale.
+fn coded(rng: &mut SplitMix, (outputs, inputs): (usize, usize), kind: usize) -> Option<Coded> {
+    let (name, codes): (_, &[i8]) = match kind % 7 {
+        0 => return None,
+        1 | 2 => ("ternary", &[-1, 0, 1]),
+        3 => ("binary", &[-1, 1]),
+        4 => ("2 bits", &[-1, 0, 1, 2]),
+        5 => ("4 bits", &[-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7]),
+        _ => ("8 bits", &[-128, -101, -77, -60, -31, -9, -1, 0, 2, 13, 50, 76, 92, 110, 127]),
+    };
+    let by_rows = matches!(kind % 7, 1 | 2 | 6);
+    let group = if by_rows || !inputs.is_multiple_of(8) { inputs } else { 8 };
+    let seed = rng.next_u64();
+    let rows = CodedRows::pack((outputs, inputs), group, |row, out| {
+        let mut rng = SplitMix(seed ^ (row as u64).wrapping_mul(0xd134_2543_de82_ef95));
+        out.iter_mut().for_each(|code| *code = codes[rng.below(codes.len())]);
+    });
+    let largest = codes.iter().map(|code| i32::from(*code).abs()).max().unwrap_or(1);
+    let size = (1.0 / ((inputs as f64).sqrt() * f64::from(largest))) as f32;
+    let mut scale = || size * (1.5 + rng.unit());
+    let scales = if by_rows {
+        let of = |scale: f32| match kind % 7 {
+            2 => Scale::Divide(1.0 / scale),
+            _ => Scale::Multiply(scale),
+        };
+        Scales::Rows((0..outputs).map(|_| of(scale())).collect())
+    } else {
+        // Of either sign, as nothing forbids it.
+        let sign = |index: usize| if index % 5 == 3 { -1.0 } else { 1.0 };
+        let count = outputs * (inputs / group);
+        Scales::Groups((0..count).map(|index| sign(index) * scale()).collect())
+    };
+    Some(Coded::new(name, rows, scales))
 }
 
 /// Random embeddings of `tokens` tokens, as a front end might give them.

@@ -11,7 +11,10 @@
 //! | RMSNorm | `S` = `sum16` in f64 of exact squares; `v = fl(S / n)`; `r = fl(1 / fl(sqrt(fl(v + eps))))` |
 //! | | `y_k = fl(g_k fl(x_k r))` |
 //! | int8 codes | `a = max(max abs x, 1e-5)`; `t = fl(fl(1/a) 127)`; `q = rne(clamp(fl(x t), -128, 127))` |
+//! | int4 codes | `t = fl(fl(1/a) 7)`; `q = rne(clamp(fl(x t), -8, 7))` |
 //! | ternary product | exact in i32, then `fl(i / fl(ws t))` (divide) or `fl(fl(i / t) ws)` (multiply) |
+//! | integer weights | of groups: exact sums; `y` adds `d_g S_g` to +0 in rising `g`, in f64; `fl(y / t)` |
+//! | | of rows: as ternary products |
 //! | master weights | `m = max(fl(S / n), 1e-5)`, `S` = `sum16` in f64 of magnitudes; `s = fl(1/m)` |
 //! | | `w = clamp(rne(fl(W s)), -1, 1)`; `ws = fl(1/s)` |
 //! | float product | `dot16`, then the scale, if any |
@@ -36,7 +39,9 @@ pub mod special;
 
 pub use elementary::{cos_sin, exp, exp_f64, pow};
 pub use halves::{widen_bf16, widen_f16};
-pub use quantize::{ABSMAX_FLOOR, absmax, codes_of, divided, multiplied, quantize_scale};
+pub use quantize::{
+    ABSMAX_FLOOR, INT4, INT8, Levels, absmax, codes_of, divided, multiplied, quantize_scale,
+};
 pub use rate::{MOST_TRIALS, RateInterval, clopper_pearson, lower_end, one_sided, upper_end};
 pub use reduce::{dot_ends, dot16, sum_abs, sum_squares, sum16};
 pub use rows::{gate_row, inverse_rms, relu2, rms_norm_row, silu, softmax_row};

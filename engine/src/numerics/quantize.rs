@@ -1,4 +1,4 @@
-//! Per-token absmax int8 codes of activations, as transformers computes them in f32.
+//! Per-token absmax codes of activations, as transformers computes them in f32: int8, or int4.
 //!
 //! `127 / tensor` is a reciprocal and a multiplication there, which differs from one division in an
 //! ulp for a quarter of all rows; the order below is that one.
@@ -18,11 +18,59 @@ pub fn absmax(x: &[f32]) -> f32 {
     f32::from_bits(bits)
 }
 
-/// The quantisation scale `t` of a row of absolute maximum `a`: codes are `rne(x t)`.
+/// The integers that the codes of a row are among: the one place that knows their limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Levels {
+    most: i8,
+}
+
+/// Codes of 8 bits.
+pub const INT8: Levels = Levels { most: 127 };
+/// Codes of 4 bits, a byte each in memory.
+pub const INT4: Levels = Levels { most: 7 };
+
+impl Levels {
+    /// The largest code, which the largest magnitude of a row has.
+    #[must_use]
+    #[inline(always)]
+    pub fn most(self) -> f32 {
+        f32::from(self.most)
+    }
+
+    /// The least code; one further from zero.
+    #[must_use]
+    #[inline(always)]
+    pub fn least(self) -> f32 {
+        -self.most() - 1.0
+    }
+
+    /// The quantisation scale `t` of a row of absolute maximum `a`: codes are `rne(x t)`.
+    #[must_use]
+    #[inline(always)]
+    pub fn scale(self, a: f32) -> f32 {
+        (1.0 / max(a, ABSMAX_FLOOR)) * self.most()
+    }
+
+    /// The code of a scaled value, before or behind rounding: rounding keeps integers and is
+    /// monotone, so that it may come first.
+    #[must_use]
+    pub fn clamp(self, scaled: f32) -> f32 {
+        scaled.clamp(self.least(), self.most())
+    }
+
+    /// The codes of these levels from int8 codes at the same scale.
+    pub fn narrow(self, codes: &mut [i8]) {
+        if self != INT8 {
+            codes.iter_mut().for_each(|code| *code = (*code).clamp(-self.most - 1, self.most));
+        }
+    }
+}
+
+/// The quantisation scale of int8 codes.
 #[must_use]
 #[inline(always)]
 pub fn quantize_scale(a: f32) -> f32 {
-    (1.0 / max(a, ABSMAX_FLOOR)) * 127.0
+    INT8.scale(a)
 }
 
 /// An exact integer product under the scale `t` of its row and a stored scale that multiplies.
@@ -85,6 +133,20 @@ mod tests {
             let x = step as f32 / 8192.0;
             assert_eq!(f32::from(rounded(x)), x.round_ties_even(), "{x}");
         }
+    }
+
+    #[test]
+    fn codes_of_four_bits_are_those_of_eight_cut_off() {
+        let x: Vec<f32> = (-800..800).map(|step| step as f32 / 50.0).collect();
+        let t = INT4.scale(8.0);
+        assert_eq!(t, 0.875);
+        let mut codes = vec![0i8; x.len()];
+        codes_of(&x, t, &mut codes);
+        INT4.narrow(&mut codes);
+        for (&code, x) in codes.iter().zip(x) {
+            assert_eq!(f32::from(code), (x * t).clamp(-8.0, 7.0).round_ties_even());
+        }
+        assert_eq!((INT4.least(), INT4.most(), INT8.least()), (-8.0, 7.0, -128.0));
     }
 
     #[test]

@@ -138,6 +138,35 @@ impl BlockType {
         }
     }
 
+    /// Whether its weights are integers times the scale of the block.
+    #[must_use]
+    pub fn has_integers(self) -> bool {
+        self.has_codes() || matches!(self, Self::Q8 | Self::Q4)
+    }
+
+    /// The integers of a block.
+    ///
+    /// # Panics
+    /// If the format has none, or the lengths are not those of a block.
+    pub fn integers(self, block: &[u8], out: &mut [i8]) {
+        assert!(block.len() == self.bytes() && out.len() == self.weights(), "a whole block");
+        match self {
+            Self::Q8 => out.iter_mut().zip(&block[2..]).for_each(|(i, &byte)| *i = byte as i8),
+            Self::Q4 => {
+                for (index, &byte) in block[2..].iter().enumerate() {
+                    out[index] = (byte & 15) as i8 - 8;
+                    out[index + 16] = (byte >> 4) as i8 - 8;
+                }
+            }
+            _ => {
+                let mut codes = [0u8; 256];
+                let codes = &mut codes[..self.weights()];
+                self.codes(block, codes);
+                out.iter_mut().zip(codes).for_each(|(i, &mut code)| *i = code as i8 - 1);
+            }
+        }
+    }
+
     /// The byte of a block, and the shift in it, at which the code of a weight stands; `None` where
     /// a code has no bits of its own.
     #[must_use]
@@ -321,6 +350,20 @@ mod tests {
                 }
             }
             assert!(owned.into_iter().all(|owned| owned), "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn values_are_integers_times_the_scale() {
+        for kind in BlockType::ALL.into_iter().filter(|kind| kind.has_integers()) {
+            let byte = |at: usize| (at * 37 + at / 3) as u8;
+            let mut block: Vec<u8> = (0..kind.bytes()).map(byte).collect();
+            let at = kind.scale_at();
+            block[at..at + 2].copy_from_slice(&f16::from_f32(-0.625).to_le_bytes());
+            let (mut integers, mut values) = (vec![0; kind.weights()], vec![0.0; kind.weights()]);
+            kind.integers(&block, &mut integers);
+            kind.values(&block, &mut values);
+            assert!(integers.iter().zip(values).all(|(&i, x)| f32::from(i) * -0.625 == x));
         }
     }
 

@@ -74,17 +74,18 @@ impl HfRows {
         }
     }
 
-    /// Packs codes, given row by row, into the tensor's bytes.
-    #[must_use]
-    pub fn write(&self, code: impl Fn(usize, usize) -> u8) -> Vec<u8> {
-        let mut bytes = vec![0u8; self.bytes()];
-        for row in 0..self.rows {
-            for column in 0..self.columns {
-                let place = self.locate(row, column, 0);
-                bytes[place.byte] |= (code(row, column) & 3) << place.bit;
-            }
+    /// Adds the codes of one row to the tensor's bytes, where its bits are still zero.
+    ///
+    /// # Panics
+    /// If the bytes are not those of this shape.
+    pub fn add_row(&self, bytes: &mut [u8], row: usize, codes: &[u8]) {
+        assert_eq!(bytes.len(), self.bytes(), "the bytes of this shape");
+        let quarter = self.rows / 4;
+        let shift = 2 * (row / quarter);
+        let start = row % quarter * self.columns;
+        for (byte, &code) in bytes[start..start + self.columns].iter_mut().zip(codes) {
+            *byte |= (code & 3) << shift;
         }
-        bytes
     }
 }
 
@@ -174,8 +175,11 @@ mod tests {
     #[test]
     fn writing_is_the_inverse_of_reading() {
         let layout = HfRows::new(8, 5).expect("whole quarters");
-        let bytes = layout.write(|row, column| ((row * 7 + column * 3) % 4) as u8);
-        let mut codes = [0u8; 5];
+        let (mut bytes, mut codes) = (vec![0; layout.bytes()], [0u8; 5]);
+        for row in 0..8 {
+            let codes: [u8; 5] = std::array::from_fn(|c| ((row * 7 + c * 3) % 4) as u8);
+            layout.add_row(&mut bytes, row, &codes);
+        }
         for row in 0..8 {
             layout.read_row(&bytes, row, &mut codes);
             for (column, &code) in codes.iter().enumerate() {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | Hugging Face | four quarter planes of rows in a byte ([`HfRows`]) |
 //! | `I2_S` | the flattened matrix in runs of 128 (or 64): a quarter of a run in each bit pair, the first in the highest |
+//! | | or four rows in a byte, the first of them in the highest bit pair |
 //! | `TQ1_0`, `TQ2_0`, `Q1_0`, `Q2_0` | blocks of one row, a scale beside them ([`BlockType`]) |
 //!
 //! Files of the `llama` architecture hold the rows of queries and keys in another order (for
@@ -24,14 +25,49 @@ pub enum I2sRuns {
     Wide,
     /// 64 weights in 16 bytes: quantised by an ARM build.
     Narrow,
+    /// A column of 4 rows in a byte: quantised by an x86 build that multiplies row by row.
+    Rows,
 }
 
 impl I2sRuns {
-    fn weights(self) -> usize {
+    /// The byte, and the shift in it, of the code at a place of a matrix.
+    fn place(self, (row, column): (usize, usize), columns: usize) -> (usize, u8) {
+        let Some(run) = self.weights() else {
+            return (row / 4 * columns + column, 6 - 2 * (row % 4) as u8);
+        };
+        let (index, quarter) = (row * columns + column, run / 4);
+        let within = index % run;
+        (index / run * quarter + within % quarter, 6 - 2 * (within / quarter) as u8)
+    }
+
+    /// The row and column whose code stands in a byte, in a bit pair counted from the highest.
+    fn invert(self, byte: usize, part: usize, columns: usize) -> (usize, usize) {
+        let Some(run) = self.weights() else {
+            return (byte / columns * 4 + part, byte % columns);
+        };
+        let quarter = run / 4;
+        let index = byte / quarter * run + part * quarter + byte % quarter;
+        (index / columns, index % columns)
+    }
+
+    /// Whether a matrix is whole runs.
+    fn fit(self, rows: usize, columns: usize) -> bool {
+        let Some(weights) = rows.checked_mul(columns) else { return false };
+        weights > 0 && self.weights().map_or(rows, |_| weights).is_multiple_of(self.step())
+    }
+
+    /// The weights of a run of the flattened matrix; `None` where bytes go across rows.
+    fn weights(self) -> Option<usize> {
         match self {
-            Self::Wide => 128,
-            Self::Narrow => 64,
+            Self::Wide => Some(128),
+            Self::Narrow => Some(64),
+            Self::Rows => None,
         }
+    }
+
+    /// Weights, or rows, that a matrix has whole multiples of.
+    fn step(self) -> usize {
+        self.weights().unwrap_or(4)
     }
 }
 
@@ -63,9 +99,8 @@ impl Layout {
     /// `I2_S`; `None` unless the weights are whole runs.
     #[must_use]
     pub fn i2s(rows: usize, columns: usize, runs: I2sRuns) -> Option<Self> {
-        let weights = rows.checked_mul(columns)?;
-        let whole = weights > 0 && weights.is_multiple_of(runs.weights());
-        whole.then_some(Self { kind: Kind::I2s(runs), rows, columns, turned: None })
+        let fits = runs.fit(rows, columns);
+        fits.then_some(Self { kind: Kind::I2s(runs), rows, columns, turned: None })
     }
 
     /// A block format with codes; `None` unless a row is whole blocks.
@@ -137,7 +172,7 @@ impl Layout {
             Kind::Hf(rows) => rows.read_row(&bytes[..rows.bytes()], stored, codes),
             Kind::I2s(runs) => {
                 for (column, code) in codes.iter_mut().enumerate() {
-                    let (byte, shift) = i2s_place(runs, stored * self.columns + column);
+                    let (byte, shift) = runs.place((stored, column), self.columns);
                     *code = (bytes[byte] >> shift) & 3;
                 }
             }
@@ -164,7 +199,7 @@ impl Layout {
         match self.kind {
             Kind::Hf(rows) => Some(rows.locate(stored, column, bit)),
             Kind::I2s(runs) => {
-                let (byte, shift) = i2s_place(runs, stored * self.columns + column);
+                let (byte, shift) = runs.place((stored, column), self.columns);
                 Some(BitPlace { byte, bit: shift + bit })
             }
             Kind::Blocks(kind) => {
@@ -177,14 +212,21 @@ impl Layout {
         }
     }
 
-    /// The tensor's bytes from its codes; `None` where there is more between them than codes.
+    /// The tensor's bytes from the codes that `read_row(row, buffer)` writes; `None` where there is
+    /// more between them than codes.
     #[must_use]
-    pub fn write(&self, code: impl Fn(usize, usize) -> u8) -> Option<Vec<u8>> {
+    pub fn write(&self, read_row: impl Fn(usize, &mut [u8])) -> Option<Vec<u8>> {
         let mut bytes = self.is_flat().then(|| vec![0u8; self.bytes()])?;
+        let mut codes = vec![0u8; self.columns];
         for row in 0..self.rows {
-            for column in 0..self.columns {
+            read_row(row, &mut codes);
+            if let Kind::Hf(rows) = self.kind {
+                rows.add_row(&mut bytes, self.stored_row(row), &codes);
+                continue;
+            }
+            for (column, code) in codes.iter().enumerate() {
                 let place = self.locate(row, column, 0)?;
-                bytes[place.byte] |= (code(row, column) & 3) << place.bit;
+                bytes[place.byte] |= (code & 3) << place.bit;
             }
         }
         Some(bytes)
@@ -206,10 +248,9 @@ impl Layout {
                 Some((self.model_row(row), column, bit))
             }
             Kind::I2s(runs) => {
-                let quarter = runs.weights() / 4;
-                let (run, byte) = (place.byte / quarter, place.byte % quarter);
                 let part = 3 - usize::from(place.bit / 2);
-                at(run * runs.weights() + part * quarter + byte, place.bit % 2)
+                let (row, column) = runs.invert(place.byte, part, self.columns);
+                Some((self.model_row(row), column, place.bit % 2))
             }
             Kind::Blocks(kind) => {
                 let (block, byte) = (place.byte / kind.bytes(), place.byte % kind.bytes());
@@ -231,12 +272,6 @@ pub(crate) fn turned_row(row: usize, head_dim: Option<usize>) -> usize {
     head * d + within % (d / 2) * 2 + within / (d / 2)
 }
 
-fn i2s_place(runs: I2sRuns, index: usize) -> (usize, u8) {
-    let quarter = runs.weights() / 4;
-    let (run, within) = (index / runs.weights(), index % runs.weights());
-    (run * quarter + within % quarter, 6 - 2 * (within / quarter) as u8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +282,7 @@ mod tests {
             Layout::hf(8, 6).expect("whole quarters"),
             Layout::i2s(4, 96, I2sRuns::Wide).expect("whole runs"),
             Layout::i2s(4, 96, I2sRuns::Narrow).expect("whole runs"),
+            Layout::i2s(8, 37, I2sRuns::Rows).expect("whole fours of rows"),
         ];
         all.extend(blocks.map(|kind| Layout::blocks(4, 256, kind).expect("whole blocks")));
         let turned: Vec<_> = all.iter().map(|layout| layout.turned(4)).collect();
@@ -281,7 +317,9 @@ mod tests {
             assert_eq!(held.count(), owned, "{layout:?}");
             assert_eq!(layout.is_flat(), owned == 8 * layout.bytes());
             let code = |row: usize, column: usize| ((row * 7 + column * 5) % 4) as u8;
-            let written = layout.write(code);
+            let written = layout.write(|row, out| {
+                out.iter_mut().enumerate().for_each(|(column, out)| *out = code(row, column));
+            });
             assert_eq!(written.is_some(), layout.is_flat());
             for row in written.iter().flat_map(|_| 0..layout.rows) {
                 let mut codes = vec![0u8; layout.columns];
@@ -303,8 +341,24 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_across_rows_holds_the_first_of_them_in_the_highest_bits() {
+        let layout = Layout::i2s(8, 3, I2sRuns::Rows).expect("whole fours of rows");
+        let mut bytes = [0b01_01_01_01u8; 6];
+        bytes[4] = 0b10_00_11_01;
+        let code = |row| {
+            let mut codes = [0u8; 3];
+            layout.read_row(&bytes, row, &mut codes);
+            codes
+        };
+        assert_eq!([code(4), code(5)], [[1, 2, 1], [1, 0, 1]]);
+        assert_eq!([code(6), code(7)], [[1, 3, 1], [1, 1, 1]]);
+        assert!((0..4).all(|row| code(row) == [1; 3]));
+    }
+
+    #[test]
     fn shapes_that_are_no_whole_blocks_have_no_layout() {
         assert!(Layout::hf(6, 4).is_none() && Layout::i2s(3, 100, I2sRuns::Wide).is_none());
+        assert!(Layout::i2s(6, 128, I2sRuns::Rows).is_none());
         assert!(Layout::blocks(4, 128, BlockType::Tq2).is_none());
         assert!(Layout::blocks(4, 256, BlockType::Q8).is_none());
         assert!(!Layout::blocks(4, 256, BlockType::Tq1).expect("whole blocks").has_two_bits());

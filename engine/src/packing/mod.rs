@@ -6,11 +6,13 @@
 //! of GGUF files, whose values can be floats too.
 
 mod blocks;
+mod coded;
 mod hf;
 mod layout;
 mod ternary;
 
 pub use blocks::BlockType;
+pub use coded::CodedRows;
 pub use hf::{BitPlace, HfRows};
 pub(crate) use layout::turned_row;
 pub use layout::{I2S_TAIL, I2sRuns, Layout};

@@ -101,6 +101,10 @@ impl Domain for Batch {
         self.steps.logits(at, x, head)
     }
 
+    fn coded_logits(&mut self, at: Site, x: &ExactPrepared, head: &Linear) -> Array2<f32> {
+        self.steps.coded_logits(at, x, head)
+    }
+
     fn discard(&mut self, rows: Array2<f32>) {
         self.steps.discard(rows);
     }

@@ -9,9 +9,9 @@ use super::attention::Attention;
 use super::{Domain, Site};
 use crate::kernels::{BLOCK_COLUMNS, Kernels};
 use crate::model::{
-    Activations, Float, Gate, KvKind, KvStore, Linear, Model, Norm, Rope, Scale, Weights,
+    Activations, Coded, Float, Gate, KvKind, KvStore, Linear, Model, Norm, Rope, Scale, Weights,
 };
-use crate::numerics;
+use crate::numerics::{self, Levels};
 use crate::packing::{RUN_ROWS, TernaryRows, weight_of};
 
 /// Outputs of a float product that are computed behind one another.
@@ -78,11 +78,11 @@ impl Spare {
 pub enum ExactPrepared {
     /// Under no policy: the values.
     Values(Array2<f32>),
-    /// Under int8: codes padded to whole blocks, and the scale of each row.
+    /// Under integer codes: these, padded to whole blocks, and the scale of each row.
     Codes(Codes),
 }
 
-/// The int8 codes of rows.
+/// The integer codes of rows.
 #[derive(Clone, Debug)]
 pub struct Codes {
     /// `[tokens, padded columns]`, row-major.
@@ -133,6 +133,15 @@ fn row(x: &Array2<f32>, index: usize) -> &[f32] {
     &x.as_slice().expect("standard rows")[index * width..(index + 1) * width]
 }
 
+/// Writes the codes of a row, at the beginning of `codes`, and returns their scale.
+pub fn quantize_row(kernels: &Kernels, levels: Levels, x: &[f32], codes: &mut [i8]) -> f32 {
+    let t = levels.scale((kernels.absmax)(x));
+    let codes = &mut codes[..x.len()];
+    (kernels.codes)(x, t, codes);
+    levels.narrow(codes);
+    t
+}
+
 /// The result of an exact integer product under the scales of a row and a tensor.
 #[must_use]
 #[inline(always)]
@@ -166,9 +175,17 @@ impl Exact {
         out
     }
 
+    /// Integer weights under scales of rows or groups, on integer rows.
+    fn coded(&self, codes: &Codes, coded: &Coded) -> Array2<f32> {
+        let (rows, Codes { q, scales }) = (coded.rows(), codes);
+        by_output((scales.len(), rows.columns()), rows.rows(), |first, out| {
+            coded.values(self.kernels, (q, scales), first, out);
+        })
+    }
+
     /// Ternary weights on unquantised rows: `dot16`, then the scale.
     fn float_ternary(&self, x: &Array2<f32>, rows: &TernaryRows, scale: Scale) -> Array2<f32> {
-        self.by_output(x, rows.rows(), |first, out| {
+        by_output(x.dim(), rows.rows(), |first, out| {
             let mut codes = vec![0; rows.columns()];
             let mut weights = vec![0.0; rows.columns()];
             for (index, dots) in out.chunks_exact_mut(x.nrows()).enumerate() {
@@ -187,21 +204,17 @@ impl Exact {
 
     /// Float weights on unquantised rows.
     fn dense(&self, x: &Array2<f32>, weights: &Float) -> Array2<f32> {
-        self.by_output(x, weights.rows(), |first, dots| {
+        by_output(x.dim(), weights.rows(), |first, dots| {
             weights.dots(self.kernels, x.view(), first, dots);
         })
     }
 
-    /// The int8 codes of rows.
-    fn codes(&self, x: &Array2<f32>) -> Codes {
+    /// The codes of rows.
+    fn codes(&self, x: &Array2<f32>, levels: Levels) -> Codes {
         let padded = x.ncols().div_ceil(BLOCK_COLUMNS) * BLOCK_COLUMNS;
         let mut q = vec![0i8; x.nrows() * padded];
-        let quantise = |(index, q): (usize, &mut [i8])| {
-            let values = row(x, index);
-            let t = numerics::quantize_scale((self.kernels.absmax)(values));
-            (self.kernels.codes)(values, t, &mut q[..values.len()]);
-            t
-        };
+        let quantise =
+            |(index, q): (usize, &mut [i8])| quantize_row(self.kernels, levels, row(x, index), q);
         let scales = if x.len() < PARALLEL_WORK {
             q.chunks_exact_mut(padded).enumerate().map(quantise).collect()
         } else {
@@ -209,24 +222,23 @@ impl Exact {
         };
         Codes { q, scales }
     }
+}
 
-    /// Computes outputs in runs (`f(first, [output][token])`), then turns them to rows of tokens.
-    fn by_output(
-        &self,
-        x: &Array2<f32>,
-        outputs: usize,
-        f: impl Fn(usize, &mut [f32]) + Sync,
-    ) -> Array2<f32> {
-        let mut columns = Array2::zeros((outputs, x.nrows()));
-        let data = columns.as_slice_mut().expect("standard rows");
-        let run = |(index, out): (usize, &mut [f32])| f(index * RUN, out);
-        if outputs * x.len() < PARALLEL_WORK {
-            data.chunks_mut(RUN * x.nrows()).enumerate().for_each(run);
-        } else {
-            data.par_chunks_mut(RUN * x.nrows()).enumerate().for_each(run);
-        }
-        columns.reversed_axes().as_standard_layout().into_owned()
+/// Computes outputs in runs (`f(first, [output][token])`), then turns them to rows of tokens.
+fn by_output(
+    (tokens, inputs): (usize, usize),
+    outputs: usize,
+    f: impl Fn(usize, &mut [f32]) + Sync,
+) -> Array2<f32> {
+    let mut columns = Array2::zeros((outputs, tokens));
+    let data = columns.as_slice_mut().expect("standard rows");
+    let run = |(index, out): (usize, &mut [f32])| f(index * RUN, out);
+    if outputs * tokens * inputs < PARALLEL_WORK {
+        data.chunks_mut(RUN * tokens).enumerate().for_each(run);
+    } else {
+        data.par_chunks_mut(RUN * tokens).enumerate().for_each(run);
     }
+    columns.reversed_axes().as_standard_layout().into_owned()
 }
 
 impl Domain for Exact {
@@ -241,9 +253,9 @@ impl Domain for Exact {
     }
 
     fn prepare(&mut self, _: Site, x: &Array2<f32>, policy: Activations) -> ExactPrepared {
-        match policy {
-            Activations::None => ExactPrepared::Values(x.clone()),
-            Activations::PerTokenInt8 => ExactPrepared::Codes(self.codes(x)),
+        match policy.levels() {
+            None => ExactPrepared::Values(x.clone()),
+            Some(levels) => ExactPrepared::Codes(self.codes(x, levels)),
         }
     }
 
@@ -255,7 +267,11 @@ impl Domain for Exact {
             (Weights::Ternary { rows, scale, .. }, ExactPrepared::Values(x)) => {
                 self.float_ternary(x, rows, *scale)
             }
+            (Weights::Coded(coded), ExactPrepared::Codes(codes)) => self.coded(codes, coded),
             (Weights::Dense(float), ExactPrepared::Values(x)) => self.dense(x, float),
+            (Weights::Coded(_), ExactPrepared::Values(_)) => {
+                unreachable!("integer weights read codes")
+            }
             (Weights::Dense(_), ExactPrepared::Codes(_)) => {
                 unreachable!("float weights read the values of their input")
             }
@@ -313,6 +329,10 @@ impl Domain for Exact {
 
     fn discard(&mut self, rows: Array2<f32>) {
         self.spare.keep(rows);
+    }
+
+    fn coded_logits(&mut self, at: Site, x: &ExactPrepared, head: &Linear) -> Array2<f32> {
+        self.linear(at, x, head)
     }
 
     fn count(&self, x: &Array2<f32>) -> usize {

@@ -14,7 +14,9 @@ use std::mem;
 use std::ops::Range;
 
 pub use batch::Batch;
-pub use exact::{Codes, Exact, ExactPrepared, LayerCache, rows_of, scaled, score_scale};
+pub use exact::{
+    Codes, Exact, ExactPrepared, LayerCache, quantize_row, rows_of, scaled, score_scale,
+};
 
 use crate::model::{Activations, Float, Gate, Linear, Model, Norm, NormSlot, Rope, Slot};
 
@@ -25,6 +27,8 @@ pub enum Step {
     Norm(NormSlot),
     /// The input of a linear layer is quantised; shared by the layers that read it.
     Prepare(Slot),
+    /// The normed rows are quantised for a head of integers.
+    PrepareHead,
     /// A linear layer.
     Linear(Slot),
     /// Queries or keys are turned to their positions.
@@ -86,6 +90,8 @@ pub trait Domain {
     fn add(&mut self, at: Site, stream: &Self::Rows, update: &Self::Rows) -> Self::Rows;
     /// The head on normed rows.
     fn logits(&mut self, at: Site, x: &Self::Rows, head: &Float) -> Self::Rows;
+    /// A head of integers on normed rows that were quantised for it.
+    fn coded_logits(&mut self, at: Site, x: &Self::Prepared, head: &Linear) -> Self::Rows;
 
     /// Takes rows that nothing reads any more, to use their memory again.
     fn discard(&mut self, rows: Self::Rows) {
@@ -272,7 +278,13 @@ fn feed_forward<D: Domain>(domain: &mut D, model: &Model, index: usize, x: &D::R
 pub fn head<D: Domain>(domain: &mut D, model: &Model, x: &D::Rows) -> D::Rows {
     let at = |step| Site { layer: model.layers.len(), step };
     let normed = domain.norm(at(Step::Norm(NormSlot::Final)), x, &model.final_norm);
-    domain.logits(at(Step::Logits), &normed, &model.head)
+    match &model.coded_head {
+        None => domain.logits(at(Step::Logits), &normed, &model.head),
+        Some(head) => {
+            let prepared = domain.prepare(at(Step::PrepareHead), &normed, head.activations);
+            domain.coded_logits(at(Step::Logits), &prepared, head)
+        }
+    }
 }
 
 /// The whole walk from layer `from` on: the stream that enters it to logits.

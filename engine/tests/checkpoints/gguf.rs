@@ -7,6 +7,7 @@ use engine::kernels;
 use engine::model::{Activations, Config, KvKind, Model, Slot, Weights};
 use engine::numerics::special;
 use engine::numerics::{argmax, max};
+use engine::packing::{I2sRuns, Layout};
 use engine::walk::{Exact, Read, run};
 use ndarray::Array2;
 use serde_json::json;
@@ -136,6 +137,20 @@ fn what_the_file_leaves_open_can_be_said() {
     let folder = Source::folder(path("models").join("llama256_packed_bitlinear"));
     let refused = load(&folder, &options).expect_err("a checkpoint says its activations");
     assert!(refused.to_string().contains("activations"), "{refused}");
+    let four = LoadOptions { activations: Some(Activations::PerTokenInt4), ..Default::default() };
+    let eight = loaded("llama256_packed_bitlinear");
+    let (ours, theirs) = (load(&folder, &four), load(&source, &four));
+    let (ours, theirs) = (ours.expect("fewer levels"), theirs.expect("fewer levels"));
+    // Another arithmetic is another model to whoever goes by digests.
+    assert_ne!(ours.manifest.digest, eight.manifest.digest);
+    let read = |model: &Model| bits(&prefill(kernels::best(), model, KvKind::F32, &[510, 3, 77]));
+    assert_ne!(read(&ours.model), read(&eight.model));
+    let codes = |model: &Model| model.layers[0].linear(Slot::Down).activations;
+    assert_eq!(codes(&ours.model), Activations::PerTokenInt4);
+    assert_eq!(codes(&ours.model), codes(&theirs.model));
+    let said = LoadOptions { activations: Some(Activations::PerTokenInt8), ..Default::default() };
+    let same = load(&folder, &said).expect("what it says itself").manifest;
+    assert_eq!(same.digest, eight.manifest.digest);
 }
 
 #[test]
@@ -233,5 +248,44 @@ fn neither_kernels_nor_token_by_token_decoding_change_a_bit_where_heads_are_norm
         };
         let steps: Vec<u32> = ids.iter().enumerate().flat_map(step).collect();
         assert_eq!(steps, expected, "{}", table.name);
+    }
+}
+
+/// A file whose `I2_S` tensors are laid out anew.
+fn laid_out(name: &str, runs: I2sRuns) -> Loaded {
+    let path = path("gguf").join(format!("{name}.gguf"));
+    let mut bytes = std::fs::read(&path).expect("a file");
+    let tensors = file(name).manifest.tensors;
+    for tensor in tensors.iter().filter(|entry| entry.dtype == "I2_S") {
+        let (rows, columns) = (tensor.shape[0], tensor.shape[1]);
+        let at = tensor.offset as usize..(tensor.offset + tensor.bytes) as usize;
+        let wide = Layout::i2s(rows, columns, I2sRuns::Wide).expect("whole runs");
+        let codes = |row: usize| {
+            let mut codes = vec![0; columns];
+            wide.read_row(&bytes[at.clone()], row, &mut codes);
+            codes
+        };
+        let codes: Vec<Vec<u8>> = (0..rows).map(codes).collect();
+        let other = Layout::i2s(rows, columns, runs).expect("whole runs");
+        let written = other.write(|row, out| out.copy_from_slice(&codes[row]));
+        let written = written.expect("bits of codes");
+        assert_ne!(bytes[at.clone()], written);
+        bytes[at].copy_from_slice(&written);
+    }
+    let source = Source::memory("made", [(format!("{name}.gguf"), bytes)]);
+    load(&source, &LoadOptions { i2s: runs, ..Default::default() }).expect("a sound file")
+}
+
+#[test]
+fn the_three_layouts_of_i2s_hold_the_same_model() {
+    let ids = [510, 3, 77];
+    let logits = |model: &Model| prefill(kernels::best(), model, KvKind::F32, &ids);
+    let wide = file("bitnet256_i2_s").model;
+    for runs in [I2sRuns::Narrow, I2sRuns::Rows] {
+        let other = laid_out("bitnet256_i2_s", runs).model;
+        for slot in Slot::ALL {
+            assert_eq!(codes(&wide, 1, slot), codes(&other, 1, slot), "{runs:?} {slot:?}");
+        }
+        assert_eq!(bits(&logits(&wide)), bits(&logits(&other)), "{runs:?}");
     }
 }

@@ -79,7 +79,7 @@ fn links_to_devices_and_pipes_under_the_names_of_files_are_refused_without_waiti
 fn codes(model: &Model, slot: Slot) -> &TernaryRows {
     match &model.layers[0].linear(slot).weights {
         Weights::Ternary { rows, .. } => rows,
-        Weights::Dense(_) => panic!("a ternary layer"),
+        Weights::Coded(_) | Weights::Dense(_) => panic!("a ternary layer"),
     }
 }
 
@@ -111,7 +111,10 @@ fn groups_of_128_under_the_number_of_q2_0_are_told_by_their_size() {
 fn runs_of_64_are_read_as_such_where_the_caller_says_so() {
     let code = |row: usize, column: usize| ((row * 5 + column * 3 + column / 7) % 3) as u8;
     let layout = Layout::i2s(8, 256, I2sRuns::Narrow).expect("whole runs");
-    let codes_of_64 = layout.write(code).expect("a flat layout");
+    let row = |row: usize, out: &mut [u8]| {
+        out.iter_mut().enumerate().for_each(|(column, out)| *out = code(row, column));
+    };
+    let codes_of_64 = layout.write(row).expect("a flat layout");
     let bytes = Gguf::small(I2S).with(|file| {
         file.tensor("blk.0.ffn_up.weight").data.splice(..512, codes_of_64);
     });

@@ -13,6 +13,7 @@ mod forms;
 mod gguf;
 mod goldens;
 mod hostile;
+mod integers;
 mod loading;
 #[allow(dead_code, reason = "some helpers are for the zoo alone")]
 mod made_gguf;

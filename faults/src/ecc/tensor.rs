@@ -19,7 +19,7 @@ pub fn tensor_bytes(model: &Model, layer: usize, slot: Slot) -> Result<Vec<u8>, 
     let weights = &model.layers[layer].linear(slot).weights;
     let layout = layout(weights).expect("the layout of an address in it");
     let rows = ternary(weights);
-    let bytes = layout.write(|row, column| rows.code(row, column));
+    let bytes = layout.write(|row, codes| rows.read_row(row, codes));
     bytes.ok_or_else(|| first.between_scales())
 }
 

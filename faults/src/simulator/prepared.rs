@@ -6,9 +6,8 @@
 
 use engine::kernels::{GROUP_ROWS, LANES};
 use engine::model::{Model, Slot, Weights};
-use engine::numerics::quantize_scale;
 use engine::packing::{TernaryRows, weight_of};
-use engine::walk::Codes;
+use engine::walk::{Codes, quantize_row};
 
 use super::product::{Adjust, Clean, Scratch};
 
@@ -34,7 +33,7 @@ impl Columns {
         }
         let one = |weights: &Weights| match weights {
             Weights::Ternary { rows, .. } => blocks(rows),
-            Weights::Dense(_) => Vec::new(),
+            Weights::Coded(_) | Weights::Dense(_) => Vec::new(),
         };
         let layer = |layer: &engine::model::Layer| {
             std::array::from_fn(|slot| one(&layer.linears[slot].weights))
@@ -168,6 +167,7 @@ impl Clean<'_> {
         prepared: &mut Prepared,
     ) {
         let padded = self.ternary(layer, slot).0.padded_columns();
+        let levels = self.levels(layer, slot);
         let norms = self.norms(layer, slot);
         for list in [&mut prepared.whole, &mut prepared.plus, &mut prepared.minus] {
             list.clear();
@@ -184,10 +184,9 @@ impl Clean<'_> {
                 (self.kernels.rms_norm)(x, &norm.gains, norm.eps, y);
                 x = y;
             }
-            let t = quantize_scale((self.kernels.absmax)(x));
             let start = prepared.codes.q.len();
             prepared.codes.q.resize(start + padded, 0);
-            (self.kernels.codes)(x, t, &mut prepared.codes.q[start..start + x.len()]);
+            let t = quantize_row(self.kernels, levels, x, &mut prepared.codes.q[start..]);
             prepared.codes.scales.push(t);
             prepared.compare(self, (layer, slot), token);
         }

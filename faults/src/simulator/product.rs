@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use engine::kernels::{GROUP_ROWS, Kernels, LANES};
 use engine::model::{Model, Norm, Scale, Slot, Weights};
+use engine::numerics::Levels;
 use engine::packing::TernaryRows;
 use engine::walk::{Codes, Read, scaled};
 
@@ -115,8 +116,16 @@ impl<'a> Clean<'a> {
     pub(super) fn ternary(&self, layer: usize, slot: Slot) -> (&'a TernaryRows, Scale) {
         match &self.model.layers[layer].linear(slot).weights {
             Weights::Ternary { rows, scale, .. } => (rows, *scale),
-            Weights::Dense(_) => unreachable!("a traced model is ternary throughout"),
+            Weights::Coded(_) | Weights::Dense(_) => {
+                unreachable!("a traced model is ternary throughout")
+            }
         }
+    }
+
+    /// What the codes that a linear layer reads are among.
+    pub(super) fn levels(&self, layer: usize, slot: Slot) -> Levels {
+        let policy = self.model.layers[layer].linear(slot).activations;
+        policy.levels().expect("a traced model reads codes throughout")
     }
 
     /// The norms before a linear layer: that of the block, and its own.

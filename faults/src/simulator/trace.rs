@@ -83,18 +83,18 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// Walks the clean layers again and keeps their steps; `None` where a linear layer is not made
-    /// of ternary weights under int8 activations, or where queries or keys are normed: such steps
-    /// are not followed here.
+    /// of ternary weights under integer activations, where queries or keys are normed, or where the
+    /// head is coded: such steps are not followed here.
     pub(crate) fn new(model: &Model, kernels: &'static Kernels, golden: &Golden) -> Option<Self> {
         let integer = |linear: &Linear| {
             matches!(linear.weights, Weights::Ternary { .. })
-                && linear.activations == Activations::PerTokenInt8
+                && linear.activations.levels().is_some()
         };
         let plain = |layer: &Layer| {
             let norms = [&layer.query_norm, &layer.key_norm];
             layer.linears.iter().all(integer) && norms.iter().all(|norm| norm.is_none())
         };
-        if !model.layers.iter().all(plain) {
+        if model.coded_head.is_some() || !model.layers.iter().all(plain) {
             return None;
         }
         let inner = Exact::new(kernels, model, golden.kv);
@@ -209,6 +209,10 @@ impl Domain for Recorder {
 
     fn logits(&mut self, at: Site, x: &Array2<f32>, head: &Float) -> Array2<f32> {
         self.inner.logits(at, x, head)
+    }
+
+    fn coded_logits(&mut self, at: Site, x: &ExactPrepared, head: &Linear) -> Array2<f32> {
+        self.inner.coded_logits(at, x, head)
     }
 
     fn count(&self, x: &Array2<f32>) -> usize {

@@ -68,7 +68,11 @@ pub fn shape(index: usize) -> Shape {
         head_dim,
         vocabulary: 19,
         gate: if gate == 0 { Gate::Relu2 } else { Gate::Silu },
-        activations: if float { Activations::None } else { Activations::PerTokenInt8 },
+        activations: match (float, index % 6) {
+            (true, _) => Activations::None,
+            (_, 4) => Activations::PerTokenInt4,
+            _ => Activations::PerTokenInt8,
+        },
         sub_norms,
         inner_norms,
         tied,
@@ -195,6 +199,7 @@ pub fn model(shape: &Shape, seed: u64) -> Model {
         Arc::new(matrix(shape.vocabulary, shape.hidden, shape.stored, random))
     };
     Model {
+        coded_head: None,
         embedding,
         layers: (0..shape.layers).map(|_| block(shape, random)).collect(),
         final_norm: norm(shape.hidden, shape.stored, random),

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 
 use super::plot::PlotError;
 use super::{change, charts, heat, ladder, memory, rows, sweep, tables};
+use crate::arithmetic;
 use crate::chance::draws;
 use crate::escape::shown;
 use crate::metrics::{evaluate_all, metric, proven_masked_share};
@@ -34,6 +35,8 @@ pub(super) fn head(report: &Report) -> Markup {
                 div { dt { "Arithmetic" } dd {
                     code { (shown(&report.engine.arithmetic)) } " "
                     (shown(&report.engine.description))
+                    " Activations " (arithmetic::activation(model.activation_policy))
+                    ", head " (arithmetic::head(model.head)) "."
                 } }
             }
         }
@@ -331,8 +334,9 @@ pub(super) fn request(report: &Report) -> Markup {
         ("limit on samples", request.limit.map_or_else(none, count)),
         ("time limit", request.time_limit_seconds.map_or_else(none, seconds)),
         ("memory limit", request.max_memory_bytes.map_or_else(none, bytes)),
-        ("activations", story::activation(report.model.activation_policy).to_owned()),
-        ("gate of the feed-forward", story::gate_function(report.model.gate).to_owned()),
+        ("activations", arithmetic::activation(report.model.activation_policy).to_owned()),
+        ("head", arithmetic::head(report.model.head).to_owned()),
+        ("gate of the feed-forward", arithmetic::gate_function(report.model.gate).to_owned()),
     ];
     html! {
         section aria-labelledby="request" {

@@ -50,7 +50,7 @@ pub use request::{
 };
 pub use strata::Stratum;
 pub use subject::{
-    ActivationPolicy, Data, DataSource, GateFunction, InputKind, Model, WeightCounts,
+    ActivationPolicy, Data, DataSource, GateFunction, HeadForm, InputKind, Model, WeightCounts,
 };
 pub use substitutions::{SubstSample, SubstWitness, Substitutions};
 pub use worst::{CacheBits, CacheProven, FlipBudget, ModelFlips};

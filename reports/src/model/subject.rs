@@ -34,6 +34,9 @@ pub struct Model {
     pub vocabulary: u32,
     /// How activations are quantised before a ternary product.
     pub activation_policy: ActivationPolicy,
+    /// What the head is multiplied as; `as_stored` in reports that do not say.
+    #[serde(default)]
+    pub head: HeadForm,
     /// The function that gates the feed-forward block.
     pub gate: GateFunction,
     /// How many weights of which kind.
@@ -48,8 +51,21 @@ pub struct Model {
 pub enum ActivationPolicy {
     /// Absolute maximum of each token, to 8 bits.
     PerTokenInt8,
+    /// Absolute maximum of each token, to 4 bits.
+    PerTokenInt4,
     /// Not quantised.
     None,
+}
+
+/// What the head is multiplied as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadForm {
+    /// The floats of the checkpoint.
+    #[default]
+    AsStored,
+    /// int8 codes of each row, made at load, with int8 codes per token.
+    Int8,
 }
 
 /// The function that gates the feed-forward block.
@@ -68,6 +84,10 @@ pub enum GateFunction {
 pub struct WeightCounts {
     /// Ternary weights.
     pub ternary: u64,
+    /// Integer weights under scales of rows or groups, whose products with integer activations are
+    /// integers too; 0 in reports that do not know them.
+    #[serde(default)]
+    pub coded: u64,
     /// Weights kept in floating point: embeddings, norms, scales, read-out.
     pub float: u64,
     /// Bytes of the packed ternary weights.

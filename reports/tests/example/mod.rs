@@ -85,8 +85,9 @@ fn model(layers: u32) -> Model {
         head_dim: 16,
         vocabulary: 10,
         activation_policy: ActivationPolicy::PerTokenInt8,
+        head: HeadForm::AsStored,
         gate: GateFunction::Relu2,
-        weights: WeightCounts { ternary: 147_456, float: 5_834, bytes_packed: 36_864 },
+        weights: WeightCounts { ternary: 147_456, coded: 0, float: 5_834, bytes_packed: 36_864 },
         warnings: Vec::new(),
     }
 }

@@ -11,7 +11,7 @@ use certify::interval::{BoxPrepared, Boxes, Interval, Margin};
 use certify::ladder::{Aim, Ladder, Rung};
 use certify::moved::{AnyFlip, Moved};
 use certify::region::{Ball, Region};
-use engine::model::{Activations, Linear, Slot, Weights};
+use engine::model::{Linear, Slot, Weights};
 use engine::packing::TernaryRows;
 use engine::walk::{self, Read, Site, Step};
 use ndarray::{Array2, Axis};
@@ -45,8 +45,7 @@ impl Prover<'_> {
     /// Whether flips of a tensor can be bounded: its sums are integers.
     pub(super) fn speaks_of(&self, layer: usize, slot: Slot) -> bool {
         let linear = self.deployed.model.layers[layer].linear(slot);
-        matches!(linear.weights, Weights::Ternary { .. })
-            && linear.activations == Activations::PerTokenInt8
+        matches!(linear.weights, Weights::Ternary { .. }) && linear.activations.levels().is_some()
     }
 
     /// Tries rows of a layer, which `streams[layer]` enters and `streams[layer + 1]` leaves.
@@ -150,7 +149,9 @@ impl Prover<'_> {
 pub(super) fn ternary(linear: &Linear) -> &TernaryRows {
     match &linear.weights {
         Weights::Ternary { rows, .. } => rows,
-        Weights::Dense(_) => unreachable!("only ternary weights have flips of codes"),
+        Weights::Coded(_) | Weights::Dense(_) => {
+            unreachable!("only ternary weights have flips of codes")
+        }
     }
 }
 

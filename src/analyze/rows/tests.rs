@@ -29,7 +29,7 @@ pub(super) fn subject(name: &str, limit: usize) -> (Model, Vec<Sample>) {
 fn codes(model: &Model, layer: usize, row: usize) -> Vec<u8> {
     match &model.layers[layer].linear(Slot::Down).weights {
         Weights::Ternary { rows, .. } => rows.row(row),
-        Weights::Dense(_) => panic!("a ternary layer"),
+        Weights::Coded(_) | Weights::Dense(_) => panic!("a ternary layer"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use certify::interval::{Boxes, Interval};
 use engine::model::random::{SplitMix, Style, random_model};
-use engine::model::{FloatType, KvKind, Model, Weights};
+use engine::model::{FloatType, HeadForm, KvKind, Model, Weights};
 use engine::packing::TernaryRows;
 use engine::walk::{self, Batch, Exact, Read};
 use ndarray::Array2;
@@ -26,6 +26,7 @@ const RADIUS: f64 = 1e-4;
 
 const PREFILL: &str = "prefill";
 const DECODE: &str = "decode_f16_head";
+const DECODE_INT8: &str = "decode_int8_head";
 const LONG: &str = "decode_f16_head_context_2048";
 const BATCH: &str = "decode_f16_head_batch_8";
 const BOXES: &str = "prefill_boxes_by_layer";
@@ -44,19 +45,25 @@ struct Subject<'a> {
 /// # Errors
 /// If a figure cannot be told, or a token is not in the vocabulary: a bug of this program.
 pub(super) fn figures(bench: &Bench, limits: &Limits) -> Result<(), Failure> {
-    if ![PREFILL, DECODE, LONG, BATCH, BOXES].iter().any(|name| bench.wanted(name)) {
+    if ![PREFILL, DECODE, DECODE_INT8, LONG, BATCH, BOXES].iter().any(|name| bench.wanted(name)) {
         return Ok(());
     }
     let style = Style { stored: FloatType::F16, ..Style::BITNET };
     let model = random_model(&config(bench.args.shape), style, 7);
     let head = model.head.rows() * model.head.columns() * 2;
     let bytes = (linears(&model).map(TernaryRows::bytes).sum(), head);
-    let subject = Subject { bench, limits, model, bytes };
+    let mut subject = Subject { bench, limits, model, bytes };
     subject.prefill()?;
     subject.boxes()?;
     subject.decode(DECODE, subject.short())?;
     subject.decode(LONG, LONG_CONTEXT)?;
-    subject.batch()
+    subject.batch()?;
+    if !bench.wanted(DECODE_INT8) {
+        return Ok(());
+    }
+    subject.model = subject.model.with_head(HeadForm::Int8);
+    subject.bytes.1 /= 2;
+    subject.decode(DECODE_INT8, subject.short())
 }
 
 impl Subject<'_> {
@@ -185,6 +192,6 @@ fn linears(model: &Model) -> impl Iterator<Item = &TernaryRows> {
     let weights = model.layers.iter().flat_map(|layer| &layer.linears);
     weights.filter_map(|linear| match &linear.weights {
         Weights::Ternary { rows, .. } => Some(&**rows),
-        Weights::Dense(_) => None,
+        Weights::Coded(_) | Weights::Dense(_) => None,
     })
 }

@@ -13,7 +13,7 @@ const TOKENS: [usize; 7] = [1, 2, 3, 4, 5, 8, 17];
 /// The entries of a table, each as a function to the bits of its results.
 type Entry = (&'static str, fn(&Kernels) -> Vec<u32>);
 
-const ENTRIES: [Entry; 19] = [
+const ENTRIES: [Entry; 20] = [
     ("ternary", ternary),
     ("spread", spread),
     ("differ", differ),
@@ -21,6 +21,7 @@ const ENTRIES: [Entry; 19] = [
     ("multiply", |table| rescale(table.multiply)),
     ("divide", |table| rescale(table.divide)),
     ("dot", dot),
+    ("dot_codes", dot_codes),
     ("dot_rows", dot_rows),
     ("weighted_sum", weighted_sum),
     ("rms_norm", rms_norm),
@@ -168,6 +169,11 @@ fn codes(table: &Kernels) -> Vec<u32> {
         all.extend(codes.iter().map(|&code| code as u32));
     }
     all
+}
+
+fn dot_codes(table: &Kernels) -> Vec<u32> {
+    let row = |width, salt| bytes(width, salt).into_iter().map(|b| b as i8).collect::<Vec<i8>>();
+    WIDTHS.iter().map(|&width| (table.dot_codes)(&row(width, 3), &row(width, 9)) as u32).collect()
 }
 
 fn softmax(table: &Kernels) -> Vec<u32> {

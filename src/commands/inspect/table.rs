@@ -39,6 +39,7 @@ fn facts(found: &Inventory) -> String {
     line(&mut text, "vocabulary", &shape.vocabulary.to_string());
     line(&mut text, "positions", &shape.max_positions.to_string());
     line(&mut text, "activations", shape.activations);
+    line(&mut text, "head form", shape.head);
     line(&mut text, "gate", shape.gate);
     line(&mut text, "head", if shape.tied { "tied to the embeddings" } else { "its own" });
     line(&mut text, "rope theta", &shape.rope_theta.to_string());

@@ -20,7 +20,7 @@ use weights::{Coded, Stored, gains, unturned};
 
 use super::error::FormatError;
 use super::hugging_face::{EMBEDDING, HEAD, linear_name, linear_shape, norm_name};
-use super::manifest::{Manifest, TensorEntry, TensorKind};
+use super::manifest::{self, Manifest, TensorEntry, TensorKind};
 use super::source::{Bytes, Source};
 use super::{LoadOptions, Loaded};
 use crate::model::{
@@ -44,7 +44,7 @@ pub(super) fn load(
     let mut builder = Builder::new(&container, &bytes, (name, &label), options, &plan)?;
     plan.config.activations = builder.activations;
     let model = builder.model(&plan)?;
-    let mut warnings = builder.warnings;
+    let (mut warnings, usual) = (builder.warnings, builder.usual);
     refuse_others(&container, &builder.entries)?;
     let entries = builder.entries.into_values().collect();
     let tokenizer = tokens::tokenizer(&container.metadata).unwrap_or_else(|why| {
@@ -52,13 +52,9 @@ pub(super) fn load(
         None
     });
     let config_text = container.metadata.json();
-    let manifest = Manifest {
-        name: source.name(),
-        digest: digest(&container, &bytes, &config_text),
-        tensors: entries,
-        warnings,
-        config_text,
-    };
+    let digest = manifest::under(digest(&container, &bytes, &config_text), &model, usual);
+    let manifest =
+        Manifest { name: source.name(), digest, tensors: entries, warnings, config_text };
     Ok(Loaded { model, tokenizer, manifest })
 }
 
@@ -98,6 +94,7 @@ struct Builder<'a> {
     label: &'a str,
     options: &'a LoadOptions,
     activations: Activations,
+    usual: Activations,
     entries: BTreeMap<String, TensorEntry>,
     warnings: Vec<String>,
 }
@@ -117,12 +114,17 @@ impl<'a> Builder<'a> {
             label,
             options,
             activations: Activations::None,
+            usual: Activations::None,
             entries: BTreeMap::new(),
             warnings: Vec::new(),
         };
+        builder.usual = builder.usual_activations(plan.config.layers)?;
         builder.activations = match options.activations {
-            Some(policy) => policy,
-            None => builder.usual_activations(plan.config.layers)?,
+            Some(policy) => {
+                builder.warnings.clear();
+                policy
+            }
+            None => builder.usual,
         };
         Ok(builder)
     }
@@ -180,7 +182,15 @@ impl<'a> Builder<'a> {
             Arc::new(self.matrix("output.weight", HEAD, shape)?)
         };
         let rope = Arc::new(Rope::of(config));
-        Ok(Model { config: config.clone(), embedding, layers, final_norm, head, rope })
+        Ok(Model {
+            config: config.clone(),
+            embedding,
+            layers,
+            final_norm,
+            head,
+            coded_head: None,
+            rope,
+        })
     }
 
     fn record(&mut self, mut entry: TensorEntry, role: String) {
@@ -270,13 +280,17 @@ impl<'a> Builder<'a> {
             if let Some(scale) = coded.scale {
                 return self.ternary(&stored, role, coded, scale, factor);
             }
-            if self.activations != Activations::None {
-                let expected = "one scale a tensor under int8 activations (--activations none)";
-                return Err(stored.refused(expected));
-            }
         }
         if factor.is_some() {
-            return Err(stored.refused("ternary weights beside a .scale"));
+            return Err(stored.refused("ternary weights under one scale beside a .scale"));
+        }
+        if let (GgmlType::Blocks(kind), Some(_)) = (stored.extent.kind, self.activations.levels())
+            && kind.has_integers()
+        {
+            let (coded, entry) = stored.grouped(kind, shape, turned, self.options.unused)?;
+            self.record(entry, role);
+            let weights = Weights::Coded(Arc::new(coded));
+            return Ok(Linear { weights, norm: None, activations: self.activations });
         }
         let float = self.matrix(&name, &role, shape)?;
         let float = match turned {

@@ -14,8 +14,15 @@ use super::super::shards::Tensor;
 use super::super::values::count_zeros;
 use super::header::Extent;
 use super::types::GgmlType;
-use crate::model::{Float, FloatType};
-use crate::packing::{BlockType, I2S_TAIL, I2sRuns, Layout, TernaryRows, UNUSED_CODE, ZERO_CODE};
+use crate::model::{self, Float, FloatType, Scales};
+use crate::packing::{
+    BlockType, CodedRows, I2S_TAIL, I2sRuns, Layout, TernaryRows, UNUSED_CODE, ZERO_CODE,
+    turned_row,
+};
+
+/// What an `I2_S` tensor must be, and how to say that it is laid out otherwise.
+const WHOLE_RUNS: &str = "I2_S in whole runs of 128 weights (or of 64, or of 4 rows: the words \
+    i2s=64 or i2s=4 behind the name of the file)";
 
 /// Codes of a matrix under one scale.
 pub(super) struct Coded {
@@ -155,7 +162,7 @@ impl<'a> Stored<'a> {
         let (layout, scale) = match self.extent.kind {
             GgmlType::I2s => {
                 let layout = Layout::i2s(rows, columns, runs);
-                let layout = layout.ok_or_else(|| self.refused("I2_S in whole runs"))?;
+                let layout = layout.ok_or_else(|| self.refused(WHOLE_RUNS))?;
                 let at = self.extent.data.len() - I2S_TAIL;
                 let tail = &self.extent.data[at..];
                 let scale = f32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
@@ -227,6 +234,31 @@ impl<'a> Stored<'a> {
         Ok(Some(found.unwrap_or(1.0)))
     }
 
+    /// The integers of a `[rows, columns]` matrix of blocks under the scales of these.
+    pub(super) fn grouped(
+        &self,
+        kind: BlockType,
+        shape: (usize, usize),
+        turned: Option<usize>,
+        unused: UnusedCode,
+    ) -> Result<(model::Coded, TensorEntry), FormatError> {
+        let (_, entry) = self.matrix(shape)?;
+        let width = shape.1 / kind.weights() * kind.bytes();
+        let blocks = |row: usize| {
+            let at = turned_row(row, turned) * width;
+            self.extent.data[at..at + width].chunks_exact(kind.bytes())
+        };
+        let zeroed = kind.has_codes() && unused == UnusedCode::Zero;
+        let rows = CodedRows::pack(shape, kind.weights(), |row, out| {
+            for (block, out) in blocks(row).zip(out.chunks_exact_mut(kind.weights())) {
+                kind.integers(block, out);
+                out.iter_mut().filter(|code| zeroed && **code == 2).for_each(|code| *code = 0);
+            }
+        });
+        let scales = (0..shape.0).flat_map(blocks).map(|block| kind.scale(block)).collect();
+        Ok((model::Coded::new(kind.name(), rows, Scales::Groups(scales)), entry))
+    }
+
     /// The one value of a scale tensor.
     pub(super) fn scale(&self) -> Result<(f32, FloatType), FormatError> {
         let tensor = self.float().filter(|tensor| tensor.shape == [1]);
@@ -249,7 +281,7 @@ fn without_unused(rows: &TernaryRows) -> TernaryRows {
 pub(super) fn unturned(float: Float, head_dim: usize) -> Float {
     fn rows<T: Copy>(data: &[T], width: usize, head_dim: usize) -> Vec<T> {
         let count = data.len() / width;
-        let stored = |row| crate::packing::turned_row(row, Some(head_dim)) * width;
+        let stored = |row| turned_row(row, Some(head_dim)) * width;
         (0..count).flat_map(|row| &data[stored(row)..stored(row) + width]).copied().collect()
     }
     match float {

@@ -254,7 +254,7 @@ fn linear(
         let layout = Layout::i2s(count, columns, I2sRuns::Wide)
             .ok_or_else(|| wrong("weights in whole runs of 128", format!("{count} x {columns}")))?;
         let layout = turned.map_or(layout, |head_dim| layout.turned(head_dim));
-        let mut data = layout.write(|row, column| rows.code(row, column)).expect("a flat layout");
+        let mut data = layout.write(|row, codes| rows.read_row(row, codes)).expect("a flat layout");
         data.extend(factor.to_le_bytes());
         data.extend([0; I2S_TAIL - 4]);
         all.push(Tensor { name: name + ".weight", shape, kind: 36, data });

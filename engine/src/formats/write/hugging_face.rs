@@ -112,7 +112,7 @@ fn tensors(model: &Model) -> Result<(Vec<Tensor>, bool), NoForm> {
                 expected: "outputs in whole quarters".into(),
                 got: format!("{count} of them"),
             })?;
-            let data = layout.write(|row, column| rows.code(row, column)).expect("a flat layout");
+            let data = layout.write(|row, codes| rows.read_row(row, codes)).expect("a flat layout");
             all.push((format!("{name}.weight"), Dtype::U8, vec![count / 4, columns], data));
             let scale = scale.stored().to_le_bytes().to_vec();
             all.push((name + ".weight_scale", Dtype::F32, vec![1], scale));

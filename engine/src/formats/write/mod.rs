@@ -88,6 +88,11 @@ pub fn files(
 fn ternary<'a>(linear: &'a Linear, name: &str) -> Result<(&'a TernaryRows, Scale), NoForm> {
     match &linear.weights {
         Weights::Ternary { rows, scale, .. } => Ok((rows, *scale)),
+        Weights::Coded(coded) => Err(NoForm {
+            part: name.into(),
+            expected: "ternary weights under one scale".into(),
+            got: format!("{} under scales of rows or groups", coded.kind()),
+        }),
         Weights::Dense(float) => Err(NoForm {
             part: name.into(),
             expected: "ternary weights under one scale".into(),
@@ -122,13 +127,24 @@ fn float_bytes(float: &Float) -> (Vec<u8>, FloatType) {
 
 /// Refuses activations that a reader of these forms would not take by itself.
 fn check(model: &Model) -> Result<(), NoForm> {
+    if model.coded_head.is_some() {
+        return Err(NoForm {
+            part: super::HEAD.into(),
+            expected: "the head as it is stored (without the word head=int8)".into(),
+            got: "int8 codes made at load".into(),
+        });
+    }
     for (index, layer) in model.layers.iter().enumerate() {
         for slot in Slot::ALL {
-            if layer.linear(slot).activations != Activations::PerTokenInt8 {
+            let policy = layer.linear(slot).activations;
+            if policy != Activations::PerTokenInt8 {
                 return Err(NoForm {
                     part: super::linear_name(index, slot),
                     expected: "int8 codes per token, as readers of this form take them".into(),
-                    got: "float activations".into(),
+                    got: match policy {
+                        Activations::None => "float activations".into(),
+                        _ => format!("activations {}", policy.name()),
+                    },
                 });
             }
         }

@@ -1,0 +1,147 @@
+//! Integer weights under scales of rows or groups, and what their sums are worth.
+//!
+//! With `S_g` the exact integer sums of a row in rising groups `g`, and `t` the scale of the token:
+//!
+//! | scales | value |
+//! |---|---|
+//! | of groups | `y` adds `f64(d_g) f64(S_g)` to +0 in rising `g`, in f64; then `fl(y / f64(t))` |
+//! | of rows | as under the scale of a tensor: [`scaled`] |
+//!
+//! A product of a group is exact: a scale has 24 bits, a sum fewer than 29 (asserted). So only the
+//! additions, one division and one rounding to f32 are rounded, and each is monotone.
+
+use crate::kernels::Kernels;
+use crate::model::{Float, Scale};
+use crate::numerics::{INT8, absmax};
+use crate::packing::CodedRows;
+use crate::walk::scaled;
+
+/// The scales of an integer matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scales {
+    /// One a row, whose columns are one group.
+    Rows(Vec<Scale>),
+    /// One a group, row by row.
+    Groups(Vec<f32>),
+}
+
+/// An integer matrix with its scales.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Coded {
+    rows: CodedRows,
+    scales: Scales,
+    /// The name of the format that it was read from.
+    kind: &'static str,
+}
+
+impl Coded {
+    /// A matrix under its scales.
+    ///
+    /// # Panics
+    /// If there are not as many scales as rows or groups, or products of groups would be rounded.
+    #[must_use]
+    pub fn new(kind: &'static str, rows: CodedRows, scales: Scales) -> Self {
+        match &scales {
+            Scales::Rows(scales) => {
+                assert!(rows.groups() == 1 && scales.len() == rows.rows(), "a scale a row");
+            }
+            Scales::Groups(scales) => {
+                assert_eq!(scales.len(), rows.rows() * rows.groups(), "a scale a group");
+                assert!(rows.most() < 1 << 29, "products that are exact in f64");
+            }
+        }
+        Self { rows, scales, kind }
+    }
+
+    /// int8 codes of a float matrix: a row of largest magnitude `a` has the scale `d = fl(a / 127)`
+    /// and the codes `rne(clamp(fl(w / d)))`; all 0 where `d` is 0.
+    #[must_use]
+    pub fn of_float(float: &Float) -> Self {
+        let (rows, columns) = (float.rows(), float.columns());
+        let row = |index: usize| {
+            let mut values = vec![0.0; columns];
+            float.read_row(index, &mut values);
+            let scale = absmax(&values) / INT8.most();
+            (values, scale)
+        };
+        let codes = CodedRows::pack((rows, columns), columns, |index, out| {
+            let (values, scale) = row(index);
+            for (code, value) in out.iter_mut().zip(values).filter(|_| scale > 0.0) {
+                let scaled = (value / scale).clamp(-INT8.most(), INT8.most());
+                *code = scaled.round_ties_even() as i8;
+            }
+        });
+        let scales = (0..rows).map(|index| Scale::Multiply(row(index).1)).collect();
+        Self::new("int8 of floats", codes, Scales::Rows(scales))
+    }
+
+    /// The codes.
+    #[must_use]
+    pub fn rows(&self) -> &CodedRows {
+        &self.rows
+    }
+
+    /// The name of the format.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// The scales.
+    #[must_use]
+    pub fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    /// What a step of the sum of a group is multiplied by, over the reals, before the scale of the
+    /// token divides it.
+    #[must_use]
+    pub fn factor(&self, row: usize, group: usize) -> f64 {
+        match &self.scales {
+            Scales::Rows(scales) => match scales[row] {
+                Scale::Multiply(ws) => ws.into(),
+                Scale::Divide(ws) => 1.0 / f64::from(ws),
+            },
+            Scales::Groups(scales) => scales[row * self.rows.groups() + group].into(),
+        }
+    }
+
+    /// The weights of a row, over the reals.
+    pub fn weights(&self, row: usize) -> impl Iterator<Item = f64> {
+        let group = self.rows.group();
+        let codes = self.rows.row(row).chunks_exact(group).enumerate();
+        codes.flat_map(move |(index, codes)| {
+            let factor = self.factor(row, index);
+            codes.iter().map(move |&code| f64::from(code) * factor)
+        })
+    }
+
+    /// What the sums of a row are worth under the scale of a token.
+    #[must_use]
+    pub fn value(&self, row: usize, sums: &[i32], t: f32) -> f32 {
+        match &self.scales {
+            Scales::Rows(scales) => scaled(sums[0], t, scales[row]),
+            Scales::Groups(scales) => {
+                let scales = &scales[row * sums.len()..(row + 1) * sums.len()];
+                let products = scales.iter().zip(sums).map(|(&d, &s)| f64::from(d) * f64::from(s));
+                (products.fold(0.0, |y, product| y + product) / f64::from(t)) as f32
+            }
+        }
+    }
+
+    /// The values of rows `first..`, as many as `out` has room for: `[row][token]`.
+    pub fn values(
+        &self,
+        kernels: &Kernels,
+        (codes, scales): (&[i8], &[f32]),
+        first: usize,
+        out: &mut [f32],
+    ) {
+        let (tokens, groups) = (scales.len(), self.rows.groups());
+        let mut sums = vec![0; out.len() * groups];
+        self.rows.product(kernels, (tokens, codes), first, &mut sums);
+        for (index, (value, sums)) in out.iter_mut().zip(sums.chunks_exact(groups)).enumerate() {
+            *value = self.value(first + index / tokens, sums, scales[index % tokens]);
+        }
+    }
+}
