@@ -73,9 +73,10 @@ fn a_model_is_a_folder_or_one_of_the_embedded_names() {
 #[test]
 fn words_behind_a_name_that_say_nothing_of_such_a_model_are_refused() {
     let desk = Desk::new();
-    refused(&desk, "inspect @digits,i2s=64", 2, &["no embedded model \"@digits,i2s=64\""]);
+    let says = ["digits/config.json: i2s is there", "only GGUF files have I2_S"];
+    refused(&desk, "inspect @digits,i2s=64", 3, &says);
     refused(&desk, "inspect none.gguf,i2s=64", 3, &["there is no none.gguf"]);
-    for word in ["i2s=32", "i2s", "", "activations=int4", "i2s=64,x"] {
+    for word in ["i2s=32", "i2s", "", "activations=int2", "head=int4", "i2s=64,x"] {
         let last = word.rsplit(',').next().unwrap_or_default();
         let says = [&format!("none.gguf: {last:?} says nothing of a model"), "i2s=64"];
         refused(&desk, &format!("inspect none.gguf,{word}"), 2, &says);

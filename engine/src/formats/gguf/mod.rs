@@ -119,13 +119,11 @@ impl<'a> Builder<'a> {
             warnings: Vec::new(),
         };
         builder.usual = builder.usual_activations(plan.config.layers)?;
-        builder.activations = match options.activations {
-            Some(policy) => {
-                builder.warnings.clear();
-                policy
-            }
-            None => builder.usual,
-        };
+        if options.activations.is_some() {
+            // What the file leaves open is said: there is nothing to warn of.
+            builder.warnings.clear();
+        }
+        builder.activations = options.activations.unwrap_or(builder.usual);
         Ok(builder)
     }
 
