@@ -136,26 +136,47 @@ impl Manifest {
     }
 }
 
-/// The digest of a checkpoint: every part is preceded by its length, so that no two differ in their
-/// borders only.
+/// A digest in the making: every part is preceded by its length, so that no two checkpoints differ
+/// in their borders only.
+pub(super) struct Digest(blake3::Hasher);
+
+impl Digest {
+    pub(super) fn of(title: &[u8]) -> Self {
+        let mut digest = Self(blake3::Hasher::new());
+        digest.part(title);
+        digest
+    }
+
+    pub(super) fn part(&mut self, bytes: &[u8]) {
+        self.long_part(bytes.len(), |read| read(bytes));
+    }
+
+    /// A part that is read piece by piece.
+    pub(super) fn long_part(&mut self, length: usize, pass: impl FnOnce(&mut dyn FnMut(&[u8]))) {
+        self.0.update(&(length as u64).to_le_bytes());
+        pass(&mut |bytes| {
+            self.0.update(bytes);
+        });
+    }
+
+    pub(super) fn hex(self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+}
+
+/// The digest of a checkpoint.
 pub(super) fn digest(tensors: &BTreeMap<&str, Tensor>, config: &[u8]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut part = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    part(b"bitnet-certify checkpoint 1");
-    part(&(tensors.len() as u64).to_le_bytes());
+    let mut digest = Digest::of(b"bitnet-certify checkpoint 1");
+    digest.part(&(tensors.len() as u64).to_le_bytes());
     for (name, tensor) in tensors {
         let shape = tensor.shape.iter().flat_map(|&d| (d as u64).to_le_bytes());
-        part(name.as_bytes());
-        part(tensor.dtype.to_string().as_bytes());
-        part(&shape.collect::<Vec<u8>>());
-        part(tensor.data);
-        tensor.release();
+        digest.part(name.as_bytes());
+        digest.part(tensor.dtype.to_string().as_bytes());
+        digest.part(&shape.collect::<Vec<u8>>());
+        digest.long_part(tensor.data.len(), |read| tensor.pass(read));
     }
-    part(config);
-    hasher.finalize().to_hex().to_string()
+    digest.part(config);
+    digest.hex()
 }
 
 /// The digest of a model: that of its files, and what was said otherwise of its arithmetic.

@@ -50,6 +50,14 @@ pub(super) struct Tensor<'a> {
 }
 
 impl Tensor<'_> {
+    /// Reads the bytes in order.
+    pub(super) fn pass(&self, mut read: impl FnMut(&[u8])) {
+        match self.all {
+            Some(all) => all.pass(self.data, read),
+            None => read(self.data),
+        }
+    }
+
     /// Says that the bytes will not be wanted for a while.
     pub(super) fn release(&self) {
         if let Some(all) = self.all {

@@ -36,7 +36,18 @@ pub(super) enum Bytes<'a> {
     Lent(&'a [u8]),
 }
 
+/// So much of a mapped file is held while all of it is read in order.
+const PART: usize = 16 << 20;
+
 impl Bytes<'_> {
+    /// Reads a part of the bytes in order, and lets go of what was read.
+    pub(super) fn pass(&self, bytes: &[u8], mut read: impl FnMut(&[u8])) {
+        for part in bytes.chunks(PART) {
+            read(part);
+            self.release(part);
+        }
+    }
+
     /// Lets go of the memory under a part that was read, where it can come back from the disk.
     pub(super) fn release(&self, part: &[u8]) {
         if let Self::Mapped(map) = self {

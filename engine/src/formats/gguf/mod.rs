@@ -20,7 +20,7 @@ use weights::{Coded, Stored, gains, unturned};
 
 use super::error::FormatError;
 use super::hugging_face::{EMBEDDING, HEAD, linear_name, linear_shape, norm_name};
-use super::manifest::{self, Manifest, TensorEntry, TensorKind};
+use super::manifest::{self, Digest, Manifest, TensorEntry, TensorKind};
 use super::source::{Bytes, Source};
 use super::{LoadOptions, Loaded};
 use crate::model::{
@@ -379,21 +379,15 @@ fn refuse_others(
 
 /// The digest of a file: its tensors, by name, and its metadata.
 fn digest(container: &Container, bytes: &Bytes, config: &str) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut part = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    part(b"bitnet-certify gguf 1");
-    part(&(container.tensors.len() as u64).to_le_bytes());
+    let mut digest = Digest::of(b"bitnet-certify gguf 1");
+    digest.part(&(container.tensors.len() as u64).to_le_bytes());
     for (name, extent) in &container.tensors {
         let shape = extent.shape.iter().flat_map(|&d| (d as u64).to_le_bytes());
-        part(name.as_bytes());
-        part(extent.kind.name().as_bytes());
-        part(&shape.collect::<Vec<u8>>());
-        part(extent.data);
-        bytes.release(extent.data);
+        digest.part(name.as_bytes());
+        digest.part(extent.kind.name().as_bytes());
+        digest.part(&shape.collect::<Vec<u8>>());
+        digest.long_part(extent.data.len(), |read| bytes.pass(extent.data, read));
     }
-    part(config.as_bytes());
-    hasher.finalize().to_hex().to_string()
+    digest.part(config.as_bytes());
+    digest.hex()
 }
