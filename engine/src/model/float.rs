@@ -9,8 +9,10 @@ use crate::kernels::Kernels;
 use crate::numerics::{widen_bf16, widen_f16};
 use crate::packing::BlockType;
 
-/// Rows of blocks that one token is multiplied with at a time.
+/// Rows that all tokens are multiplied with before the next ones.
 const TOGETHER: usize = 4;
+/// Up to so many tokens widen halves anew, in registers.
+const FEW: usize = 8;
 
 /// The type of a stored float; every value of it is an f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -189,30 +191,36 @@ impl Float {
     pub fn dots(&self, kernels: &Kernels, x: ArrayView2<f32>, first: usize, out: &mut [f32]) {
         let (tokens, columns) = (x.nrows(), self.columns());
         let x = x.as_slice().expect("standard rows");
-        if tokens == 1 {
-            return self.dots_of_one(kernels, x, first, out);
-        }
-        let mut wide = vec![0.0; columns];
-        for (index, dots) in out.chunks_exact_mut(tokens).enumerate() {
-            self.widen(kernels, first + index, &mut wide);
-            (kernels.dot_rows)(&wide, x, dots);
-        }
-    }
-
-    /// The same for one token: halves are widened on their way.
-    fn dots_of_one(&self, kernels: &Kernels, x: &[f32], first: usize, out: &mut [f32]) {
-        let columns = self.columns();
-        let span = first * columns..(first + out.len()) * columns;
-        match self {
-            Self::F32 { data, .. } => (kernels.dot_rows)(x, &data[span], out),
-            Self::F16 { data, .. } => (kernels.halves.dot_rows)(x, &data[span], out),
-            Self::Bf16 { data, .. } => (kernels.dot_rows_bf16)(x, &data[span], out),
-            Self::Blocks { .. } => {
-                let mut wide = vec![0.0; columns * TOGETHER];
-                for (index, dots) in out.chunks_mut(TOGETHER).enumerate() {
-                    let wide = &mut wide[..dots.len() * columns];
-                    self.widen(kernels, first + index * TOGETHER, wide);
-                    (kernels.dot_rows)(x, wide, dots);
+        // Few tokens read halves on their way; for many, rows are widened once.
+        let once = match self {
+            Self::F32 { .. } => false,
+            Self::F16 { .. } | Self::Bf16 { .. } => tokens > FEW,
+            Self::Blocks { .. } => true,
+        };
+        let mut wide = Vec::new();
+        for (index, dots) in out.chunks_mut(TOGETHER * tokens).enumerate() {
+            let (first, rows) = (first + index * TOGETHER, dots.len() / tokens);
+            if once {
+                wide.resize(rows * columns, 0.0);
+                self.widen(kernels, first, &mut wide);
+            }
+            // A few rows stay in the first cache while every token passes by.
+            for (token, x) in x.chunks_exact(columns).enumerate() {
+                let mut few = [0.0; TOGETHER];
+                let few = &mut few[..rows];
+                let span = first * columns..(first + rows) * columns;
+                match self {
+                    Self::F32 { data, .. } => (kernels.dot_rows)(x, &data[span], few),
+                    Self::F16 { data, .. } if !once => {
+                        (kernels.halves.dot_rows)(x, &data[span], few);
+                    }
+                    Self::Bf16 { data, .. } if !once => {
+                        (kernels.dot_rows_bf16)(x, &data[span], few);
+                    }
+                    _ => (kernels.dot_rows)(x, &wide, few),
+                }
+                for (row, &dot) in few.iter().enumerate() {
+                    dots[row * tokens + token] = dot;
                 }
             }
         }
