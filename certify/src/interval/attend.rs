@@ -207,7 +207,8 @@ impl Weights {
         ratios.iter_mut().zip(&slack).for_each(|(ratio, slack)| *ratio += 2.0 * slack);
         respond(&ratios, &mut next);
         for (dim, ratio) in ratios.iter_mut().enumerate() {
-            if next[dim] + slack[dim] > *ratio {
+            let proven = next[dim] + slack[dim] <= *ratio;
+            if !proven {
                 // No mix exceeds the largest value.
                 *ratio = most[dim];
             }
@@ -223,6 +224,7 @@ const MOST_RESPONSES: usize = 32;
 mod tests {
     use super::*;
     use engine::kernels::best;
+    use engine::model::random::SplitMix;
     use engine::numerics::softmax_row;
 
     /// The range of one attention output for score boxes and values.
@@ -254,6 +256,62 @@ mod tests {
         let (lo, hi) = range(&[(-20.0, 0.0), (-18.0, -18.0)], &[(1.0, 1.0), (0.0, 0.0)]);
         assert!(lo <= 0.1193 && hi >= 0.999_999, "[{lo}, {hi}]");
         assert!(lo > 0.119 && hi < 1.000_1, "the hull is tight: [{lo}, {hi}]");
+    }
+
+    /// The greatest mix: a threshold in falling order of the values, all of them tried. Its own
+    /// rounding may not lift it above the greatest value.
+    fn greatest(weights: &Weights, values: &[f64]) -> f64 {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+        let most = values.iter().copied().fold(f64::NEG_INFINITY, greater);
+        let mixes = (0..=order.len())
+            .map(|leading| {
+                let (mut sum, mut mass) = (0.0, 0.0);
+                for (place, &token) in order.iter().enumerate() {
+                    let ends = (weights.hi[token], weights.lo[token]);
+                    let weight = if place < leading { ends.0 } else { ends.1 };
+                    sum += weight * values[token];
+                    mass += weight;
+                }
+                sum / mass
+            })
+            .fold(f64::NEG_INFINITY, greater);
+        if mixes > most { most } else { mixes }
+    }
+
+    #[test]
+    fn no_mix_is_above_the_number_that_bounds_them_and_the_greatest_is_next_to_it() {
+        let mut rng = SplitMix(41);
+        for round in 0..4000 {
+            let (tokens, d) = (1 + rng.below(70), 1 + rng.below(20));
+            // Widths from nothing to all that the hull allows, ties of scores and of values.
+            let wide = [0.0, 1e-6, 0.1, 3.0, 50.0, 590.0][round % 6];
+            let step = if round % 5 == 0 { 0.5 } else { 1e-4 };
+            let mut draw = |size: f32| (rng.unit() * size / step).round_ties_even() * step;
+            let scores: Vec<(f32, f32)> = (0..tokens)
+                .map(|_| {
+                    let low = draw(8.0);
+                    (low - wide, low + draw(1.0).abs() * wide / 10.0)
+                })
+                .collect();
+            let size = [1.0, 1e-30, 1e30][round % 3];
+            let values: Vec<f64> = (0..tokens * d).map(|_| f64::from(draw(2.0)) * size).collect();
+            let weights = Weights::new(&scores);
+            assert!(weights.hull || wide > 500.0, "{wide}");
+            let most: Vec<f64> = (0..d)
+                .map(|dim| values.iter().skip(dim).step_by(d).fold(0.0, |a, v| greater(a, v.abs())))
+                .collect();
+            let bounds = weights.most(best(), &values, &most);
+            for dim in 0..d {
+                let column: Vec<f64> = values.iter().skip(dim).step_by(d).copied().collect();
+                let (truth, bound) = (greatest(&weights, &column), bounds[dim]);
+                assert!(bound >= truth, "round {round}: {bound:e} below {truth:e}");
+                let near = 1e-12 * most[dim] + 1e-290;
+                // Without the hull the greatest size among the values stands.
+                let tight = !weights.hull || bound <= truth + near;
+                assert!(tight, "round {round}: {bound:e} far above {truth:e}");
+            }
+        }
     }
 
     #[test]
