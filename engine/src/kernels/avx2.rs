@@ -20,7 +20,7 @@ use super::{
 pub(super) static TABLE: Kernels =
     table!("avx2", (ternary, groups, spread), super::programs::SPARSE, HALVES, self::floats);
 
-stamp_floats!("avx2");
+stamp_floats!("avx2", crate::kernels::programs::trees);
 
 /// Blocks whose int16 sums are added before they are widened.
 const PATIENCE: usize = 10;

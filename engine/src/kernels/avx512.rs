@@ -9,6 +9,7 @@ mod halves;
 mod probe;
 mod prompt;
 mod sparse;
+mod trees;
 
 use std::arch::x86_64::*;
 
@@ -24,7 +25,7 @@ use sparse::{columns, differ};
 pub(super) static TABLE: Kernels =
     table!("avx512", (ternary, groups, spread), (differ, columns), HALVES, self::floats);
 
-stamp_floats!("avx512f,avx512bw,avx2");
+stamp_floats!("avx512f,avx512bw,avx2", super::trees::trees);
 
 /// Token rows that share one unpacking of a block: eight accumulators hide the latency.
 const TILE: usize = 8;

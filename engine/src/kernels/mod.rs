@@ -65,8 +65,13 @@ pub type Rescale = fn(&[i32], &[f32], f32, &mut [f32], usize);
 /// every group goes to `outs[i]`, group behind group, as many values as it has room for.
 pub type RescaleGroups = fn(&[i32], &[f32], f32, &mut [&mut [f32]]);
 
-/// `fn(a, b, masks)`: bit `k` of a mask tells whether the `k`-th of its 64 codes differs.
-pub type Differ = fn(&[i8], &[i8], &mut [u64]);
+/// `fn(a, b, [up, down, far])`: the places where `a` is above `b`, where it is below, and where it is
+/// more than 1 off, each list rising; how many they are. A list has room for all places and
+/// [`SPARE_PLACES`] more; what it holds behind its own means nothing.
+pub type Differ = fn(&[i8], &[i8], [&mut [u32]; 3]) -> [usize; 3];
+
+/// See [`Differ`].
+pub const SPARE_PLACES: usize = 16;
 
 /// `fn(weights, plus, minus, base, sums)`: the 64 sums of `base`, plus columns of 64 weights, less
 /// others. A column is named by its number; weights lie column behind column, in -2..=2.
@@ -85,7 +90,7 @@ pub struct Kernels {
     pub spread: TernarySpread,
     /// The exact sum of products of two rows of int8 codes, as long as it fits 32 bits.
     pub dot_codes: fn(&[i8], &[i8]) -> i32,
-    /// Which int8 codes of two rows differ.
+    /// Where the int8 codes of two rows differ.
     pub differ: Differ,
     /// Columns of weights added to sums.
     pub columns: Columns,

@@ -3,27 +3,43 @@
 //! The bodies are `inline(always)`: inlined into a function that enables an instruction set, they
 //! are compiled for it. Rust neither contracts nor reassociates float operations, so the bits stay.
 
-use super::{LANES, TernaryProduct};
+use super::{LANES, SPARE_PLACES, TernaryProduct};
 use crate::numerics;
+
+/// The lanes of `dot16` of four rows.
+pub(super) type Lanes = [[f32; 16]; 4];
 
 /// `dot16` of `x` with each row of `rows`.
 #[inline(always)]
-pub(super) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
-    dot_stored(x, rows, out, |values| *values, |value| value);
+pub(super) fn dot_rows(
+    x: &[f32],
+    rows: &[f32],
+    out: &mut [f32],
+    trees: impl Fn(Lanes) -> [f32; 4],
+) {
+    dot_stored(x, rows, out, (|values| *values, |value| value), trees);
 }
 
 /// The same for rows of bfloat16.
 #[inline(always)]
-pub(super) fn dot_rows_bf16(x: &[f32], rows: &[u16], out: &mut [f32]) {
-    dot_stored(x, rows, out, |bits| bits.map(numerics::widen_bf16), numerics::widen_bf16);
+pub(super) fn dot_rows_bf16(
+    x: &[f32],
+    rows: &[u16],
+    out: &mut [f32],
+    trees: impl Fn(Lanes) -> [f32; 4],
+) {
+    let wide = |bits: &[u16; 16]| bits.map(numerics::widen_bf16);
+    dot_stored(x, rows, out, (wide, numerics::widen_bf16), trees);
 }
 
 /// The same for rows of binary16.
 pub(super) fn dot_rows_f16(x: &[f32], rows: &[u16], out: &mut [f32]) {
-    dot_stored(x, rows, out, |bits| bits.map(numerics::widen_f16), numerics::widen_f16);
+    let wide = |bits: &[u16; 16]| bits.map(numerics::widen_f16);
+    dot_stored(x, rows, out, (wide, numerics::widen_f16), trees);
 }
 
-/// `dot16` of `x` with each row of stored values, widened 16 at a time and one by one behind them.
+/// `dot16` of `x` with each row of stored values, widened 16 at a time and one by one behind them;
+/// `trees` adds the lanes of four rows, as [`trees`] does.
 ///
 /// Each result has its own lanes, so four rows may run side by side and hide the latency of the
 /// additions.
@@ -32,8 +48,8 @@ pub(super) fn dot_stored<T: Copy>(
     x: &[f32],
     rows: &[T],
     out: &mut [f32],
-    wide: impl Fn(&[T; 16]) -> [f32; 16] + Copy,
-    one: impl Fn(T) -> f32 + Copy,
+    (wide, one): (impl Fn(&[T; 16]) -> [f32; 16] + Copy, impl Fn(T) -> f32 + Copy),
+    trees: impl Fn(Lanes) -> [f32; 4],
 ) {
     let width = x.len();
     assert_eq!(rows.len(), width * out.len(), "rows of the width of x");
@@ -41,11 +57,11 @@ pub(super) fn dot_stored<T: Copy>(
     let (many, few) = rows.split_at(4 * fours.len() * width);
     for (index, out) in fours.iter_mut().enumerate() {
         let four = &many[4 * index * width..4 * (index + 1) * width];
-        *out = trees(&lanes(x, four, wide, one));
+        *out = trees(lanes(x, four, wide, one));
     }
     for (index, out) in rest.iter_mut().enumerate() {
         let [lanes]: [_; 1] = lanes(x, &few[index * width..(index + 1) * width], wide, one);
-        *out = trees(&[lanes; 4])[0];
+        *out = trees([lanes; 4])[0];
     }
 }
 
@@ -80,7 +96,7 @@ fn lanes<T: Copy, const R: usize>(
 
 /// The trees of `sum16` over four sets of lanes, level by level for all of them.
 #[inline(always)]
-fn trees(lanes: &[[f32; 16]; 4]) -> [f32; 4] {
+pub(super) fn trees(lanes: Lanes) -> [f32; 4] {
     let (mut eight, mut four, mut two) = ([0f32; 32], [0f32; 16], [0f32; 8]);
     for row in 0..4 {
         for j in 0..8 {
@@ -163,15 +179,24 @@ pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32],
     }
 }
 
-/// Which codes differ; see [`super::Differ`].
-pub(super) fn differ(a: &[i8], b: &[i8], masks: &mut [u64]) {
-    assert!(a.len() == b.len() && masks.len() == a.len().div_ceil(64), "a bit for each code");
-    for ((a, b), mask) in a.chunks(64).zip(b.chunks(64)).zip(masks) {
-        *mask = 0;
-        for (k, (a, b)) in a.iter().zip(b).enumerate() {
-            *mask |= u64::from(a != b) << k;
+/// Where codes differ; see [`super::Differ`].
+pub(super) fn differ(a: &[i8], b: &[i8], lists: [&mut [u32]; 3]) -> [usize; 3] {
+    let room = a.len() + SPARE_PLACES;
+    assert!(a.len() == b.len() && lists.iter().all(|list| list.len() >= room), "room for all");
+    let [up, down, far] = lists;
+    let mut counts = [0; 3];
+    for (place, (&a, &b)) in a.iter().zip(b).enumerate() {
+        let steps = i32::from(a) - i32::from(b);
+        // Written whether it counts or not, so that there is no branch.
+        for (list, (count, counts)) in [&mut *up, &mut *down, &mut *far]
+            .into_iter()
+            .zip(counts.iter_mut().zip([steps > 0, steps < 0, steps.abs() > 1]))
+        {
+            list[*count] = place as u32;
+            *count += usize::from(counts);
         }
     }
+    counts
 }
 
 /// The exact sum of products of codes, as long as it fits.
@@ -211,7 +236,7 @@ pub(super) const SPARSE: (super::Differ, super::Columns) = (differ, columns);
 /// the features on this processor. NEON is part of every aarch64, so only x86-64 needs stamps.
 #[cfg(target_arch = "x86_64")]
 macro_rules! stamp_floats {
-    ($features:literal) => {
+    ($features:literal, $trees:path) => {
         mod floats {
             use crate::kernels::{Ends, programs, quotients};
             use crate::numerics;
@@ -233,10 +258,10 @@ macro_rules! stamp_floats {
                     numerics::dot_ends(w, lo, hi)
                 }
                 dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) -> () {
-                    programs::dot_rows(x, rows, out)
+                    programs::dot_rows(x, rows, out, |lanes| $trees(lanes))
                 }
                 dot_rows_bf16(x: &[f32], rows: &[u16], out: &mut [f32]) -> () {
-                    programs::dot_rows_bf16(x, rows, out)
+                    programs::dot_rows_bf16(x, rows, out, |lanes| $trees(lanes))
                 }
                 weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) -> () {
                     programs::weighted_sum(shares, rows, out)

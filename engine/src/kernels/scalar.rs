@@ -56,10 +56,10 @@ pub(super) mod floats {
         programs::dot_codes(a, b)
     }
     pub(crate) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
-        programs::dot_rows(x, rows, out);
+        programs::dot_rows(x, rows, out, programs::trees);
     }
     pub(crate) fn dot_rows_bf16(x: &[f32], rows: &[u16], out: &mut [f32]) {
-        programs::dot_rows_bf16(x, rows, out);
+        programs::dot_rows_bf16(x, rows, out, programs::trees);
     }
     pub(crate) fn weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) {
         programs::weighted_sum(shares, rows, out);

@@ -4,7 +4,9 @@
 //! sides of every boundary; extreme codes (the unused one, -128, widths of 255) are among them.
 //! `BITNET_REQUIRE_KERNELS=scalar,avx2` makes a missing table a failure instead of a silent pass.
 
-use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, available, scalar};
+use super::{
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, SPARE_PLACES, available, scalar,
+};
 use crate::numerics;
 
 fn paint(index: usize, salt: usize) -> u8 {
@@ -103,19 +105,30 @@ fn sparse_kernels_agree(table: &Kernels) {
             .collect();
         (table.columns)(&weights, &plus, &minus, &base, &mut sums);
         assert_eq!(sums, expected, "{} {count}", table.name);
-        let (a, b): (Vec<i8>, Vec<i8>) =
-            (0..count).map(|i| ((paint(i, 5) % 3) as i8, (paint(i, 9) % 3) as i8)).unzip();
-        let mut masks = vec![u64::MAX; count.div_ceil(64)];
-        (table.differ)(&a, &b, &mut masks);
-        for k in 0..64 * masks.len() {
-            let differs = k < count && a[k] != b[k];
-            assert_eq!(masks[k / 64] >> (k % 64) & 1 == 1, differs, "{} {k}", table.name);
-        }
+        places_of_steps(table, count);
     }
     let twos = vec![2i8; LANES];
     let mut sums = vec![0; LANES];
     (table.columns)(&twos, &[0; 1000], &[], &[0; LANES], &mut sums);
     assert_eq!(sums, [2000; LANES], "{}", table.name);
+}
+
+/// Where codes differ, against the words of [`super::Differ`].
+fn places_of_steps(table: &Kernels, count: usize) {
+    for spread in [2, 3, 256] {
+        let code = |i, salt| (u32::from(paint(i, salt)) * 37 % spread) as u8 as i8;
+        let (a, b): (Vec<i8>, Vec<i8>) = (0..count).map(|i| (code(i, 5), code(i, 9))).unzip();
+        let mut lists = vec![vec![0; count + SPARE_PLACES]; 3];
+        let [up, down, far] = &mut lists[..] else { unreachable!("three lists") };
+        let counts = (table.differ)(&a, &b, [up, down, far]);
+        let steps = |i: usize| i32::from(a[i]) - i32::from(b[i]);
+        let tests: [fn(i32) -> bool; 3] = [|s| s > 0, |s| s < 0, |s| s.abs() > 1];
+        for ((list, count_of), test) in lists.iter().zip(counts).zip(tests) {
+            let expected: Vec<u32> =
+                (0..count).filter(|&i| test(steps(i))).map(|i| i as u32).collect();
+            assert_eq!(list[..count_of], expected, "{} {count} {spread}", table.name);
+        }
+    }
 }
 
 /// The definition of a value: of a sum, the scale of its row and that of its tensor.

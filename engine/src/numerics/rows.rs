@@ -24,27 +24,48 @@ pub fn rms_norm_row(x: &[f32], g: &[f32], eps: f32, y: &mut [f32]) {
 #[inline(always)]
 pub fn softmax_row(scores: &mut [f32]) {
     let top = largest(scores);
-    for s in scores.iter_mut() {
-        *s = exp(*s - top);
-    }
+    by_sixteens(scores, |s| exp(s - top));
     let total = sum16(scores);
-    for s in scores.iter_mut() {
-        *s /= total;
+    by_sixteens(scores, |s| s / total);
+}
+
+/// Maps every value; the last ones are filled up with zeros, so that they too are one vector.
+#[inline(always)]
+fn by_sixteens(values: &mut [f32], map: impl Fn(f32) -> f32) {
+    let (chunks, rest) = values.as_chunks_mut::<16>();
+    for chunk in chunks {
+        chunk.iter_mut().for_each(|value| *value = map(*value));
+    }
+    if !rest.is_empty() {
+        let mut last = [0.0; 16];
+        last[..rest.len()].copy_from_slice(rest);
+        last.iter_mut().for_each(|value| *value = map(*value));
+        rest.copy_from_slice(&last[..rest.len()]);
     }
 }
 
 /// The largest score, NaN if one is NaN; which zero it is changes no difference's exponential.
 #[inline(always)]
 fn largest(scores: &[f32]) -> f32 {
+    let greater = |a: f32, b: f32| if a > b { a } else { b };
     let (mut lanes, mut undefined) = ([f32::NEG_INFINITY; 16], false);
-    for chunk in scores.chunks(16) {
-        for (lane, &score) in lanes.iter_mut().zip(chunk) {
-            undefined |= score.is_nan();
-            *lane = if score > *lane { score } else { *lane };
+    let (chunks, rest) = scores.as_chunks::<16>();
+    let mut last = [f32::NEG_INFINITY; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        for j in 0..16 {
+            undefined |= chunk[j].is_nan();
+            lanes[j] = greater(chunk[j], lanes[j]);
         }
     }
-    let top = lanes.iter().fold(f32::NEG_INFINITY, |top, &s| if s > top { s } else { top });
-    if undefined { f32::NAN } else { top }
+    let mut width = 8;
+    while width > 0 {
+        for j in 0..width {
+            lanes[j] = greater(lanes[j], lanes[j + width]);
+        }
+        width /= 2;
+    }
+    if undefined { f32::NAN } else { lanes[0] }
 }
 
 /// `max(g, 0)^2`.

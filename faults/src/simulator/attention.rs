@@ -11,6 +11,9 @@ use super::prepared::Prepared;
 use super::product::{Clean, Scratch};
 use super::rows::{Rows, same, span};
 
+/// Scores that softmax takes at a time.
+const WHOLE: usize = 16;
+
 /// No row.
 const NONE: u32 = u32::MAX;
 
@@ -232,18 +235,17 @@ impl Attention {
         }
         debug_assert!(base < self.mixed.len(), "a trial that reaches something");
         let scale = score_scale(d);
-        self.scores.resize(tokens, 0.0);
+        self.scores.resize(tokens.next_multiple_of(WHOLE), 0.0);
         let [at_q, at_k, at_v] = &self.at;
         for head in 0..config.heads {
             let (kv, touched) = (head / group, &self.touched[head * tokens..(head + 1) * tokens]);
             if head % group == 0 {
                 let patch = |golden: &[f32], rows: &Rows, at: &[u32], out: &mut Vec<f32>| {
                     out.clear();
-                    out.extend_from_slice(&golden[kv * tokens * d..(kv + 1) * tokens * d]);
-                    for (out, &at) in out.chunks_exact_mut(d).zip(at) {
-                        if at != NONE {
-                            out.copy_from_slice(&rows.row(at as usize)[kv * d..(kv + 1) * d]);
-                        }
+                    let golden = golden[kv * tokens * d..(kv + 1) * tokens * d].chunks_exact(d);
+                    for (golden, &at) in golden.zip(at) {
+                        let row = |at: u32| &rows.row(at as usize)[kv * d..(kv + 1) * d];
+                        out.extend_from_slice(if at == NONE { golden } else { row(at) });
                     }
                 };
                 patch(&trace.keys, &self.k.rows, at_k, &mut self.keys);
@@ -255,10 +257,14 @@ impl Attention {
                     at => self.q.rows.row(at as usize),
                 };
                 let (query, seen) = (&query[head * d..(head + 1) * d], (token + 1) * d);
-                let scores = &mut self.scores[..=token];
+                // Whole vectors: a score of minus infinity adds +0 to the sum of the shares.
+                let padded = &mut self.scores[..(token + 1).next_multiple_of(WHOLE)];
+                let (scores, rest) = padded.split_at_mut(token + 1);
                 (clean.kernels.dot_rows)(query, &self.keys[..seen], scores);
                 scores.iter_mut().for_each(|s| *s *= scale);
-                (clean.kernels.softmax)(scores);
+                rest.fill(f32::NEG_INFINITY);
+                (clean.kernels.softmax)(padded);
+                let scores = &padded[..=token];
                 let row = self.mixed.row_mut(places[token] as usize);
                 let out = &mut row[head * d..(head + 1) * d];
                 out.fill(0.0);

@@ -24,6 +24,7 @@ mod attention;
 mod counts;
 mod ffn;
 mod job;
+mod moves;
 mod prepared;
 mod product;
 mod read_out;
@@ -50,7 +51,7 @@ use rows::Rows;
 pub(crate) use trace::Trace;
 
 /// Rows that a tile of trials aims at: enough that unpacked weights are shared by many.
-const TILE: usize = 512;
+const TILE: usize = 256;
 
 /// Which shortcuts are taken; none of them changes a bit of any verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

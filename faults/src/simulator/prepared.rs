@@ -9,6 +9,7 @@ use engine::model::{Model, Slot, Weights};
 use engine::packing::{TernaryRows, weight_of};
 use engine::walk::{Codes, quantize_row};
 
+use super::moves::{End, Moves};
 use super::product::{Adjust, Clean, Scratch};
 
 /// Groups of packed rows in a block of columns.
@@ -16,7 +17,8 @@ const GROUPS: usize = LANES / GROUP_ROWS;
 /// Weights that are also held column by column, a byte each.
 const MOST: usize = 1 << 28;
 
-/// The weights of all linear layers, column by column, in blocks of 64 outputs.
+/// The weights of all linear layers, column by column, in blocks of 64 outputs; behind the last
+/// column of a block stands one of zeros, with which lists of columns are filled up.
 #[derive(Debug, Default)]
 pub(super) struct Columns {
     /// By layer and slot; empty where the model is too large.
@@ -49,11 +51,12 @@ impl Columns {
 
 fn blocks(rows: &TernaryRows) -> Vec<i8> {
     let columns = rows.columns();
-    let mut out = vec![0; rows.rows().div_ceil(LANES) * columns * LANES];
+    let size = (columns + 1) * LANES;
+    let mut out = vec![0; rows.rows().div_ceil(LANES) * size];
     let mut codes = vec![0; columns];
     for row in 0..rows.rows() {
         rows.read_row(row, &mut codes);
-        let block = &mut out[row / LANES * columns * LANES..];
+        let block = &mut out[row / LANES * size..];
         for (column, &code) in codes.iter().enumerate() {
             block[column * LANES + row % LANES] = weight_of(code) as i8;
         }
@@ -69,19 +72,16 @@ pub(super) struct Prepared {
     whole: Vec<u32>,
     /// Their codes, where they are not all rows.
     gathered: Vec<i8>,
-    /// The other rows: their numbers and tokens, and where their columns end.
+    /// The other rows: their numbers and tokens, and where their moves end.
     partial: Vec<Partial>,
-    plus: Vec<u32>,
-    minus: Vec<u32>,
-    masks: Vec<u64>,
+    moves: Moves,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Partial {
     row: u32,
     token: u32,
-    plus: u32,
-    minus: u32,
+    end: End,
 }
 
 impl Prepared {
@@ -91,9 +91,7 @@ impl Prepared {
             whole: Vec::new(),
             gathered: Vec::new(),
             partial: Vec::new(),
-            plus: Vec::new(),
-            minus: Vec::new(),
-            masks: Vec::new(),
+            moves: Moves::default(),
         }
     }
 
@@ -109,37 +107,13 @@ impl Prepared {
         let q = &self.codes.q[row * padded..];
         let golden = &clean.layer(layer).codes(slot).q[token * padded..(token + 1) * padded];
         let known = !clean.trace.columns.blocks.is_empty() && clean.shortcuts.columns;
-        let (plus, minus) = (self.plus.len(), self.minus.len());
-        let mut near = known;
-        if known {
-            self.masks.resize(padded.div_ceil(64), 0);
-            (clean.kernels.differ)(q, golden, &mut self.masks);
-            let differ: u32 = self.masks.iter().map(|mask| mask.count_ones()).sum();
-            near = 3 * differ as usize <= padded;
-        }
-        if near {
-            for (word, &mask) in self.masks.iter().enumerate() {
-                let mut mask = mask;
-                while mask != 0 {
-                    let column = 64 * word + mask.trailing_zeros() as usize;
-                    mask &= mask - 1;
-                    let steps = i32::from(q[column]) - i32::from(golden[column]);
-                    let list = if steps > 0 { &mut self.plus } else { &mut self.minus };
-                    list.push(column as u32);
-                    if steps.abs() > 1 {
-                        list.extend((1..steps.abs()).map(|_| column as u32));
-                    }
-                }
-            }
-            near &= 3 * (self.plus.len() - plus + self.minus.len() - minus) <= padded;
-        }
-        if near {
-            let (plus, minus) = (self.plus.len() as u32, self.minus.len() as u32);
-            self.partial.push(Partial { row: row as u32, token: token as u32, plus, minus });
-        } else {
-            self.plus.truncate(plus);
-            self.minus.truncate(minus);
-            self.whole.push(row as u32);
+        let (kernels, most) = (clean.kernels, padded / 2);
+        let zeros = clean.ternary(layer, slot).0.columns();
+        let push = || self.moves.push(kernels, (q, golden), zeros, most);
+        let near = known.then(push).flatten();
+        match near {
+            Some(end) => self.partial.push(Partial { row: row as u32, token: token as u32, end }),
+            None => self.whole.push(row as u32),
         }
     }
 
@@ -169,9 +143,8 @@ impl Clean<'_> {
         let padded = self.ternary(layer, slot).0.padded_columns();
         let levels = self.levels(layer, slot);
         let norms = self.norms(layer, slot);
-        for list in [&mut prepared.whole, &mut prepared.plus, &mut prepared.minus] {
-            list.clear();
-        }
+        prepared.whole.clear();
+        prepared.moves.clear();
         prepared.partial.clear();
         prepared.codes.q.clear();
         prepared.codes.scales.clear();
@@ -263,16 +236,16 @@ impl Clean<'_> {
     ) {
         let columns = self.ternary(layer, slot).0.columns();
         let weights = &self.trace.columns.blocks[layer][slot as usize];
-        let weights = &weights[block * columns * LANES..(block + 1) * columns * LANES];
+        let size = (columns + 1) * LANES;
+        let weights = &weights[block * size..(block + 1) * size];
         let (trace, tokens) = (self.layer(layer), self.tokens());
-        let (mut plus, mut minus) = (0, 0);
+        let mut from = End::default();
         for row in &prepared.partial {
             let base = trace.sums(slot, tokens, row.token as usize, block);
-            let ends = (row.plus as usize, row.minus as usize);
-            let lists = (&prepared.plus[plus..ends.0], &prepared.minus[minus..ends.1]);
+            let [up, down] = prepared.moves.between(from, row.end);
             let sums = &mut sums[row.row as usize * LANES..][..LANES];
-            (self.kernels.columns)(weights, lists.0, lists.1, base, sums);
-            (plus, minus) = ends;
+            (self.kernels.columns)(weights, up, down, base, sums);
+            from = row.end;
         }
     }
 }

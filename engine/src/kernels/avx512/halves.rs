@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::trees::trees;
 use crate::kernels::{Halves, programs};
 use crate::numerics;
 
@@ -40,5 +41,6 @@ fn widen_all(bits: &[u16], out: &mut [f32]) {
 
 #[target_feature(enable = "avx512f")]
 fn dot_all(x: &[f32], rows: &[u16], out: &mut [f32]) {
-    programs::dot_stored(x, rows, out, |bits| wide(bits), numerics::widen_f16);
+    let wide = |bits: &[u16; 16]| wide(bits);
+    programs::dot_stored(x, rows, out, (wide, numerics::widen_f16), |lanes| trees(lanes));
 }
