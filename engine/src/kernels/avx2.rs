@@ -18,7 +18,7 @@ use super::{
 };
 
 pub(super) static TABLE: Kernels =
-    table!("avx2", (ternary, groups, spread), super::programs::SPARSE, HALVES, self::floats);
+    table!("avx2", (ternary, groups, spread), super::sparse::SPARSE, HALVES, self::floats);
 
 stamp_floats!("avx2", crate::kernels::programs::trees);
 

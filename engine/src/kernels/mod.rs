@@ -23,6 +23,7 @@ pub mod probe;
 mod programs;
 mod quotients;
 mod scalar;
+mod sparse;
 #[cfg(test)]
 mod suite;
 
@@ -65,8 +66,8 @@ pub type Rescale = fn(&[i32], &[f32], f32, &mut [f32], usize);
 /// every group goes to `outs[i]`, group behind group, as many values as it has room for.
 pub type RescaleGroups = fn(&[i32], &[f32], f32, &mut [&mut [f32]]);
 
-/// `fn(a, b, [up, down, far])`: the places where `a` is above `b`, where it is below, and where it is
-/// more than 1 off, each list rising; how many they are. A list has room for all places and
+/// `fn(a, b, [up, down, far])`: the places where `a` is above `b`, where it is below, and where it
+/// is more than 1 off, each list rising; how many they are. A list has room for all places and
 /// [`SPARE_PLACES`] more; what it holds behind its own means nothing.
 pub type Differ = fn(&[i8], &[i8], [&mut [u32]; 3]) -> [usize; 3];
 

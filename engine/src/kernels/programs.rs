@@ -3,7 +3,7 @@
 //! The bodies are `inline(always)`: inlined into a function that enables an instruction set, they
 //! are compiled for it. Rust neither contracts nor reassociates float operations, so the bits stay.
 
-use super::{LANES, SPARE_PLACES, TernaryProduct};
+use super::TernaryProduct;
 use crate::numerics;
 
 /// The lanes of `dot16` of four rows.
@@ -142,63 +142,6 @@ pub(super) fn weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Columns added to sums and subtracted from them; see [`super::Columns`].
-pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
-    // Sums of so many weights of magnitude 2 fit an i8.
-    const PATIENCE: usize = 63;
-    let (columns, _) = weights.as_chunks::<LANES>();
-    let base: &[i32; LANES] = base.try_into().expect("64 sums");
-    let sums: &mut [i32; LANES] = sums.try_into().expect("64 sums");
-    let (mut plus, mut minus, mut first) = (plus, minus, true);
-    while first || !plus.is_empty() || !minus.is_empty() {
-        let (adding, added) = plus.split_at(plus.len().min(PATIENCE));
-        let (taking, taken) = minus.split_at(minus.len().min(PATIENCE - adding.len()));
-        let mut bytes = [0i8; LANES];
-        for &column in adding {
-            let column = &columns[column as usize];
-            for j in 0..LANES {
-                bytes[j] = bytes[j].wrapping_add(column[j]);
-            }
-        }
-        for &column in taking {
-            let column = &columns[column as usize];
-            for j in 0..LANES {
-                bytes[j] = bytes[j].wrapping_sub(column[j]);
-            }
-        }
-        if first {
-            for j in 0..LANES {
-                sums[j] = base[j] + i32::from(bytes[j]);
-            }
-        } else {
-            for j in 0..LANES {
-                sums[j] += i32::from(bytes[j]);
-            }
-        }
-        (plus, minus, first) = (added, taken, false);
-    }
-}
-
-/// Where codes differ; see [`super::Differ`].
-pub(super) fn differ(a: &[i8], b: &[i8], lists: [&mut [u32]; 3]) -> [usize; 3] {
-    let room = a.len() + SPARE_PLACES;
-    assert!(a.len() == b.len() && lists.iter().all(|list| list.len() >= room), "room for all");
-    let [up, down, far] = lists;
-    let mut counts = [0; 3];
-    for (place, (&a, &b)) in a.iter().zip(b).enumerate() {
-        let steps = i32::from(a) - i32::from(b);
-        // Written whether it counts or not, so that there is no branch.
-        for (list, (count, counts)) in [&mut *up, &mut *down, &mut *far]
-            .into_iter()
-            .zip(counts.iter_mut().zip([steps > 0, steps < 0, steps.abs() > 1]))
-        {
-            list[*count] = place as u32;
-            *count += usize::from(counts);
-        }
-    }
-    counts
-}
-
 /// The exact sum of products of codes, as long as it fits.
 #[inline(always)]
 pub(super) fn dot_codes(a: &[i8], b: &[i8]) -> i32 {
@@ -226,9 +169,6 @@ fn widen(bits: &[u16], out: &mut [f32], one: impl Fn(u16) -> f32) {
 
 /// The portable kernels of rows of f16.
 pub(super) const HALVES: super::Halves = super::Halves { widen: widen_f16, dot_rows: dot_rows_f16 };
-
-/// The portable kernels of sparse changes.
-pub(super) const SPARSE: (super::Differ, super::Columns) = (differ, columns);
 
 /// Defines, for one set of target features, the float entries of a table as safe functions.
 ///

@@ -7,7 +7,7 @@ use super::{
 pub(super) static TABLE: Kernels = table!(
     "scalar",
     (ternary, groups, spread),
-    super::programs::SPARSE,
+    super::sparse::SPARSE,
     super::programs::HALVES,
     self::floats
 );

@@ -3,7 +3,9 @@
 //! The paint has period 251, so that swapped blocks cannot cancel out, and covers every byte: the
 //! unused code, -128 and widths of 255 are among the operands.
 
-use engine::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, Rescale, scalar};
+use engine::kernels::{
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, Rescale, SPARE_PLACES, scalar,
+};
 
 /// Widths on both sides of every lane and unrolling boundary.
 const WIDTHS: [usize; 11] = [1, 2, 15, 16, 17, 31, 33, 64, 127, 257, 1000];
@@ -85,13 +87,15 @@ fn over_groups(run: impl Fn(&[u8], &[u8], usize) -> Vec<i32>) -> Vec<u32> {
 }
 
 fn differ(table: &Kernels) -> Vec<u32> {
-    let codes = |width, salt| bytes(width, salt).iter().map(|&b| (b % 3) as i8).collect::<Vec<_>>();
-    let masks = WIDTHS.into_iter().flat_map(|width| {
-        let mut masks = vec![0; width.div_ceil(64)];
-        (table.differ)(&codes(width, 3), &codes(width, 101), &mut masks);
-        masks
+    let codes = |width, salt| bytes(width, salt).iter().map(|&b| (b % 5) as i8).collect::<Vec<_>>();
+    let places = WIDTHS.into_iter().flat_map(|width| {
+        let mut lists = vec![vec![0; width + SPARE_PLACES]; 3];
+        let [up, down, far] = &mut lists[..] else { unreachable!("three lists") };
+        let counts = (table.differ)(&codes(width, 3), &codes(width, 101), [up, down, far]);
+        lists.iter_mut().zip(counts).for_each(|(list, count)| list.truncate(count));
+        counts.map(|count| count as u32).into_iter().chain(lists.concat()).collect::<Vec<_>>()
     });
-    masks.flat_map(|mask| [mask as u32, (mask >> 32) as u32]).collect()
+    places.collect()
 }
 
 fn columns(table: &Kernels) -> Vec<u32> {
