@@ -79,7 +79,7 @@ proptest! {
     ) {
         let rows = CodedRows::pack((1, 24), group, |_, out| out.copy_from_slice(&codes));
         let mut ends = vec![(0, 0); 24 / group];
-        rows.ends(0, &lower, &width, &mut ends);
+        rows.ends(&codes, &lower, &width, &mut ends);
         for (index, &found) in ends.iter().enumerate() {
             let (mut low, mut high) = (0i64, 0i64);
             for k in index * group..(index + 1) * group {
@@ -121,7 +121,7 @@ fn scales_of_rows_that_agree_are_the_scale_of_a_tensor() {
 fn a_head_of_integers_is_its_rows_to_127_steps_on_quantised_rows() {
     let data = vec![1.0, -0.5, 0.25, 0.0, 0.0, 0.0, 1e-45, 0.0, 0.0, -3e38, 3.0e38, 2e30];
     let coded = Coded::of_float(&Float::F32 { data, columns: 3 });
-    let rows: Vec<&[i8]> = (0..4).map(|row| coded.rows().row(row)).collect();
+    let rows: Vec<Vec<i8>> = (0..4).map(|row| coded.rows().row(row)).collect();
     // 0.5 / fl(1 / 127) and 0.25 / fl(1 / 127): the nearest integers, ties to even.
     assert_eq!(rows, [&[127i8, -64, 32][..], &[0, 0, 0], &[0, 0, 0], &[-127, 127, 0]]);
     let Scales::Rows(scales) = coded.scales() else { panic!("scales of rows") };

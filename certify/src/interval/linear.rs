@@ -174,9 +174,10 @@ fn coded(codes: &BoxCodes, values: &Boxes, coded: &Coded) -> Boxes {
     by_output(values, rows.rows(), |output, corner| {
         let mut ends = vec![(0, 0); groups];
         let (mut low, mut high) = (vec![0; groups], vec![0; groups]);
+        let weights = rows.row(output);
         for (token, value) in corner.iter_mut().enumerate() {
             let (lower, width, (t_lo, t_hi)) = codes.row(token);
-            rows.ends(output, lower, width, &mut ends);
+            rows.ends(&weights, lower, width, &mut ends);
             for (group, &(least, most)) in ends.iter().enumerate() {
                 let rises = coded.factor(output, group) >= 0.0;
                 (low[group], high[group]) = if rises { (least, most) } else { (most, least) };

@@ -10,10 +10,10 @@
 //! A product of a group is exact: a scale has 24 bits, a sum fewer than 29 (asserted). So only the
 //! additions, one division and one rounding to f32 are rounded, and each is monotone.
 
-use crate::kernels::Kernels;
+use crate::kernels::{GROUP_ROWS, Kernels};
 use crate::model::{Float, Scale};
 use crate::numerics::{INT8, absmax};
-use crate::packing::CodedRows;
+use crate::packing::{CodedRows, TernaryRows};
 use crate::walk::scaled;
 
 /// The scales of an integer matrix.
@@ -109,11 +109,8 @@ impl Coded {
     /// The weights of a row, over the reals.
     pub fn weights(&self, row: usize) -> impl Iterator<Item = f64> {
         let group = self.rows.group();
-        let codes = self.rows.row(row).chunks_exact(group).enumerate();
-        codes.flat_map(move |(index, codes)| {
-            let factor = self.factor(row, index);
-            codes.iter().map(move |&code| f64::from(code) * factor)
-        })
+        let codes = self.rows.row(row).into_iter().enumerate();
+        codes.map(move |(column, code)| f64::from(code) * self.factor(row, column / group))
     }
 
     /// What the sums of a row are worth under the scale of a token.
@@ -130,18 +127,55 @@ impl Coded {
     }
 
     /// The values of rows `first..`, as many as `out` has room for: `[row][token]`.
+    ///
+    /// # Panics
+    /// If `first` is not the first of 16 rows.
     pub fn values(
         &self,
         kernels: &Kernels,
-        (codes, scales): (&[i8], &[f32]),
+        (codes, tokens): (&[i8], &[f32]),
         first: usize,
         out: &mut [f32],
     ) {
-        let (tokens, groups) = (scales.len(), self.rows.groups());
-        let mut sums = vec![0; out.len() * groups];
-        self.rows.product(kernels, (tokens, codes), first, &mut sums);
-        for (index, (value, sums)) in out.iter_mut().zip(sums.chunks_exact(groups)).enumerate() {
-            *value = self.value(first + index / tokens, sums, scales[index % tokens]);
+        let count = tokens.len();
+        let rows = first..first + out.len() / count;
+        let at = |index: usize| TernaryRows::at(count, index % count, index / count);
+        match &self.scales {
+            Scales::Rows(scales) => self.rows.sums(kernels, (count, codes), rows, |_, sums| {
+                for (index, value) in out.iter_mut().enumerate() {
+                    let scale = scales[first + index / count];
+                    *value = scaled(sums[at(index)], tokens[index % count], scale);
+                }
+            }),
+            Scales::Groups(scales) => {
+                let mut ys = vec![0.0; rows.len().div_ceil(GROUP_ROWS) * count * GROUP_ROWS];
+                let groups = self.rows.groups();
+                self.rows.sums(kernels, (count, codes), rows.clone(), |group, sums| {
+                    let size = count * GROUP_ROWS;
+                    let blocks = ys.chunks_exact_mut(size).zip(sums.chunks_exact(size));
+                    for ((ys, sums), row) in blocks.zip(rows.clone().step_by(GROUP_ROWS)) {
+                        let last = (row + GROUP_ROWS).min(rows.end);
+                        let mut of_rows = [0.0; GROUP_ROWS];
+                        for (d, row) in of_rows.iter_mut().zip(row..last) {
+                            *d = f64::from(scales[row * groups + group]);
+                        }
+                        add_products(ys, &of_rows, sums);
+                    }
+                });
+                for (index, value) in out.iter_mut().enumerate() {
+                    *value = (ys[at(index)] / f64::from(tokens[index % count])) as f32;
+                }
+            }
+        }
+    }
+}
+
+/// `y += d s` for the 16 rows of each token.
+fn add_products(ys: &mut [f64], of_rows: &[f64; GROUP_ROWS], sums: &[i32]) {
+    let sums = sums.as_chunks::<GROUP_ROWS>().0;
+    for (ys, sums) in ys.as_chunks_mut::<GROUP_ROWS>().0.iter_mut().zip(sums) {
+        for row in 0..GROUP_ROWS {
+            ys[row] += of_rows[row] * f64::from(sums[row]);
         }
     }
 }

@@ -1,14 +1,22 @@
-//! Integer weights, a byte each, whose products with integer activations are summed in groups.
+//! Integer weights whose products with integer activations are summed in groups of columns.
 //!
-//! Rows lie behind one another, each padded with zeros to whole runs of [`RUN`] columns. Invariant:
-//! no sum of a group overflows 32 bits, whatever the activations are; so sums are exact, and their
-//! order is free.
+//! | codes | held as |
+//! |---|---|
+//! | -1 to 2, in groups of whole blocks of 16 | one packed ternary matrix a group of columns |
+//! | others | a byte each, rows behind one another, padded with zeros to whole runs of [`RUN`] |
+//!
+//! Invariant: no sum of a group overflows 32 bits, whatever the activations are; so sums are exact,
+//! and their order is free.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::kernels::Kernels;
+use super::TernaryRows;
+use super::weight_of;
+use crate::kernels::{BLOCK_COLUMNS, GROUP_ROWS, Kernels};
 
-/// Rows are padded to a multiple of so many columns.
+/// Rows of bytes are padded to a multiple of so many columns.
 const RUN: usize = 64;
 
 /// An integer matrix `[rows, columns]` whose columns are summed in groups.
@@ -18,7 +26,14 @@ pub struct CodedRows {
     columns: usize,
     group: usize,
     largest: i32,
-    data: Vec<i8>,
+    form: Form,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Form {
+    Bytes(Vec<i8>),
+    /// One matrix a group.
+    Packed(Vec<TernaryRows>),
 }
 
 impl CodedRows {
@@ -42,7 +57,19 @@ impl CodedRows {
         let largest = data.par_iter().map(|&code| i32::from(code).abs()).max().unwrap_or(0);
         let most = largest as usize * 128 * group;
         assert!(most < 1 << 31, "sums of {group} products with codes up to {largest}");
-        Self { rows, columns, group, largest, data }
+        let few = data.par_iter().all(|code| (-1..=2).contains(code));
+        let form = if few && group.is_multiple_of(BLOCK_COLUMNS) {
+            let part = |index: usize| {
+                TernaryRows::pack(rows, group, |row, codes| {
+                    let values = &data[row * padded + index * group..][..group];
+                    codes.iter_mut().zip(values).for_each(|(code, &w)| *code = (w + 1) as u8);
+                })
+            };
+            Form::Packed((0..columns / group).map(part).collect())
+        } else {
+            Form::Bytes(data)
+        };
+        Self { rows, columns, group, largest, form }
     }
 
     /// The number of output rows.
@@ -77,38 +104,66 @@ impl CodedRows {
 
     /// The codes of one row.
     #[must_use]
-    pub fn row(&self, row: usize) -> &[i8] {
-        let padded = self.data.len() / self.rows;
-        &self.data[row * padded..row * padded + self.columns]
-    }
-
-    /// The exact sums of rows `first..` with the codes of each token, as many rows as `out` has
-    /// room for: `[row][token][group]`. Token rows may be padded.
-    pub fn product(
-        &self,
-        kernels: &Kernels,
-        (tokens, codes): (usize, &[i8]),
-        first: usize,
-        out: &mut [i32],
-    ) {
-        let (stride, groups) = (codes.len() / tokens, self.groups());
-        for (index, out) in out.chunks_exact_mut(tokens * groups).enumerate() {
-            let row = self.row(first + index);
-            for (q, out) in codes.chunks_exact(stride).zip(out.chunks_exact_mut(groups)) {
-                let parts = row.chunks_exact(self.group).zip(q.chunks_exact(self.group));
-                for (sum, (row, q)) in out.iter_mut().zip(parts) {
-                    *sum = (kernels.dot_codes)(row, q);
-                }
+    pub fn row(&self, row: usize) -> Vec<i8> {
+        match &self.form {
+            Form::Bytes(data) => bytes_of(data, self.rows, row)[..self.columns].to_vec(),
+            Form::Packed(parts) => {
+                let codes = parts.iter().flat_map(|part| part.row(row));
+                codes.map(|code| weight_of(code) as i8).collect()
             }
         }
     }
 
-    /// The least and the largest sum of each group of a row, over all codes from `lower` to
-    /// `lower + width`.
-    pub fn ends(&self, row: usize, lower: &[i8], width: &[u8], out: &mut [(i32, i32)]) {
+    /// The exact sums of some rows with the codes of each token, group by group in rising order:
+    /// `take(group, sums)`, where [`TernaryRows::at`] finds the sum of a token and a row, counted
+    /// from the first. Token rows may be padded.
+    ///
+    /// # Panics
+    /// If the first row is not the first of 16, or there are no such rows.
+    pub fn sums(
+        &self,
+        kernels: &Kernels,
+        (tokens, codes): (usize, &[i8]),
+        rows: Range<usize>,
+        mut take: impl FnMut(usize, &[i32]),
+    ) {
+        assert!(rows.start.is_multiple_of(GROUP_ROWS) && rows.end <= self.rows, "{rows:?}");
+        let stride = codes.len() / tokens;
+        let groups = rows.start / GROUP_ROWS..rows.end.div_ceil(GROUP_ROWS);
+        let mut sums = vec![0; groups.len() * tokens * GROUP_ROWS];
+        let mut gathered = Vec::new();
+        for group in 0..self.groups() {
+            let columns = group * self.group..(group + 1) * self.group;
+            match &self.form {
+                Form::Packed(parts) if tokens == 1 => {
+                    parts[group].some(kernels, groups.clone(), &codes[columns], &mut sums);
+                }
+                Form::Packed(parts) => {
+                    gathered.clear();
+                    let rows = codes.chunks_exact(stride).map(|row| &row[columns.clone()]);
+                    rows.for_each(|part| gathered.extend_from_slice(part));
+                    parts[group].some(kernels, groups.clone(), &gathered, &mut sums);
+                }
+                Form::Bytes(data) => {
+                    for (index, row) in rows.clone().enumerate() {
+                        let weights = &bytes_of(data, self.rows, row)[columns.clone()];
+                        for (token, q) in codes.chunks_exact(stride).enumerate() {
+                            sums[TernaryRows::at(tokens, token, index)] =
+                                (kernels.dot_codes)(weights, &q[columns.clone()]);
+                        }
+                    }
+                }
+            }
+            take(group, &sums);
+        }
+    }
+
+    /// The least and the largest sum of each group of a row with these codes, over all inputs from
+    /// `lower` to `lower + width`.
+    pub fn ends(&self, row: &[i8], lower: &[i8], width: &[u8], out: &mut [(i32, i32)]) {
         let inputs = lower.chunks_exact(self.group).zip(width.chunks_exact(self.group));
         for ((ends, row), (lower, width)) in
-            out.iter_mut().zip(self.row(row).chunks_exact(self.group)).zip(inputs)
+            out.iter_mut().zip(row.chunks_exact(self.group)).zip(inputs)
         {
             let (mut low, mut high) = (0i32, 0i32);
             for ((&c, &q), &width) in row.iter().zip(lower).zip(width) {
@@ -119,4 +174,10 @@ impl CodedRows {
             *ends = (low, high);
         }
     }
+}
+
+/// A padded row of bytes.
+fn bytes_of(data: &[i8], rows: usize, row: usize) -> &[i8] {
+    let padded = data.len() / rows;
+    &data[row * padded..(row + 1) * padded]
 }

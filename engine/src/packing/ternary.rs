@@ -165,6 +165,23 @@ impl TernaryRows {
         out
     }
 
+    /// The part of [`Self::product`] that some of [`Self::groups`] give.
+    ///
+    /// # Panics
+    /// If there are no such groups, or `out` has not room for just their results.
+    pub fn some(
+        &self,
+        kernels: &Kernels,
+        groups: std::ops::Range<usize>,
+        codes: &[i8],
+        out: &mut [i32],
+    ) {
+        let bytes = self.group_bytes();
+        assert_eq!(out.len() * self.padded_columns(), groups.len() * GROUP_ROWS * codes.len());
+        let packed = &self.data[groups.start * bytes..groups.end * bytes];
+        (kernels.ternary_groups)(packed, bytes, codes, out);
+    }
+
     /// [`Self::product`] by runs of [`RUN_ROWS`] rows: `take(sums, out)` gets those of each run,
     /// while a cache still has them, and the item of `outs` that belongs to it.
     ///
