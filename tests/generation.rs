@@ -92,13 +92,75 @@ fn what_has_no_texts_is_refused_before_any_trial() {
     refused("@language --generate 4 --exhaustive", 2, &["--generate", "--exhaustive"]);
 }
 
+/// Words of two codes, struck by more than they correct, and bits without a code.
+const GUARDED: &str = "
+trials = 240
+[[fault]]
+target = \"weight_code\"
+model = \"word\"
+bits = 64
+flips = 17
+protection = \"secded\"
+[[fault]]
+target = \"weight_code\"
+flips = 8
+[[fault]]
+target = \"weight_code\"
+model = \"word\"
+bits = 64
+flips = 1
+protection = \"secded\"
+";
+
 #[test]
-fn texts_of_faults_behind_a_memory_code_are_refused() {
+fn texts_behind_memory_codes_are_told_raw_and_residual() {
     let desk = Desk::new();
-    let plan = "trials = 8\n\n[[fault]]\ntarget = \"weight_code\"\nmodel = \"random\"\nflips = 1\n";
-    desk.put("plan.toml", format!("{plan}protection = \"secded\"\n"));
-    desk.run("faults run @language --limit 1 --plan plan.toml --generate 4 --journal j")
-        .ends(2)
-        .says(&["--generate", "protection"]);
-    assert!(!desk.path("j").exists());
+    desk.put("plan.toml", GUARDED);
+    let run = "faults run @language --limit 6 --plan plan.toml --generate 40";
+    let expected = report(&desk, &format!("{run} --threads 2"));
+    let told = desk.json("told.json");
+    let of = |path: &str| numbers(&told, &format!("faults.generation.behind[].{path}"));
+    let strata = at(&told, "faults.strata[]");
+    let flagged = [0, 2].map(|row| number(strata[row], "behind.detected"));
+    assert_eq!(of("trials"), [80.0, 80.0]);
+    assert_eq!(of("detected"), flagged, "a text for each that is not detected");
+    assert_eq!(of("raw.texts"), [80.0, 80.0]);
+    let residual = of("residual.texts");
+    assert_eq!(residual, [80.0 - of("detected")[0], 80.0]);
+    assert!(of("detected")[0] > 0.0 && of("residual.diverged")[0] > 0.0);
+    // One flip of a word is corrected: with the code no text changes, without it some do.
+    assert_eq!(of("residual.diverged")[1], 0.0);
+    assert!(of("raw.diverged")[1] > 0.0);
+    let target = |key: &str| number(&told, &format!("faults.generation.targets[].{key}"));
+    assert_eq!((target("trials"), target("detected")), (240.0, of("detected")[0]));
+    assert!(target("diverged") > of("residual.diverged")[0], "those without a code");
+    let texts = 240.0 - target("detected");
+    assert_eq!(target("diverged_rate"), target("diverged") / texts);
+    assert_eq!(target("unrecovered_rate"), (target("diverged") - target("recovered")) / texts);
+    let decisions = |desk: &Desk| {
+        let mut told = desk.json("told.json");
+        let faults = told["faults"].as_object_mut().expect("faults");
+        faults.remove("generation");
+        told
+    };
+    let with = decisions(&desk);
+    report(&desk, &run.replace(" --generate 40", ""));
+    assert_eq!(decisions(&desk), with, "trials are what they are without texts");
+    assert_eq!(report(&desk, &format!("{run} --journal night --threads 1")), expected);
+    let mut bytes = desk.read("night/journal");
+    bytes.truncate(bytes.len() - 70 * 64);
+    desk.put("night/journal", &bytes);
+    assert_eq!(report(&desk, "faults resume night --kernels scalar"), expected);
+    for shard in 0..2 {
+        desk.run(&format!("{run} --shard {shard}/2 --journal s{shard} --quiet")).ends(0);
+    }
+    assert_eq!(report(&desk, "faults merge s1 s0"), expected);
+    desk.run(&format!("{run} --quiet -o t.txt -o t.md -o t.html")).ends(0);
+    for (name, words) in [
+        ("t.txt", "texts behind codes"),
+        ("t.md", "Texts behind memory codes: "),
+        ("t.html", "Texts behind memory codes, and of the same flips without"),
+    ] {
+        assert!(desk.text(name).contains(words), "{name}");
+    }
 }

@@ -53,7 +53,8 @@ pub use exhaustive::{
 };
 pub use fault::{Fault, UnusedCode};
 pub use generation::{
-    CleanText, Generated, GenerationError, MOST_GENERATED, Split, Text, check_generation, generated,
+    CleanText, Generated, GenerationError, Guarded, MOST_GENERATED, Split, Text, Texts,
+    check_generation, generated,
 };
 pub use golden::{Golden, Input, Sample, SampleError};
 pub use inject::{Faulty, Strike, embed_with};

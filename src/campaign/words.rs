@@ -83,7 +83,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "HALF-WIDTH", conflicts_with = "shard")]
     pub until_precision: Option<String>,
     /// Let each trial also continue its sample greedily by so many tokens, 1 to 4096, and compare
-    /// the text with the clean one; the samples must be input_ids or text
+    /// the text with the clean one, behind a memory code of the plan with it and without; the
+    /// samples must be input_ids or text
     #[arg(long, value_name = "N")]
     pub generate: Option<u32>,
     /// Flip every bit of every packed weight, one at a time, on every sample: the whole map, where
