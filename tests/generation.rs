@@ -164,3 +164,32 @@ fn texts_behind_memory_codes_are_told_raw_and_residual() {
         assert!(desk.text(name).contains(words), "{name}");
     }
 }
+
+#[test]
+fn gates_judge_texts_and_junit_says_which_target_broke_them() {
+    let desk = Desk::new();
+    let run = RUN.replace("--trials 32", "--trials 16 --flips 9 --targets weight_code,norm");
+    report(&desk, &format!("{run} --journal night"));
+    let told = desk.json("told.json");
+    let of = |key: &str| numbers(&told, &format!("faults.generation.targets[].{key}"));
+    let (rates, highs) = (of("diverged_rate"), of("diverged_rate_high"));
+    let lasting = of("unrecovered_rate_high");
+    let worst = |ends: &[f64]| ends.iter().copied().max_by(f64::total_cmp).expect("targets");
+    let gate = |words: String| desk.run(&format!("faults resume night --quiet {words}"));
+    gate(format!("--fail-over text_diverged_rate_high={}", worst(&highs))).ends(0);
+    gate(format!("--fail-over text_unrecovered_rate={}", worst(&lasting))).ends(0);
+    let (rate, high) = (rates[1], highs[1]);
+    assert!(rate > 0.0 && rate < high, "{rates:?}");
+    // The estimate itself is no pass: the upper end is compared.
+    let failed = gate(format!("--fail-over norm.text_diverged_rate={rate} -o j.xml"));
+    failed.ends(1).says(&["gate failed: norm.text_diverged_rate"]);
+    let xml = desk.text("j.xml");
+    assert_eq!(xml.matches("<failure").count(), 2, "the gate and its target: {xml}");
+    gate(format!("--fail-under text_unrecovered_rate={}", 1.0)).ends(1);
+    // Without texts there is nothing to judge, so nothing passes.
+    let bare = run.replace(" --generate 9", "");
+    let over = "--fail-over text_diverged_rate_high=1";
+    desk.run(&format!("{bare} --quiet {over}")).ends(1).says(&["text_diverged_rate_high"]);
+    desk.run(&format!("{run} --fail-over text_rate=1")).ends(2).says(&["text_diverged_rate"]);
+    desk.run(&format!("{run} --fail-over norm.text_unrecovered=1")).ends(2);
+}

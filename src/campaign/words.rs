@@ -196,8 +196,8 @@ pub struct TellingArgs {
     /// Exit 1 if a metric of the report is below a threshold; repeatable
     #[arg(long, value_name = "METRIC=VALUE")]
     pub fail_under: Vec<String>,
-    /// Exit 1 if a metric of the report, such as weight_code.sdc_rate_high, is above a threshold;
-    /// repeatable
+    /// Exit 1 if a metric of the report, such as weight_code.sdc_rate_high or, of texts,
+    /// text_diverged_rate_high or text_unrecovered_rate_high, is above a threshold; repeatable
     #[arg(long, value_name = "METRIC=VALUE")]
     pub fail_over: Vec<String>,
     /// Leave out of the report whatever may differ between two runs
