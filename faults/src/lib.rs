@@ -48,8 +48,8 @@ pub use ecc::{
 pub use encoding::{Criterion, Direction, Encoding, EncodingRow, Exposure, Histogram, encodings};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use exhaustive::{
-    BitEffect, Cell, Cells, FaultMap, MapPlan, Place, Prover, Ranking, RowEntry, Shifts, Sweep,
-    SweepError, TensorMap, packed_bits,
+    BitEffect, Cell, Cells, FaultMap, MapPlan, Place, Prover, Ranking, RowEntry, Shifts, Strip,
+    Sweep, SweepError, TensorMap, packed_bits,
 };
 pub use fault::{Fault, UnusedCode};
 pub use generation::{
