@@ -1,4 +1,5 @@
-//! `faults run --exhaustive` from outside: maps that are killed, interrupted, shared out, and told.
+//! `faults run --exhaustive` and `faults rank` from outside: maps and rankings that are killed,
+//! interrupted, shared out, and told.
 
 mod terminal;
 
@@ -18,9 +19,14 @@ fn report(desk: &Desk, words: &str) -> Vec<u8> {
 }
 
 fn rows(desk: &Desk, journal: &str) -> u64 {
+    there(desk, journal, "rows")
+}
+
+/// How many pieces of a unit a journal has.
+fn there(desk: &Desk, journal: &str, unit: &str) -> u64 {
     let told = desk.run(&format!("faults status {journal} --json")).ends(0);
     let status: Value = serde_json::from_str(&told.out).expect("JSON");
-    number(&status, "rows") as u64
+    number(&status, unit) as u64
 }
 
 /// Starts a map over a journal and ends it by a signal once it has so many bytes; what it said.
@@ -191,6 +197,85 @@ fn bits_are_ranked_by_what_they_do_and_bounds_are_never_below_it() {
     assert!(told.out.contains(worst) && told.out.lines().count() == 6, "{}", told.out);
     desk.run("faults rank @digits --top 0").ends(2).says(&["--top 0", "file"]);
     desk.run("faults rank @digits -o bits.txt").ends(2).says(&[".jsonl or .csv"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_ranking_that_is_killed_or_interrupted_resumes_to_the_bytes_of_one_that_was_not() {
+    let desk = Desk::new();
+    let run = "faults rank @digits --limit 12 --top 0";
+    let told = |words: &str| {
+        desk.run(&format!("{words} --quiet -o bits.jsonl -o bits.csv")).ends(0);
+        (desk.read("bits.jsonl"), desk.read("bits.csv"))
+    };
+    desk.run(&format!("{run} --quiet -o whole.jsonl")).ends(0);
+    desk.run(&format!("{run} --quiet -o whole.csv")).ends(0);
+    let expected = (desk.read("whole.jsonl"), desk.read("whole.csv"));
+    let begun = format!("{run} -o k.csv --journal night --quiet --threads 1");
+    cut(&desk, &begun, "night", 300_000, "KILL");
+    let killed = there(&desk, "night", "strips");
+    assert!((200..3072).contains(&killed), "killed at {killed}");
+    assert!(!desk.path("k.csv").exists());
+    let resume = "faults resume night --quiet --threads 1";
+    let (code, said) = cut(&desk, resume, "night", 1_000_000, "INT");
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("of 3072 strips") && said.contains("faults resume night"), "{said}");
+    let interrupted = there(&desk, "night", "strips");
+    assert!((killed + 1..3072).contains(&interrupted), "{killed} {interrupted}");
+    let mut bytes = desk.read("night/journal");
+    bytes.truncate(bytes.len() - 17);
+    desk.put("night/journal", &bytes);
+    let status = desk.run("faults status night").ends(0).out;
+    assert!(status.starts_with("not running: ") && status.contains("torn"), "{status}");
+    assert!(status.contains("weight_code ranked: "), "{status}");
+    assert!(status.contains("go on with: bitnet-certify faults resume night"), "{status}");
+    assert_eq!(told("faults resume night"), expected, "resumed");
+    assert_eq!(told("faults resume night --kernels scalar"), expected, "told again");
+    assert_eq!(told("faults merge night"), expected, "merged alone");
+    assert!(desk.run("faults status night").ends(0).out.starts_with("finished: 3072 of 3072"));
+    // Another number of bits is no other ranking.
+    let words = "faults rank @digits --limit 12 --top 2 -o few.csv --journal night";
+    assert_eq!(desk.run(words).ends(0).out.lines().count(), 5);
+    let few = desk.text("few.csv");
+    assert_eq!(few.lines().count(), 3);
+    assert!(String::from_utf8(expected.1).expect("text").starts_with(&few));
+    let gone = "faults rank @digits --limit 11 --top 2 --journal night";
+    desk.run(gone).ends(3).says(&["another"]);
+}
+
+#[test]
+fn shards_of_a_ranking_merge_to_the_bytes_of_one_run() {
+    let desk = Desk::new();
+    let run = "faults rank @digits --limit 3 --layers 1 --tensors self_attn.k_proj,mlp.down_proj \
+               --unused-code detect --top 40";
+    let expected = desk.run(&format!("{run} -o whole.csv")).ends(0).out;
+    for shard in 0..3 {
+        let words = format!("{run} --shard {shard}/3 --journal s{shard}");
+        assert_eq!(
+            desk.run(&words).ends(0).says(&["faults merge"]).out,
+            "",
+            "a share ranks nothing"
+        );
+    }
+    assert_eq!(desk.run("faults merge s2 s0 s1 -o merged.csv").ends(0).out, expected);
+    assert_eq!(desk.read("merged.csv"), desk.read("whole.csv"));
+    let partial = desk.run("faults merge s0 s2 -o part.csv").ends(4);
+    assert!(partial.says(&["strips", "the other shards"]).out.is_empty());
+    assert!(!desk.path("part.csv").exists(), "any bit may be worse than those that are there");
+    // A journal of one kind is never taken for one of the other, and has no metrics.
+    let map = run.replace("faults rank", "faults run").replace(" --top 40", " --exhaustive");
+    desk.run(&format!("{map} --journal map --quiet --positions last")).ends(0);
+    desk.run("faults merge s0 map").ends(3).says(&["another plan"]);
+    desk.run("faults merge map s0").ends(3).says(&["another plan"]);
+    desk.run(&format!("{map} --journal s0")).ends(3).says(&["another"]);
+    desk.run(&format!("{run} --journal map")).ends(3).says(&["another plan"]);
+    desk.run("faults resume s0 -o r.html").ends(2).says(&[".jsonl or .csv"]);
+    let gate = "faults resume s0 --fail-over weight_code.sdc_rate_high=1";
+    desk.run(gate).ends(2).says(&["no metrics"]);
+    desk.run(&format!("{run} --shard 0/3")).ends(2).says(&["--journal"]);
+    desk.run(&format!("{run} --shard 3/3 --journal x")).ends(2).says(&["--shard 3/3"]);
+    let both = format!("{run} --shard 0/3 --journal x -o x.csv");
+    desk.run(&both).ends(2).says(&["--output", "cannot be used with"]);
 }
 
 #[test]

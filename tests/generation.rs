@@ -92,13 +92,104 @@ fn what_has_no_texts_is_refused_before_any_trial() {
     refused("@language --generate 4 --exhaustive", 2, &["--generate", "--exhaustive"]);
 }
 
+/// Words of two codes, struck by more than they correct, and bits without a code.
+const GUARDED: &str = "
+trials = 240
+[[fault]]
+target = \"weight_code\"
+model = \"word\"
+bits = 64
+flips = 17
+protection = \"secded\"
+[[fault]]
+target = \"weight_code\"
+flips = 8
+[[fault]]
+target = \"weight_code\"
+model = \"word\"
+bits = 64
+flips = 1
+protection = \"secded\"
+";
+
 #[test]
-fn texts_of_faults_behind_a_memory_code_are_refused() {
+fn texts_behind_memory_codes_are_told_raw_and_residual() {
     let desk = Desk::new();
-    let plan = "trials = 8\n\n[[fault]]\ntarget = \"weight_code\"\nmodel = \"random\"\nflips = 1\n";
-    desk.put("plan.toml", format!("{plan}protection = \"secded\"\n"));
-    desk.run("faults run @language --limit 1 --plan plan.toml --generate 4 --journal j")
-        .ends(2)
-        .says(&["--generate", "protection"]);
-    assert!(!desk.path("j").exists());
+    desk.put("plan.toml", GUARDED);
+    let run = "faults run @language --limit 6 --plan plan.toml --generate 40";
+    let expected = report(&desk, &format!("{run} --threads 2"));
+    let told = desk.json("told.json");
+    let of = |path: &str| numbers(&told, &format!("faults.generation.behind[].{path}"));
+    let strata = at(&told, "faults.strata[]");
+    let flagged = [0, 2].map(|row| number(strata[row], "behind.detected"));
+    assert_eq!(of("trials"), [80.0, 80.0]);
+    assert_eq!(of("detected"), flagged, "a text for each that is not detected");
+    assert_eq!(of("raw.texts"), [80.0, 80.0]);
+    let residual = of("residual.texts");
+    assert_eq!(residual, [80.0 - of("detected")[0], 80.0]);
+    assert!(of("detected")[0] > 0.0 && of("residual.diverged")[0] > 0.0);
+    // One flip of a word is corrected: with the code no text changes, without it some do.
+    assert_eq!(of("residual.diverged")[1], 0.0);
+    assert!(of("raw.diverged")[1] > 0.0);
+    let target = |key: &str| number(&told, &format!("faults.generation.targets[].{key}"));
+    assert_eq!((target("trials"), target("detected")), (240.0, of("detected")[0]));
+    assert!(target("diverged") > of("residual.diverged")[0], "those without a code");
+    let texts = 240.0 - target("detected");
+    assert_eq!(target("diverged_rate"), target("diverged") / texts);
+    assert_eq!(target("unrecovered_rate"), (target("diverged") - target("recovered")) / texts);
+    let decisions = |desk: &Desk| {
+        let mut told = desk.json("told.json");
+        let faults = told["faults"].as_object_mut().expect("faults");
+        faults.remove("generation");
+        told
+    };
+    let with = decisions(&desk);
+    report(&desk, &run.replace(" --generate 40", ""));
+    assert_eq!(decisions(&desk), with, "trials are what they are without texts");
+    assert_eq!(report(&desk, &format!("{run} --journal night --threads 1")), expected);
+    let mut bytes = desk.read("night/journal");
+    bytes.truncate(bytes.len() - 70 * 64);
+    desk.put("night/journal", &bytes);
+    assert_eq!(report(&desk, "faults resume night --kernels scalar"), expected);
+    for shard in 0..2 {
+        desk.run(&format!("{run} --shard {shard}/2 --journal s{shard} --quiet")).ends(0);
+    }
+    assert_eq!(report(&desk, "faults merge s1 s0"), expected);
+    desk.run(&format!("{run} --quiet -o t.txt -o t.md -o t.html")).ends(0);
+    for (name, words) in [
+        ("t.txt", "texts behind codes"),
+        ("t.md", "Texts behind memory codes: "),
+        ("t.html", "Texts behind memory codes, and of the same flips without"),
+    ] {
+        assert!(desk.text(name).contains(words), "{name}");
+    }
+}
+
+#[test]
+fn gates_judge_texts_and_junit_says_which_target_broke_them() {
+    let desk = Desk::new();
+    let run = RUN.replace("--trials 32", "--trials 16 --flips 9 --targets weight_code,norm");
+    report(&desk, &format!("{run} --journal night"));
+    let told = desk.json("told.json");
+    let of = |key: &str| numbers(&told, &format!("faults.generation.targets[].{key}"));
+    let (rates, highs) = (of("diverged_rate"), of("diverged_rate_high"));
+    let lasting = of("unrecovered_rate_high");
+    let worst = |ends: &[f64]| ends.iter().copied().max_by(f64::total_cmp).expect("targets");
+    let gate = |words: String| desk.run(&format!("faults resume night --quiet {words}"));
+    gate(format!("--fail-over text_diverged_rate_high={}", worst(&highs))).ends(0);
+    gate(format!("--fail-over text_unrecovered_rate={}", worst(&lasting))).ends(0);
+    let (rate, high) = (rates[1], highs[1]);
+    assert!(rate > 0.0 && rate < high, "{rates:?}");
+    // The estimate itself is no pass: the upper end is compared.
+    let failed = gate(format!("--fail-over norm.text_diverged_rate={rate} -o j.xml"));
+    failed.ends(1).says(&["gate failed: norm.text_diverged_rate"]);
+    let xml = desk.text("j.xml");
+    assert_eq!(xml.matches("<failure").count(), 2, "the gate and its target: {xml}");
+    gate(format!("--fail-under text_unrecovered_rate={}", 1.0)).ends(1);
+    // Without texts there is nothing to judge, so nothing passes.
+    let bare = run.replace(" --generate 9", "");
+    let over = "--fail-over text_diverged_rate_high=1";
+    desk.run(&format!("{bare} --quiet {over}")).ends(1).says(&["text_diverged_rate_high"]);
+    desk.run(&format!("{run} --fail-over text_rate=1")).ends(2).says(&["text_diverged_rate"]);
+    desk.run(&format!("{run} --fail-over norm.text_unrecovered=1")).ends(2);
 }

@@ -94,6 +94,39 @@ fn a_converted_model_is_the_same_model() {
 }
 
 #[test]
+fn weights_of_groups_are_converted_code_by_code_and_scale_by_scale() {
+    let desk = desk();
+    let signs = file("qwen3_q1_0");
+    let told = desk.run(&format!("convert {signs} --to gguf-q2_0 --out q2.gguf")).ends(0).out;
+    // Two layers of width 256 with scales for each 64 weights.
+    let codes: u64 = told.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    assert!(
+        told.contains(&format!("{codes} codes, {} scales and the logits", codes / 64)),
+        "{told}"
+    );
+    let told = desk.run("convert q2.gguf --to gguf-q1_0 --out q1.gguf").ends(0).out;
+    assert!(told.contains(&format!("{codes} codes, {} scales and", codes / 128)), "{told}");
+    let text = |model: &str| {
+        desk.run(&format!("generate {model} --input-ids 5,9,12 --max-tokens 8 --ids")).ends(0).out
+    };
+    assert_eq!(text("q2.gguf"), text(&signs));
+    assert_eq!(text("q1.gguf"), text(&signs));
+    assert!(desk.run("inspect q2.gguf").ends(0).out.contains("Q2_0"));
+    // One scale for each tensor, read with float activations.
+    let floats = format!("{},activations=none", file("llama256_tq2_0"));
+    desk.run(&format!("convert {floats} --to gguf-q2_0 --out one.gguf")).ends(0);
+    assert_eq!(text("one.gguf"), text(&floats));
+    let refused = |model: &str, form: &str, parts: &[&str]| {
+        desk.run(&format!("convert {model} --to {form} --out no.gguf")).ends(3).says(parts);
+        assert!(!desk.path("no.gguf").exists());
+    };
+    refused("one.gguf", "gguf-q1_0", &["no gguf-q1_0 form", "expected signs"]);
+    refused(&signs, "gguf-tq2_0", &["no gguf-tq2_0 form", "int8 codes", "float activations"]);
+    let eight = file("llama256_tq2_0");
+    refused(&eight, "gguf-q2_0", &["no gguf-q2_0 form", "got int8 codes per token"]);
+}
+
+#[test]
 fn a_file_is_analysed_like_any_checkpoint() {
     let desk = desk();
     for name in ["llama256_tq2_0", "qwen3_q1_0"] {

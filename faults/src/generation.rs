@@ -9,23 +9,21 @@
 //! of decoding under the fault from the prompt on, bit for bit. It holds since an output row
 //! depends on its own prefix only, and up to the first other token the prefixes are the same.
 
-use std::collections::BTreeMap;
+mod counts;
 
 use engine::kernels::Kernels;
 use engine::model::{KvKind, Model};
 use engine::numerics::argmax;
 use engine::walk::{self, Exact, Read};
 use ndarray::{Array2, s};
-use rayon::prelude::*;
 
-use crate::campaign::Campaign;
 use crate::fault::{Fault, UnusedCode};
 use crate::golden::{Golden, Sample};
 use crate::inject::{Faulty, embed_with};
 use crate::overlay::Overlay;
-use crate::record::Draw;
-use crate::space::Target;
 use crate::trial::{CleanWalk, faulty_stream, refused};
+
+pub use counts::{Generated, Guarded, Texts, generated};
 
 /// The most tokens that a trial generates.
 pub const MOST_GENERATED: usize = 4096;
@@ -285,95 +283,4 @@ impl CleanText {
         }
         None
     }
-}
-
-/// What the texts of the trials of one target came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Generated {
-    /// Trials.
-    pub trials: u64,
-    /// Those whose text is not the clean one.
-    pub diverged: u64,
-    /// Those of `diverged` that broke off.
-    pub broken: u64,
-    /// Those of `diverged` that [recovered](Split::recovered).
-    pub recovered: u64,
-    /// Places that differ, over all trials.
-    pub different: u64,
-    /// How many texts of `diverged` first differ at each place.
-    pub first: BTreeMap<usize, u64>,
-}
-
-impl Generated {
-    fn count(&mut self, split: Option<Split>) {
-        self.trials += 1;
-        let Some(split) = split else { return };
-        self.diverged += 1;
-        self.broken += u64::from(split.broken);
-        self.recovered += u64::from(split.recovered);
-        self.different += split.different as u64;
-        *self.first.entry(split.first).or_default() += 1;
-    }
-
-    /// The median of the first places that differ, the lower of two; `None` without.
-    #[must_use]
-    pub fn median_first(&self) -> Option<usize> {
-        let mut left = self.diverged.checked_sub(1)? / 2;
-        for (&place, &texts) in &self.first {
-            if left < texts {
-                return Some(place);
-            }
-            left -= texts;
-        }
-        None
-    }
-
-    /// The mean number of places that differ, over the texts that do; `None` without.
-    #[must_use]
-    pub fn mean_different(&self) -> Option<f64> {
-        (self.diverged > 0).then(|| self.different as f64 / self.diverged as f64)
-    }
-}
-
-/// Generates the texts of some trials, in parallel, and counts them by target; `None` if `stop`
-/// said so, which is asked before each. `done` is told after each whether it diverged.
-///
-/// # Panics
-/// If [`check_generation`] refuses the campaign's samples.
-#[must_use]
-pub fn generated(
-    campaign: &Campaign,
-    trials: &[u64],
-    tokens: usize,
-    done: &(dyn Fn(bool) + Sync),
-    stop: &(dyn Fn() -> bool + Sync),
-) -> Option<BTreeMap<Target, Generated>> {
-    let (model, kernels, plan) = (campaign.model, campaign.kernels, campaign.plan());
-    // Trials of one sample over one kind of store share the clean text.
-    let mut groups: BTreeMap<(&str, usize), Vec<u64>> = BTreeMap::new();
-    for &index in trials {
-        let Draw { target, sample, .. } = campaign.draw(index);
-        let kind = target.kv().unwrap_or(plan.kv);
-        groups.entry((kind.name(), sample)).or_default().push(index);
-    }
-    let of_group = |((_, sample), group): ((&str, usize), Vec<u64>)| {
-        let target = campaign.draw(group[0]).target;
-        let clean = CleanText::new(model, kernels, campaign.golden(target, sample), tokens);
-        let split = |&index: &u64| {
-            if stop() {
-                return None;
-            }
-            let Draw { target, fault, .. } = campaign.draw(index);
-            let split = clean.split(model, kernels, &fault, plan.unused);
-            done(split.is_some());
-            Some((target, split))
-        };
-        group.par_iter().map(split).collect::<Option<Vec<_>>>()
-    };
-    let groups: Option<Vec<_>> = groups.into_par_iter().map(of_group).collect();
-    let mut counts: BTreeMap<Target, Generated> = BTreeMap::new();
-    for (target, split) in groups?.into_iter().flatten() {
-        counts.entry(target).or_default().count(split);
-    }
-    Some(counts)
 }

@@ -48,12 +48,13 @@ pub use ecc::{
 pub use encoding::{Criterion, Direction, Encoding, EncodingRow, Exposure, Histogram, encodings};
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use exhaustive::{
-    BitEffect, Cell, Cells, FaultMap, MapPlan, Place, Prover, Ranking, RowEntry, Shifts, Sweep,
-    SweepError, TensorMap, packed_bits,
+    BitEffect, Cell, Cells, FaultMap, MapPlan, Place, Prover, Ranking, RowEntry, Shifts, Strip,
+    Sweep, SweepError, TensorMap, packed_bits,
 };
 pub use fault::{Fault, UnusedCode};
 pub use generation::{
-    CleanText, Generated, GenerationError, MOST_GENERATED, Split, Text, check_generation, generated,
+    CleanText, Generated, GenerationError, Guarded, MOST_GENERATED, Split, Text, Texts,
+    check_generation, generated,
 };
 pub use golden::{Golden, Input, Sample, SampleError};
 pub use inject::{Faulty, Strike, embed_with};

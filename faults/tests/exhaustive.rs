@@ -12,7 +12,7 @@ use faults::journal::{self, Header, JournalError, Shard, Writer};
 use faults::mix::Within;
 use faults::{
     Address, BitEffect, Campaign, Cell, Fault, FaultMap, Golden, MapPlan, Outcome, Plan, RowEntry,
-    Sample, SampleError, Space, Sweep, SweepError, Target, UnusedCode, run_trial,
+    Sample, SampleError, Space, Strip, Sweep, SweepError, Target, UnusedCode, run_trial,
 };
 use support::{Lcg, model, prompt, shape};
 
@@ -24,6 +24,7 @@ fn plan(samples: u64) -> MapPlan {
         positions: Read::Last,
         prove: false,
         within: Within::default(),
+        each_bit: false,
     }
 }
 
@@ -137,8 +138,8 @@ fn drawn_single_flips_are_those_of_the_map() {
     let mut seen = 0;
     for (number, sample) in samples.iter().enumerate() {
         let sweep = sweep(&model, &plan(1), std::slice::from_ref(sample));
-        let ranking = sweep.rank(&|_, _| (), &|| false).expect("a sound sample");
-        let ranking = ranking.expect("nothing stops it");
+        let ranking = sweep.rank(Shard::WHOLE, &[], None, &|_| (), &|| false);
+        let ranking = ranking.expect("a sound sample").1.expect("nothing stops it");
         assert_eq!(ranking.len() as u64, sweep.bits());
         let effects: HashMap<Address, BitEffect> =
             (0..ranking.len()).map(|rank| ranking.at(&sweep, rank)).collect();
@@ -237,4 +238,69 @@ fn rows_of_another_model_and_bad_plans_are_refused() {
     assert_eq!(error, SweepError::Sample { sample: 1, source: SampleError::Empty });
     let error = Sweep::new(&model, kernels::best(), plan(3), &samples).expect_err("refused");
     assert_eq!(error, SweepError::Samples { got: 2, expected: 3 });
+}
+
+#[test]
+fn a_ranking_does_not_depend_on_shards_or_interruptions() {
+    let model = model(&shape(1), 5);
+    let samples = samples(&model, 3);
+    for unused in [UnusedCode::Deployed, UnusedCode::Detect] {
+        let plan = MapPlan { each_bit: true, unused, ..plan(3) };
+        let sweep = sweep(&model, &plan, &samples);
+        let whole = |strips: &[Strip]| {
+            let found = sweep.rank(Shard::WHOLE, strips, None, &|_| (), &|| false);
+            found.expect("sound samples").1.expect("nothing stops it")
+        };
+        let expected = whole(&[]);
+        // What each bit did on every sample, by hand.
+        let space = Space::new(&model, plan.kv);
+        let mut effects: HashMap<Address, (u32, u32, f64)> = HashMap::new();
+        for sample in &samples {
+            let golden =
+                Golden::new(&model, kernels::best(), plan.kv, plan.positions, sample.clone());
+            let golden = golden.expect("a sound sample");
+            for number in 0..space.count(Target::WeightCode, sample.tokens()) {
+                let address = space.address(Target::WeightCode, sample.tokens(), number);
+                let fault = Fault::single(address);
+                let trial = run_trial(&model, kernels::best(), &golden, &fault, unused);
+                let effect = effects.entry(address).or_insert((0, 0, f64::NEG_INFINITY));
+                effect.0 += u32::from(trial.outcome == Outcome::Sdc);
+                effect.1 += u32::from(matches!(trial.outcome, Outcome::Due(_)));
+                let loss = trial.shift.map_or(f64::NEG_INFINITY, |shift| shift.margin_loss);
+                effect.2 = if loss > effect.2 { loss } else { effect.2 };
+            }
+        }
+        assert_eq!(expected.len(), effects.len());
+        for rank in 0..expected.len() {
+            let (address, found) = expected.at(&sweep, rank);
+            let (sdc, due, loss) = effects[&address];
+            assert_eq!((found.sdc, found.due), (sdc, due), "{address}");
+            assert_eq!(found.margin_loss.to_bits(), loss.to_bits(), "{address}");
+        }
+        assert_eq!(effects.values().any(|effect| effect.1 > 0), unused == UnusedCode::Detect);
+        // Shares, one of which is stopped and goes on.
+        let strips = std::sync::Mutex::new(Vec::new());
+        let keep = |fresh: &[Strip]| strips.lock().expect("no panic").extend_from_slice(fresh);
+        for index in 0..3 {
+            let shard = Shard { index, of: 3 };
+            let seen = AtomicU64::new(0);
+            let stop = || index == 1 && seen.fetch_add(1, Ordering::Relaxed) > 3;
+            let (there, ranking) =
+                sweep.rank(shard, &[], None, &keep, &stop).expect("sound samples");
+            let wanted = shard.share_of(sweep.strips());
+            assert!(ranking.is_none() && (there == wanted) == (index != 1), "{there} of {wanted}");
+        }
+        let sorted = || journal::merged(strips.lock().expect("no panic").clone()).expect("strips");
+        let present = sorted();
+        assert!(!present.is_empty() && (present.len() as u64) < sweep.strips());
+        sweep.check_strips(&present).expect("strips of this model");
+        let rest = sweep.rank(Shard::WHOLE, &present, None, &keep, &|| false);
+        assert_eq!(rest.expect("sound samples").1.as_ref(), Some(&expected));
+        let all = sorted();
+        assert_eq!(all.len() as u64, sweep.strips());
+        assert_eq!(whole(&all), expected);
+        let other = MapPlan { samples: 1, ..plan };
+        let other = self::sweep(&model, &other, &samples);
+        assert!(other.check_strips(&all).is_err(), "strips of samples that it has not");
+    }
 }

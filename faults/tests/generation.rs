@@ -7,8 +7,8 @@ use engine::model::{KvKind, Model, Side};
 use engine::numerics::argmax;
 use engine::walk::{self, Exact, Read};
 use faults::{
-    Address, Campaign, CleanText, Fault, Generated, GenerationError, Golden, Input, Plan, Sample,
-    Space, Split, Target, Text, UnusedCode, check_generation, generated,
+    Address, Campaign, CleanText, Decoded, Fault, Generated, GenerationError, Golden, Input, Mix,
+    Plan, PlanFile, Sample, Space, Split, Target, Text, UnusedCode, check_generation, generated,
 };
 use support::{Lcg, flip, model, prompt, shape};
 
@@ -163,7 +163,8 @@ fn counts_of_a_campaign_are_those_of_its_trials_one_by_one() {
     let again = generated(&campaign, &backwards, 9, &|_| (), &|| false);
     assert_eq!(again.as_ref(), Some(&found));
     assert_eq!(generated(&campaign, &trials, 9, &|_| (), &|| true), None);
-    for (target, counts) in &found {
+    assert!(found.guarded.is_empty());
+    for (target, counts) in &found.targets {
         let draws = trials.iter().map(|&index| campaign.draw(index));
         let splits: Vec<Option<Split>> = draws
             .filter(|draw| draw.target == *target)
@@ -181,9 +182,100 @@ fn counts_of_a_campaign_are_those_of_its_trials_one_by_one() {
         let told = (counts.trials, counts.diverged, counts.different);
         assert_eq!(told, (splits.len() as u64, firsts.len() as u64, sum as u64));
     }
-    assert!(found.values().any(|counts| counts.diverged > 0), "{found:?}");
+    assert!(found.targets.values().any(|counts| counts.diverged > 0), "{found:?}");
     assert_eq!(Generated::default().median_first(), None);
     assert_eq!(Generated::default().mean_different(), None);
+}
+
+/// Words of a plan that strike up to three bits behind memory codes, one that corrects and flags,
+/// one that corrects alone and one that flags alone; and the same without one.
+const GUARDED: &str = "
+[[fault]]
+target = \"weight_code\"
+model = \"word\"
+bits = 64
+flips = 3
+protection = \"secded\"
+[[fault]]
+target = \"weight_code\"
+model = \"word\"
+bits = 64
+flips = 2
+protection = \"on-die\"
+[[fault]]
+target = \"weight_code\"
+flips = 2
+[[fault]]
+target = \"weight_code\"
+flips = 1
+protection = \"parity:64\"
+";
+
+#[test]
+fn behind_a_memory_code_both_texts_are_those_of_flipped_models() {
+    let model = model(&shape(0), 5);
+    let random = &mut Lcg(4);
+    let prompts: Vec<Vec<u32>> = (2..4).map(|tokens| prompt(19, tokens, random)).collect();
+    let samples: Vec<Sample> = prompts.iter().cloned().map(Sample::of_ids).collect();
+    let plan = Plan {
+        seed: 2,
+        trials: 160,
+        flips: 1,
+        targets: vec![Target::WeightCode],
+        unused: UnusedCode::Deployed,
+        kv: KvKind::F16,
+        confidence: 0.9,
+        positions: Read::Last,
+        worst: 2,
+    };
+    let strata = PlanFile::parse(GUARDED).expect("TOML").strata().expect("a sound plan");
+    let mix = Mix { plan, strata };
+    let identity = mix.identity("model", "inputs");
+    let campaign =
+        Campaign::mixed(&model, kernels::best(), mix, identity, &samples).expect("a sound plan");
+    let trials: Vec<u64> = (0..160).collect();
+    let found = generated(&campaign, &trials, 7, &|_| (), &|| false).expect("not stopped");
+    let other = |fault: &Fault, sample: usize| {
+        let ids = &prompts[sample];
+        let mut twin = model.clone();
+        fault.flips().for_each(|address| flip(&mut twin, address));
+        let nothing = Fault::new([]);
+        let clean = by_hand(&model, KvKind::F16, ids, &nothing, 7);
+        by_hand(&twin, KvKind::F16, ids, &nothing, 7).split_from(&clean, 7)
+    };
+    // Raw and left, each: trials, flagged, diverged, recovered, places that differ.
+    let mut expected = [[[0; 5]; 2]; 4];
+    for index in trials {
+        let draw = campaign.draw(index);
+        let flagged = draw.behind.as_ref().is_some_and(|of| of.decoded == Decoded::Flagged);
+        let raw = draw.behind.as_ref().map_or(&draw.fault, |behind| &behind.raw);
+        let told = [(raw, false), (&draw.fault, flagged)];
+        for (of, (fault, flagged)) in expected[draw.stratum].iter_mut().zip(told) {
+            let split = other(fault, draw.sample).filter(|_| !flagged);
+            of[0] += 1;
+            of[1] += u64::from(flagged);
+            of[2] += u64::from(split.is_some());
+            of[3] += u64::from(split.is_some_and(|split| split.recovered));
+            of[4] += split.map_or(0, |split| split.different as u64);
+        }
+    }
+    let counts = |of: &Generated| [of.trials, of.flagged, of.diverged, of.recovered, of.different];
+    let numbers: Vec<usize> = found.guarded.keys().copied().collect();
+    assert_eq!(numbers, [0, 1, 3], "faults with a code");
+    for (&stratum, guarded) in &found.guarded {
+        let told = [counts(&guarded.raw), counts(&guarded.left)];
+        assert_eq!(told, expected[stratum], "{stratum}");
+    }
+    let left = expected.iter().map(|of| of[1]);
+    let sum = left.fold([0; 5], |sum, of| std::array::from_fn(|i| sum[i] + of[i]));
+    assert_eq!(counts(&found.targets[&Target::WeightCode]), sum);
+    // Each code does its own: flags some and lets worse through, lets through, flags all.
+    let [secded, on_die, _, parity] = expected.map(|of| of[1]);
+    assert!(secded[1] > 0 && secded[2] > 0 && on_die[1] == 0 && on_die[2] > 0);
+    assert_eq!((parity[1], parity[2]), (40, 0));
+    assert!(expected[3][0][2] > 0, "without parity some diverge");
+    let worse = |of: &[[u64; 5]; 2]| of[0] != of[1];
+    assert!(worse(&expected[0]) && worse(&expected[1]) && !worse(&expected[2]));
 }
 
 #[test]

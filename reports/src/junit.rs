@@ -11,7 +11,7 @@ use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, 
 
 use crate::escape::shown;
 use crate::metrics::{GateResult, evaluate, evaluate_all, target_metric_names};
-use crate::model::{Certification, Faults, Gate, Report, Sample, Target, Verdict};
+use crate::model::{Certification, Faults, Gate, GeneratedTarget, Report, Sample, Target, Verdict};
 use crate::number::{Side, count, number, percent};
 use crate::story;
 
@@ -96,7 +96,7 @@ fn targets(report: &Report, faults: &Faults, results: &[GateResult]) -> TestSuit
     for row in &faults.targets {
         let mut case = TestCase::new(row.target.name(), target_status(report, row, results));
         case.set_classname("faults");
-        case.set_system_out(rates(row));
+        case.set_system_out(rates(row) + &texts(faults, row));
         suite.add_test_case(case);
     }
     suite
@@ -137,4 +137,21 @@ fn rates(row: &Target) -> String {
         percent(row.sdc_rate_low, Side::Down),
         percent(row.sdc_rate_high, Side::Up)
     )
+}
+
+/// What became of the texts of a target, where there are any.
+fn texts(faults: &Faults, row: &Target) -> String {
+    let told = faults.generation.as_ref().map(|generation| &generation.targets);
+    let told = told.and_then(|rows| rows.iter().find(|told| told.target == row.target));
+    told.map(GeneratedTarget::texts).map_or_else(String::new, |of| {
+        format!(
+            "; texts: {} of {} diverged, rate in [{}, {}]; never recovered in [{}, {}]",
+            count(of.diverged),
+            count(of.texts),
+            percent(of.diverged_rate_low, Side::Down),
+            percent(of.diverged_rate_high, Side::Up),
+            percent(of.unrecovered_rate_low, Side::Down),
+            percent(of.unrecovered_rate_high, Side::Up)
+        )
+    })
 }

@@ -8,8 +8,8 @@
 
 use crate::chance;
 use crate::model::{
-    Certification, FaultTarget, Faults, Gate, GateKind, Report, RowsLevel, Substitutions, Target,
-    Threshold,
+    Certification, FaultTarget, Faults, Gate, GateKind, GeneratedTarget, Report, RowsLevel,
+    Substitutions, Target, Threshold,
 };
 
 /// The value of a metric and the interval it lies in; exact metrics have equal ends.
@@ -56,6 +56,16 @@ const SUBSTITUTIONS: [&str; 5] = [
 const TARGET: [&str; 6] =
     ["sdc_rate", "sdc_rate_low", "sdc_rate_high", "due_rate", "due_rate_low", "due_rate_high"];
 
+/// Of texts under faults; each of a target too.
+const TEXTS: [&str; 6] = [
+    "text_diverged_rate",
+    "text_diverged_rate_low",
+    "text_diverged_rate_high",
+    "text_unrecovered_rate",
+    "text_unrecovered_rate_low",
+    "text_unrecovered_rate_high",
+];
+
 const BOUND: &str = "proven_masked_share";
 
 /// The name of every metric without a target. Those of [`target_metric_names`] may also be asked of
@@ -63,20 +73,22 @@ const BOUND: &str = "proven_masked_share";
 #[must_use]
 pub fn metric_names() -> Vec<&'static str> {
     let proven = CERTIFICATION.into_iter().chain(SUBSTITUTIONS).chain(chance::METRICS);
-    proven.chain(TARGET).chain([BOUND]).collect()
+    proven.chain(TARGET).chain(TEXTS).chain([BOUND]).collect()
 }
 
 /// The name of every metric that a single fault target has.
 #[must_use]
-pub fn target_metric_names() -> &'static [&'static str] {
-    &TARGET
+pub fn target_metric_names() -> Vec<&'static str> {
+    TARGET.into_iter().chain(TEXTS).collect()
 }
 
 /// Whether a name is a metric's, with or without a target.
 #[must_use]
 pub fn is_metric(name: &str) -> bool {
     match name.split_once('.') {
-        Some((target, rate)) => target.parse::<FaultTarget>().is_ok() && TARGET.contains(&rate),
+        Some((target, rate)) => {
+            target.parse::<FaultTarget>().is_ok() && target_metric_names().contains(&rate)
+        }
         None => metric_names().contains(&name),
     }
 }
@@ -86,11 +98,20 @@ pub fn is_metric(name: &str) -> bool {
 pub fn metric(report: &Report, name: &str) -> Option<Metric> {
     if let Some((target, rate)) = name.split_once('.') {
         let target: FaultTarget = target.parse().ok()?;
-        let rows = &report.faults.as_ref()?.targets;
-        return target_metric(rows.iter().find(|row| row.target == target)?, rate);
+        let faults = report.faults.as_ref()?;
+        if TEXTS.contains(&rate) {
+            let rows = &faults.generation.as_ref()?.targets;
+            return text_metric(rows.iter().find(|row| row.target == target)?, rate);
+        }
+        return target_metric(faults.targets.iter().find(|row| row.target == target)?, rate);
     }
     if TARGET.contains(&name) {
-        return worst_target(report.faults.as_ref()?, name);
+        let rows = report.faults.as_ref()?.targets.iter();
+        return worst(rows.map(|row| target_metric(row, name)));
+    }
+    if TEXTS.contains(&name) {
+        let rows = report.faults.as_ref()?.generation.as_ref()?.targets.iter();
+        return worst(rows.map(|row| text_metric(row, name)));
     }
     if name == BOUND {
         return report.faults.as_ref().and_then(proven_masked_share).map(Metric::exact);
@@ -202,11 +223,30 @@ fn target_metric(row: &Target, rate: &str) -> Option<Metric> {
     }
 }
 
+/// No text, no rate: what was not generated, or was detected each time, passes no gate by that.
+fn text_metric(row: &GeneratedTarget, rate: &str) -> Option<Metric> {
+    let of = row.texts();
+    let (diverged, low, high) = (of.diverged_rate?, of.diverged_rate_low, of.diverged_rate_high);
+    let unrecovered = || Some((of.unrecovered_rate?, of.unrecovered_rate_high));
+    match rate {
+        "text_diverged_rate" => Some(Metric { value: diverged, low, high }),
+        "text_diverged_rate_low" => Some(Metric::exact(low)),
+        "text_diverged_rate_high" => Some(Metric::exact(high)),
+        "text_unrecovered_rate" => {
+            let low = of.unrecovered_rate_low;
+            unrecovered().map(|(value, high)| Metric { value, low, high })
+        }
+        "text_unrecovered_rate_low" => {
+            unrecovered().map(|_| Metric::exact(of.unrecovered_rate_low))
+        }
+        "text_unrecovered_rate_high" => unrecovered().map(|(_, high)| Metric::exact(high)),
+        _ => None,
+    }
+}
+
 /// Each end is that of the worst target, so the interval holds whatever target is meant.
-fn worst_target(faults: &Faults, rate: &str) -> Option<Metric> {
-    let rows: Option<Vec<Metric>> =
-        faults.targets.iter().map(|row| target_metric(row, rate)).collect();
-    let rows = rows?;
+fn worst(rows: impl Iterator<Item = Option<Metric>>) -> Option<Metric> {
+    let rows: Vec<Metric> = rows.collect::<Option<_>>()?;
     let largest = |end: fn(&Metric) -> f64| rows.iter().map(end).max_by(f64::total_cmp);
     Some(Metric {
         value: largest(|metric| metric.value)?,
@@ -223,8 +263,8 @@ pub enum GateError {
     Form(String),
     /// No metric has that name.
     #[error(
-        "unknown metric {name:?}; known: {known} (a fault rate also of one target, as in \
-             weight_code.sdc_rate_high)"
+        "unknown metric {name:?}; known: {known} (a rate of faults or texts also of one target, \
+             as in weight_code.sdc_rate_high)"
     )]
     Metric {
         /// What was asked for.

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use crate::escape::shown;
 use crate::model::{
     CacheBits, Certification, Effort, EpsilonRow, Exhaustive, Faults, FirstLost, GateKind,
-    GeneratedTarget, Generation, KvStorage, MapTensor, MarginSource, Method, MethodSummary, Norm,
-    Outcome, Positions, Report, SourceKind, Substitutions, Verdict, WitnessKind,
+    GeneratedBehind, GeneratedTarget, Generation, KvStorage, MapTensor, MarginSource, Method,
+    MethodSummary, Norm, Outcome, Positions, Report, SourceKind, Substitutions, Verdict,
+    WitnessKind,
 };
 use crate::number::{Side, count, number, percent, plural};
 
@@ -324,7 +325,7 @@ pub(crate) fn campaign(faults: &Faults) -> String {
 /// What became of texts, as a sentence without a full stop.
 pub(crate) fn texts(generation: &Generation) -> String {
     let sum = |of: fn(&GeneratedTarget) -> u64| generation.targets.iter().map(of).sum();
-    let (all, diverged): (u64, u64) = (sum(|row| row.trials), sum(|row| row.diverged));
+    let (all, diverged): (u64, u64) = (sum(|row| row.texts().texts), sum(|row| row.diverged));
     let highs = generation.targets.iter().map(|row| row.diverged_rate_high);
     let worst = highs.fold(0.0, |most, high| if high > most { high } else { most });
     format!(
@@ -334,6 +335,23 @@ pub(crate) fn texts(generation: &Generation) -> String {
         count(sum(|row| row.recovered)),
         percent(worst, Side::Up)
     )
+}
+
+/// What became of texts behind memory codes and of the same flips without, as a sentence without a
+/// full stop; `None` without codes.
+pub(crate) fn texts_behind(generation: &Generation) -> Option<String> {
+    let rows = &generation.behind;
+    let sum = |of: fn(&GeneratedBehind) -> u64| count(rows.iter().map(of).sum());
+    (!rows.is_empty()).then(|| {
+        format!(
+            "{} detected; {} of {} texts diverged, raw {} of {}",
+            sum(|row| row.detected),
+            sum(|row| row.residual.diverged),
+            sum(|row| row.residual.texts),
+            sum(|row| row.raw.diverged),
+            sum(|row| row.raw.texts),
+        )
+    })
 }
 
 /// What a map is of.

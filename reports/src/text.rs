@@ -150,7 +150,9 @@ fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
         0 => faults.strata.iter().map(stratum).collect(),
         _ => faults.targets.iter().map(rates).collect(),
     };
-    let room = room.saturating_sub(usize::from(faults.generation.is_some()));
+    let behind = faults.generation.as_ref().and_then(story::texts_behind);
+    let told = usize::from(faults.generation.is_some()) + usize::from(behind.is_some());
+    let room = room.saturating_sub(told);
     let fits = rows.len() <= room + 1;
     let shown = if fits { rows.len() } else { room };
     let rest = rows.len() - shown;
@@ -179,6 +181,7 @@ fn fault_rates(report: &Report, faults: &Faults, room: usize) -> Vec<String> {
     if let Some(generation) = &faults.generation {
         let name = format!("texts of {}", plural(u64::from(generation.tokens), "token"));
         lines.push(fact(&name, &story::texts(generation)));
+        lines.extend(behind.map(|behind| fact("texts behind codes", &behind)));
     }
     if let Some(share) = proven_masked_share(faults) {
         let rows = rows_proven_share(faults, Some(4)).map_or(String::new(), |rows| {

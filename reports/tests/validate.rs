@@ -3,9 +3,7 @@
 mod example;
 
 use reports::Report;
-use reports::model::{
-    GeneratedTarget, Generation, Method, Outcome, Stratum, Target, Verdict, finite,
-};
+use reports::model::{Method, Outcome, Stratum, Target, Verdict, finite};
 
 fn certification(report: &mut Report) -> &mut reports::model::Certification {
     report.certification.as_mut().unwrap()
@@ -159,70 +157,6 @@ fn strata_come_with_their_plan_and_have_every_trial() {
     ];
     for (path, spoil) in breaks {
         let mut report = planned();
-        spoil(&mut report);
-        let found = report.validate();
-        assert!(found.iter().any(|violation| violation.path == path), "{path}: {found:?}");
-    }
-}
-
-/// A report whose trials have texts, of which every fourth diverged.
-fn generated() -> Report {
-    let mut report = example::report();
-    let found = faults(&mut report);
-    let row = |of: &Target| GeneratedTarget {
-        target: of.target,
-        trials: of.trials,
-        diverged: of.trials / 4,
-        broken_off: 2,
-        recovered: 3,
-        diverged_rate: Some((of.trials / 4) as f64 / of.trials as f64),
-        diverged_rate_low: 0.1,
-        diverged_rate_high: 0.4,
-        median_first_divergence: Some(5),
-        mean_different: Some(7.5),
-    };
-    let targets = found.targets.iter().map(row).collect();
-    found.generation = Some(Generation { tokens: 16, targets });
-    report
-}
-
-fn texts(report: &mut Report) -> &mut Generation {
-    faults(report).generation.as_mut().expect("texts")
-}
-
-#[test]
-fn texts_that_contradict_themselves_are_named_and_all_faces_tell_of_them() {
-    let report = generated();
-    assert_eq!(report.validate(), []);
-    for format in [reports::Format::Text, reports::Format::Markdown, reports::Format::Html] {
-        let face = reports::render(&report, format).expect("a face");
-        assert!(face.to_lowercase().contains("16 tokens"), "{face}");
-    }
-    let breaks: [Break; 9] = [
-        ("faults.generation.tokens", |report| texts(report).tokens = 0),
-        ("faults.generation.targets", |report| texts(report).targets.truncate(1)),
-        ("faults.generation.targets", |report| texts(report).targets[0].trials += 1),
-        ("faults.generation.targets[0].diverged", |report| {
-            texts(report).targets[0].diverged = u64::MAX;
-        }),
-        ("faults.generation.targets[0].diverged", |report| {
-            texts(report).targets[0].recovered = texts(report).targets[0].diverged + 1;
-        }),
-        ("faults.generation.targets[1].diverged_rate", |report| {
-            texts(report).targets[1].diverged_rate_low = 0.3;
-        }),
-        ("faults.generation.targets[0].median_first_divergence", |report| {
-            texts(report).targets[0].median_first_divergence = Some(16);
-        }),
-        ("faults.generation.targets[0].mean_different", |report| {
-            texts(report).targets[0].mean_different = Some(0.5);
-        }),
-        ("faults.generation.targets[0].mean_different", |report| {
-            texts(report).targets[0].mean_different = None;
-        }),
-    ];
-    for (path, spoil) in breaks {
-        let mut report = generated();
         spoil(&mut report);
         let found = report.validate();
         assert!(found.iter().any(|violation| violation.path == path), "{path}: {found:?}");

@@ -44,6 +44,9 @@ pub(super) struct Place {
     pub(super) generate: Option<u32>,
     /// What was said of the unused code, if anything: a file that holds one is else refused.
     pub(super) unused_code: Option<String>,
+    /// How many bits a ranking tells; 0 for all.
+    #[serde(default)]
+    pub(super) top: Option<usize>,
 }
 
 impl Place {
@@ -57,6 +60,7 @@ impl Place {
             until_precision: args.until_precision.clone(),
             generate: args.generate,
             unused_code: unused.or_else(|| file.unused_code.clone()),
+            top: None,
         })
     }
 
@@ -85,7 +89,8 @@ pub(super) fn standing(model: &str) -> Result<String, Failure> {
         .map_err(|_| Failure::usage(format!("{model}: a journal needs a path that is text")))
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+/// A path as it is found from any folder.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path)
         .map_err(|error| Failure::refused(format!("{}: {error}", path.display())))
 }

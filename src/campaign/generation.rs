@@ -4,9 +4,7 @@
 //! generated when the report is told, of whatever trials it is told of.
 
 use faults::journal::{Entry, Header};
-use faults::{
-    Campaign, Generated, GenerationError, Mix, Protection, Rate, check_generation, generated,
-};
+use faults::{Campaign, Generated, GenerationError, Protection, Rate, check_generation, generated};
 use reports::model as out;
 
 use super::Subject;
@@ -35,16 +33,6 @@ pub(super) fn check(subject: &Subject) -> Result<(), Failure> {
             _ => Failure::refused(what).help("a language model, with samples of input_ids or text"),
         }
     })
-}
-
-/// Refuses plans with memory codes: a text says nothing of a fault that a code has flagged.
-pub(super) fn check_plan(mix: &Mix) -> Result<(), Failure> {
-    if mix.strata.iter().all(|stratum| stratum.protection == Protection::None) {
-        return Ok(());
-    }
-    let what =
-        "--generate: texts are of faults that reach the model, and the plan has a protection";
-    Err(Failure::usage(what).help("two campaigns, one with each"))
 }
 
 /// Refuses two journals whose campaigns were asked for other texts.
@@ -77,28 +65,65 @@ impl Subject<'_> {
             return Err(Failure { exit, what, help: Some(help.into()) });
         }
         let found = found.unwrap_or_default();
-        let mut targets = campaign.plan().targets.clone();
+        let (mut targets, confidence) =
+            (campaign.plan().targets.clone(), campaign.plan().confidence);
         targets.sort();
         targets.dedup();
-        let confidence = campaign.plan().confidence;
         let none = Generated::default();
-        let row = |target| told(target, found.get(&target).unwrap_or(&none), confidence);
-        Ok(Some(out::Generation { tokens, targets: targets.into_iter().map(row).collect() }))
+        let row = |target| row(target, found.targets.get(&target).unwrap_or(&none), confidence);
+        let strata = campaign.mix().strata.iter().enumerate();
+        let guarded = strata.filter(|(_, stratum)| stratum.protection != Protection::None);
+        let behind = guarded.map(|(number, stratum)| {
+            let of = found.guarded.get(&number).cloned().unwrap_or_default();
+            out::GeneratedBehind {
+                fault: stratum.to_string(),
+                trials: of.left.trials,
+                detected: of.left.flagged,
+                residual: told(&of.left, confidence),
+                raw: told(&of.raw, confidence),
+            }
+        });
+        let (targets, behind) = (targets.into_iter().map(row).collect(), behind.collect());
+        Ok(Some(out::Generation { tokens, targets, behind }))
     }
 }
 
-fn told(target: faults::Target, of: &Generated, confidence: f64) -> out::GeneratedTarget {
-    let Rate { share, interval } = Rate::of(of.diverged, of.trials, confidence);
-    let place = |place| u32::try_from(place).expect("a place within a text");
+fn row(target: faults::Target, of: &Generated, confidence: f64) -> out::GeneratedTarget {
+    let texts = told(of, confidence);
     out::GeneratedTarget {
         target: fault_target(target),
         trials: of.trials,
+        detected: of.flagged,
+        diverged: texts.diverged,
+        broken_off: texts.broken_off,
+        recovered: texts.recovered,
+        diverged_rate: texts.diverged_rate,
+        diverged_rate_low: texts.diverged_rate_low,
+        diverged_rate_high: texts.diverged_rate_high,
+        unrecovered_rate: texts.unrecovered_rate,
+        unrecovered_rate_low: texts.unrecovered_rate_low,
+        unrecovered_rate_high: texts.unrecovered_rate_high,
+        median_first_divergence: texts.median_first_divergence,
+        mean_different: texts.mean_different,
+    }
+}
+
+fn told(of: &Generated, confidence: f64) -> out::Texts {
+    let texts = of.texts();
+    let diverged = Rate::of(of.diverged, texts, confidence);
+    let unrecovered = Rate::of(of.diverged - of.recovered, texts, confidence);
+    let place = |place| u32::try_from(place).expect("a place within a text");
+    out::Texts {
+        texts,
         diverged: of.diverged,
         broken_off: of.broken,
         recovered: of.recovered,
-        diverged_rate: (of.trials > 0).then_some(share),
-        diverged_rate_low: interval.low,
-        diverged_rate_high: interval.high,
+        diverged_rate: (texts > 0).then_some(diverged.share),
+        diverged_rate_low: diverged.interval.low,
+        diverged_rate_high: diverged.interval.high,
+        unrecovered_rate: (texts > 0).then_some(unrecovered.share),
+        unrecovered_rate_low: unrecovered.interval.low,
+        unrecovered_rate_high: unrecovered.interval.high,
         median_first_divergence: of.median_first().map(place),
         mean_different: of.mean_different(),
     }

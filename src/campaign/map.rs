@@ -16,9 +16,9 @@ use indicatif::HumanDuration;
 use super::ask::{self, Place};
 use super::progress::Progress;
 use super::signals::Signals;
+use super::trouble::{another, interrupted, refused, warn_of_torn};
 use super::words::{MergeArgs, ResumeArgs, RunArgs};
-use super::{Subject, another, complete, interrupted, place, ready, refused, same_program};
-use super::{together, warn_of_torn};
+use super::{Subject, complete, place, ready, same_program, together};
 use crate::analyze::{self, Found, Mapped};
 use crate::cli::PositionsArg;
 use crate::failure::Failure;
@@ -43,7 +43,7 @@ pub(super) fn begin(args: &RunArgs) -> Result<(), Failure> {
     let shard = ask::shard(args.shard.as_deref())?;
     let place = Place::of(args, &faults::PlanFile::default())?;
     ready(&args.telling)?;
-    same_program(args)?;
+    same_program(args.journal.as_deref())?;
     machine::pool(args.telling.threads)?.install(|| {
         let subject = Subject::load(&args.telling, place)?;
         let sweep = subject.sweep(subject.map_plan(args))?;
@@ -88,7 +88,7 @@ pub(super) fn merge(args: &MergeArgs) -> Result<(), Failure> {
 }
 
 /// The plan of a journal of this program.
-fn kept(folder: &Path, header: &Header) -> Result<MapPlan, Failure> {
+pub(super) fn kept(folder: &Path, header: &Header) -> Result<MapPlan, Failure> {
     header.same_program().map_err(another(folder))?;
     MapPlan::parse(&header.plan).map_err(|error| {
         Failure::refused(format!("{}: the plan of the journal: {error}", folder.display()))
@@ -120,6 +120,7 @@ impl Subject<'_> {
             },
             prove: args.prove,
             within,
+            each_bit: false,
         }
     }
 
@@ -128,8 +129,10 @@ impl Subject<'_> {
         Sweep::new(&self.loaded.model, self.kernels, plan, &inputs).map_err(no_map)
     }
 
-    fn map_header(&self, sweep: &Sweep, shard: Shard) -> Result<Header, Failure> {
-        self.header_of(&sweep.plan().to_toml(), sweep.rows(), shard)
+    /// The header of a journal of a map, or of a ranking.
+    pub(super) fn map_header(&self, sweep: &Sweep, shard: Shard) -> Result<Header, Failure> {
+        let pieces = if sweep.plan().each_bit { sweep.strips() } else { sweep.rows() };
+        self.header_of(&sweep.plan().to_toml(), pieces, shard)
     }
 
     /// Writes and shows the report of some rows.

@@ -12,6 +12,7 @@ mod progress;
 pub mod rank;
 mod signals;
 mod status;
+mod trouble;
 pub mod words;
 
 use std::path::{Path, PathBuf};
@@ -21,18 +22,17 @@ use certify::affine::Matrices;
 use certify::claim::Deployed;
 use engine::formats::Loaded;
 use engine::kernels::Kernels;
-use faults::journal::{
-    self, Entry, Found as Journalled, Header, JournalError, Kept, Shard, Writer,
-};
+use faults::journal::{self, Entry, Found as Journalled, Header, Kept, Shard, Writer};
 use faults::{Campaign, MapPlan, Mix, PlanFile, complete_until, retold};
 
 use ask::Place;
 use progress::{Progress, counted, said};
 use signals::Signals;
+use trouble::{another, interrupted, refused, warn_of_torn};
 use words::{FaultsCommand, MergeArgs, MovedArgs, ResumeArgs, RunArgs, TellingArgs};
 
 use crate::analyze::{self, Campaigned, Clock, Context, Found};
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::input::{self, Samples};
 use crate::plan::Plan;
 use crate::{assemble, machine, output, source};
@@ -91,7 +91,6 @@ impl<'a> Subject<'a> {
     /// The header of a journal of a plan that can be run as it was asked.
     fn header(&self, mix: &Mix, shard: Shard) -> Result<Header, Failure> {
         self.half_width()?.map_or(Ok(()), |_| precision::check(mix))?;
-        self.place.generate.map_or(Ok(()), |_| generation::check_plan(mix))?;
         self.header_of(&mix.to_toml(), mix.plan.trials, shard)
     }
 
@@ -175,7 +174,7 @@ fn begin(args: &RunArgs) -> Result<(), Failure> {
     if place.until_precision.is_some() {
         precision::ungated(telling)?;
     }
-    same_program(args)?;
+    same_program(args.journal.as_deref())?;
     machine::pool(telling.threads)?.install(|| {
         let subject = Subject::load(telling, place)?;
         let (targets, trials) = subject.defaults(&file, targets)?;
@@ -190,8 +189,8 @@ fn begin(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// Refuses a journal of another program before a model is loaded.
-fn same_program(args: &RunArgs) -> Result<(), Failure> {
-    let there = args.journal.as_deref().filter(|folder| journal::exists(folder));
+fn same_program(folder: Option<&Path>) -> Result<(), Failure> {
+    let there = folder.filter(|folder| journal::exists(folder));
     there.map_or(Ok(()), |folder| {
         journal::header(folder).map_err(refused)?.same_program().map_err(another(folder))
     })
@@ -217,9 +216,17 @@ impl Subject<'_> {
     }
 }
 
+/// Whether a folder has the journal of a ranking, whose files are no reports.
+fn ranks(folder: &Path) -> bool {
+    journal::header(folder).is_ok_and(|header| MapPlan::ranks(&header.plan))
+}
+
 /// `faults resume`.
 fn resume(args: &ResumeArgs) -> Result<(), Failure> {
     let folder = &args.journal;
+    if ranks(folder) {
+        return rank::resume(args);
+    }
     ready(&args.telling)?;
     if MapPlan::is_one(&journal::header(folder).map_err(refused)?.plan) {
         return map::resume(args);
@@ -237,6 +244,9 @@ fn resume(args: &ResumeArgs) -> Result<(), Failure> {
 
 /// `faults merge`.
 fn merge(args: &MergeArgs) -> Result<(), Failure> {
+    if args.journals.first().is_some_and(|folder| ranks(folder)) {
+        return rank::merge(args);
+    }
     ready(&args.telling)?;
     if MapPlan::is_one(&journal::header(&args.journals[0]).map_err(refused)?.plan) {
         return map::merge(args);
@@ -346,22 +356,6 @@ fn work(
     subject.tell((&campaign, &signals), &entries, "shard")
 }
 
-fn interrupted(exit: Exit, done: &str, folder: Option<&Path>) -> Failure {
-    let what = format!("interrupted after {done}");
-    let help = match folder {
-        Some(folder) => format!("bitnet-certify faults resume {}", folder.display()),
-        None => "--journal FOLDER the next time: without one nothing is kept".into(),
-    };
-    Failure { exit, what, help: Some(help) }
-}
-
-fn warn_of_torn<K>(found: &Journalled<K>, folder: &Path) {
-    if found.torn > 0 {
-        let (torn, folder) = (found.torn, folder.display());
-        eprintln!("{folder}: the last {torn} bytes of the journal are torn and do not count");
-    }
-}
-
 /// Checks gates, and that the reports can be written, before any work.
 fn ready(telling: &TellingArgs) -> Result<(), Failure> {
     crate::plan::gates(&telling.fail_under, &telling.fail_over)?;
@@ -371,25 +365,4 @@ fn ready(telling: &TellingArgs) -> Result<(), Failure> {
         output::check(path)?;
     }
     Ok(())
-}
-
-/// A journal that cannot be used, with the exit code of the reason.
-fn refused(error: JournalError) -> Failure {
-    match error {
-        JournalError::Write { .. } => Failure::output(error)
-            .help("room on the disk, then bitnet-certify faults resume; what was written is good"),
-        JournalError::Locked { .. } => Failure::output(error).help("to wait for it, or stop it"),
-        JournalError::Another { .. } => Failure::refused(error).help("another --journal FOLDER"),
-        JournalError::Damaged { at, .. } => Failure::refused(&error)
-            .help(format!("the first {at} bytes of a copy of the file: they are good")),
-        _ => Failure::refused(error),
-    }
-}
-
-/// A journal of another campaign.
-fn another(folder: &Path) -> impl FnOnce(journal::Difference) -> Failure {
-    let path: PathBuf = folder.join("journal");
-    move |difference| {
-        refused(JournalError::Another { path: path.display().to_string(), difference })
-    }
 }

@@ -3,29 +3,27 @@
 //! Measured is what every flip did on the samples, one by one; proven is a sound bound on any one
 //! flip in the row of the bit, so it is never below what was measured.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+mod bits;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use engine::model::{Slot, Weights};
-use engine::packing::weight_of;
 use engine::walk::Read;
-use faults::{Address, BitEffect, Ranking, Sweep, UnusedCode};
-use serde_json::{Value, json};
+use faults::journal::{Found, Shard, Writer};
+use faults::{MapPlan, Ranking, Strip, Sweep};
 
-use super::Subject;
 use super::ask::{self, Place};
-use super::map::{Seen, ask_of, default_samples, no_map};
+use super::map::{Seen, ask_of, default_samples, kept, no_map};
 use super::signals::Signals;
-use super::words::TellingArgs;
-use crate::analyze::{self, RowBound};
+use super::trouble::{another, interrupted, refused, warn_of_torn};
+use super::words::{MergeArgs, ResumeArgs, TellingArgs};
+use super::{Subject, complete, place, same_program, together};
+use crate::analyze;
 use crate::cli::{KvArg, UnusedArg};
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::{commands, machine, output};
+use bits::{Bits, format_of};
 
-/// Bits whose rows are bounded, at most.
-const BOUNDED: usize = 100;
 /// Bits that are shown where a file has all of them.
 const SHOWN: usize = 20;
 
@@ -58,6 +56,15 @@ pub struct RankArgs {
     /// At most this many samples [default: as many as make up to 8388608 faults, one at least]
     #[arg(long)]
     pub limit: Option<usize>,
+    /// Only a share of the flips, such as 0/3, 1/3 and 2/3 on three machines; `faults merge` of all
+    /// their journals ranks
+    #[arg(long, value_name = "I/N", requires = "journal", conflicts_with = "output")]
+    pub shard: Option<String>,
+    /// Folder that keeps what every flip did, about 17 bytes a flip and sample, so that the ranking
+    /// can be resumed; one that has a journal of the same ranking is gone on with [default: none,
+    /// and nothing survives an interruption]
+    #[arg(long, value_name = "FOLDER")]
+    pub journal: Option<PathBuf>,
     /// Where to write them: .jsonl or .csv
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -75,252 +82,173 @@ pub struct RankArgs {
     pub mmap: bool,
 }
 
-/// How a file is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Lines,
-    Csv,
-}
-
 /// Runs `faults rank`.
 ///
 /// # Errors
 /// Whatever ended it early.
 pub(super) fn rank(args: &RankArgs) -> Result<(), Failure> {
-    let format = args.output.as_deref().map(format_of).transpose()?;
-    if args.top == 0 && format.is_none() {
+    let shard = ask::shard(args.shard.as_deref())?;
+    if args.top == 0 && args.output.is_none() && args.shard.is_none() {
         let what = "--top 0: all bits are for a file";
         return Err(Failure::usage(what).help("-o bits.csv, or --top 20"));
     }
-    let telling = TellingArgs {
-        threads: args.threads,
-        kernels: args.kernels.clone(),
-        output: Vec::new(),
-        fail_under: Vec::new(),
-        fail_over: Vec::new(),
-        reproducible: true,
-        quiet: args.quiet,
-        mmap: args.mmap,
-    };
+    let telling = telling(args);
+    ready(&telling)?;
+    same_program(args.journal.as_deref())?;
     let place = Place {
         model: ask::standing(&args.model)?,
-        inputs: args.inputs.clone(),
+        inputs: args.inputs.as_deref().map(ask::absolute).transpose()?,
         classes: args.classes.clone(),
         limit: args.limit,
         until_precision: None,
         generate: None,
         unused_code: args.unused_code.map(|arg| analyze::unused_code(Some(arg)).name().into()),
+        top: Some(args.top),
     };
     machine::pool(args.threads)?.install(|| {
         let subject = Subject::load(&telling, place)?;
-        let samples = default_samples(&subject, args.limit, &args.layers, &args.tensors);
-        let plan = faults::MapPlan {
-            samples,
+        let plan = MapPlan {
+            samples: default_samples(&subject, args.limit, &args.layers, &args.tensors),
             unused: analyze::unused_code(args.unused_code),
             kv: args.kv.kind(),
             positions: Read::Last,
             prove: false,
             within: ask_of(&args.layers, &args.tensors),
+            each_bit: true,
         };
         let sweep = subject.sweep(plan)?;
-        let ranking = measured(&sweep, args.quiet)?;
-        let top = if args.top == 0 { ranking.len() } else { args.top.min(ranking.len()) };
-        let bounds = bounds(&subject, &sweep, &ranking, top.min(BOUNDED))?;
-        let bits = Bits { subject: &subject, sweep: &sweep, ranking: &ranking, bounds };
-        if let (Some(path), Some(format)) = (&args.output, format) {
-            output::write(path, bits.file(top, format)?.as_bytes())?;
-        }
-        if args.quiet {
-            return Ok(());
-        }
-        commands::tell(bits.table(top.min(if args.top == 0 { SHOWN } else { top }))?.as_bytes())
+        let header = subject.map_header(&sweep, shard)?;
+        let journal = match args.journal.as_deref() {
+            None => None,
+            Some(folder) => Some((Writer::begin(folder, &header).map_err(refused)?, folder)),
+        };
+        work(&subject, &sweep, shard, journal)
     })
 }
 
-fn format_of(path: &Path) -> Result<Format, Failure> {
-    output::check(path)?;
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("jsonl") => Ok(Format::Lines),
-        Some("csv") => Ok(Format::Csv),
-        _ => Err(Failure::usage(format!("{}: expected .jsonl or .csv", path.display()))),
-    }
-}
-
-/// Runs every flip.
-fn measured(sweep: &Sweep, quiet: bool) -> Result<Ranking, Failure> {
-    let signals = Signals::listen()?;
-    let pairs = sweep.bits() * sweep.samples() as u64;
-    if !quiet {
-        let (bits, samples) = (sweep.bits(), sweep.samples());
-        eprintln!("{bits} single-bit faults on each of {samples} samples: {pairs} faults");
-    }
-    let seen = Seen::new(pairs, (0, 0), !quiet);
-    let ranking = sweep.rank(&|faults, sdc| seen.add((faults, sdc)), &|| signals.stop());
-    ranking.map_err(no_map)?.ok_or_else(|| {
-        let exit = signals.exit().unwrap_or(Exit::Interrupted);
-        Failure { exit, what: "interrupted; a ranking keeps nothing".into(), help: None }
+/// `faults resume` of a ranking.
+pub(super) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
+    let folder = &args.journal;
+    ready(&args.telling)?;
+    let (writer, found) = Writer::resume::<Strip>(folder).map_err(refused)?;
+    let plan = kept(folder, &found.header)?;
+    let place = place(&found.header, &args.moved)?;
+    machine::pool(args.telling.threads)?.install(|| {
+        let subject = Subject::load(&args.telling, place)?;
+        let sweep = subject.sweep(plan)?;
+        let shard = found.header.shard;
+        let header = subject.map_header(&sweep, shard)?;
+        found.header.same_campaign(&header).map_err(another(folder))?;
+        work(&subject, &sweep, shard, Some(((writer, found), folder)))
     })
 }
 
-/// The row of a bit.
-fn row_of(address: &Address) -> (usize, Slot, usize) {
-    match *address {
-        Address::Code { layer, slot, row, .. } => (layer, slot, row),
-        _ => unreachable!("bits of packed weights are ranked"),
+/// `faults merge` of a ranking; of one that is not whole nothing is told, for any bit may be worse
+/// than those that are there.
+pub(super) fn merge(args: &MergeArgs) -> Result<(), Failure> {
+    ready(&args.telling)?;
+    let (first, strips) = together::<Strip>(&args.journals)?;
+    let plan = kept(&args.journals[0], &first)?;
+    let place = place(&first, &args.moved)?;
+    machine::pool(args.telling.threads)?.install(|| {
+        let subject = Subject::load(&args.telling, place)?;
+        let sweep = subject.sweep(plan)?;
+        let header = subject.map_header(&sweep, first.shard)?;
+        first.same_campaign(&header).map_err(another(&args.journals[0]))?;
+        sweep.check_strips(&strips).map_err(refused)?;
+        complete(strips.len() as u64, sweep.strips(), "strips of rows")?;
+        let ranked = sweep.rank(Shard::WHOLE, &strips, None, &|_| (), &|| false);
+        let (_, ranking) = ranked.map_err(no_map)?;
+        let ranking = ranking.ok_or_else(|| Failure::bug("all strips make a ranking"))?;
+        tell(&subject, &sweep, &ranking)
+    })
+}
+
+fn telling(args: &RankArgs) -> TellingArgs {
+    TellingArgs {
+        threads: args.threads,
+        kernels: args.kernels.clone(),
+        output: args.output.iter().cloned().collect(),
+        fail_under: Vec::new(),
+        fail_over: Vec::new(),
+        reproducible: true,
+        quiet: args.quiet,
+        mmap: args.mmap,
     }
 }
 
-type Bounds = BTreeMap<(usize, usize, usize), RowBound>;
-
-fn key((layer, slot, row): (usize, Slot, usize)) -> (usize, usize, usize) {
-    (layer, slot as usize, row)
+/// Checks that the files can be written, before any work; a ranking has no metrics.
+fn ready(telling: &TellingArgs) -> Result<(), Failure> {
+    if let Some(gate) = telling.fail_under.iter().chain(&telling.fail_over).next() {
+        let what = format!("{gate}: a ranking of bits has no metrics");
+        return Err(Failure::usage(what).help("gates on faults run --exhaustive"));
+    }
+    telling.output.iter().try_for_each(|path| format_of(path).map(|_| ()))
 }
 
-/// Bounds of the rows of the first bits.
-fn bounds(
+/// Faults and silent corruptions of some strips.
+fn counted(strips: &[Strip]) -> (u64, u64) {
+    strips.iter().map(Strip::counts).fold((0, 0), |(all, sdc), of| (all + of.0, sdc + of.1))
+}
+
+/// Runs what is missing, and tells the ranking if that is all.
+fn work(
     subject: &Subject,
     sweep: &Sweep,
-    ranking: &Ranking,
-    top: usize,
-) -> Result<Bounds, Failure> {
-    let mut rows: Vec<(usize, Slot, usize)> = Vec::new();
-    for rank in 0..top {
-        let row = row_of(&ranking.at(sweep, rank).0);
-        if !rows.contains(&row) {
-            rows.push(row);
+    shard: Shard,
+    journal: Option<((Writer, Found<Strip>), &Path)>,
+) -> Result<(), Failure> {
+    let signals = Signals::listen()?;
+    let folder = journal.as_ref().map(|(_, folder)| *folder);
+    let (mut writer, present) = match journal {
+        None => (None, Vec::new()),
+        Some(((writer, found), folder)) => {
+            warn_of_torn(&found, folder);
+            (Some(writer), found.entries)
         }
-    }
-    let request = subject.map_request(sweep)?;
-    let context = subject.context(&request);
-    let found = analyze::row_bounds(&context, &rows, sweep.samples());
-    let of = rows.into_iter().zip(found);
-    Ok(of.filter_map(|(row, bound)| Some((key(row), bound?))).collect())
-}
-
-/// The bits in order, with all that is told of them.
-struct Bits<'a> {
-    subject: &'a Subject<'a>,
-    sweep: &'a Sweep<'a>,
-    ranking: &'a Ranking,
-    bounds: Bounds,
-}
-
-/// One bit.
-struct Bit {
-    address: Address,
-    physical: String,
-    /// The weight before and after; no weight where a reader detects the code.
-    weights: (i32, Option<i32>),
-    effect: BitEffect,
-    bound: Option<RowBound>,
-}
-
-impl Bits<'_> {
-    fn bit(&self, rank: usize) -> Result<Bit, Failure> {
-        let (address, effect) = self.ranking.at(self.sweep, rank);
-        let model = &self.subject.loaded.model;
-        // A shape that the packed layout does not hold has no such place.
-        let physical = address.physical(model).ok().flatten();
-        let physical = physical.map_or_else(String::new, |place| place.to_string());
-        let Address::Code { layer, slot, row, column, bit } = address else {
-            return Err(Failure::bug("bits of packed weights are ranked"));
-        };
-        let Weights::Ternary { rows, .. } = &model.layers[layer].linear(slot).weights else {
-            return Err(Failure::bug("the tensor is packed"));
-        };
-        let code = rows.code(row, column);
-        let flipped = code ^ 1 << bit;
-        let after = match (flipped == engine::packing::UNUSED_CODE, self.sweep.plan().unused) {
-            (true, UnusedCode::Detect) => None,
-            (true, UnusedCode::Zero) => Some(0),
-            _ => Some(weight_of(flipped)),
-        };
-        let bound = self.bounds.get(&key((layer, slot, row))).copied();
-        Ok(Bit { address, physical, weights: (weight_of(code), after), effect, bound })
-    }
-
-    fn table(&self, top: usize) -> Result<String, Failure> {
-        let samples = self.sweep.samples();
-        let mut text = format!(
-            "{:>5}  {:>9}  {:>8}  {:>11}  {:>9}  {:>8}  bit\n",
-            "rank", "changed", "weight", "margin loss", "logit", "proven"
+    };
+    sweep.check_strips(&present).map_err(refused)?;
+    let wanted = shard.share_of(sweep.strips());
+    let pairs = sweep.bits() * sweep.samples() as u64;
+    let show = !subject.telling.quiet;
+    if show {
+        let (bits, samples, there) = (sweep.bits(), sweep.samples(), present.len());
+        eprintln!(
+            "{bits} single-bit faults on each of {samples} samples: {pairs} faults, \
+             {there} of {wanted} strips of rows done"
         );
-        for rank in 0..top {
-            let Bit { address, physical, weights, effect, bound } = self.bit(rank)?;
-            let after = weights.1.map_or_else(|| "due".to_owned(), |after| format!("{after:+}"));
-            let proven = bound.and_then(|bound| bound.change);
-            let proven = proven.map_or_else(|| "-".to_owned(), |change| format!("{change:.3}"));
-            let value = |value: f64| if value.is_finite() { value } else { 0.0 };
-            writeln!(
-                text,
-                "{:>5}  {:>9}  {:>8}  {:>11.3}  {:>9.3}  {proven:>8}  {address} {physical}",
-                rank + 1,
-                format!("{}/{samples}", effect.sdc),
-                format!("{:+} to {after}", weights.0),
-                value(effect.margin_loss),
-                value(effect.logit_change),
-            )
-            .expect("text takes all");
-        }
-        text.push_str(
-            "changed: samples whose decision the flip changes; logit: the largest change of one; \
-             proven: no flip\nin the row of the bit changes a logit by more\n",
-        );
-        Ok(text)
     }
-
-    fn file(&self, top: usize, format: Format) -> Result<String, Failure> {
-        let mut text = String::new();
-        for rank in 0..top {
-            let fields = self.fields(rank)?;
-            match format {
-                Format::Lines => {
-                    let fields: serde_json::Map<String, Value> =
-                        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-                    writeln!(text, "{}", Value::Object(fields)).expect("text takes all");
-                }
-                Format::Csv => {
-                    if rank == 0 {
-                        let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-                        writeln!(text, "{}", names.join(",")).expect("text takes all");
-                    }
-                    let values: Vec<String> = fields.iter().map(|(_, value)| cell(value)).collect();
-                    writeln!(text, "{}", values.join(",")).expect("text takes all");
-                }
+    let seen = Seen::new(pairs / shard.of, counted(&present), show);
+    let progress = |strips: &[Strip]| seen.add(counted(strips));
+    let ranked = sweep.rank(shard, &present, writer.as_mut(), &progress, &|| signals.stop());
+    drop(seen);
+    let (there, ranking) = ranked.map_err(no_map)?;
+    match ranking {
+        Some(ranking) => tell(subject, sweep, &ranking),
+        None if there == wanted => {
+            if show {
+                eprintln!("the share is done: bitnet-certify faults merge of all shards ranks");
             }
+            Ok(())
         }
-        Ok(text)
-    }
-
-    fn fields(&self, rank: usize) -> Result<Vec<(&'static str, Value)>, Failure> {
-        let Bit { address, physical, weights, effect, bound } = self.bit(rank)?;
-        let (layer, slot, _) = row_of(&address);
-        let finite = |value: f64| value.is_finite().then_some(value);
-        Ok(vec![
-            ("rank", json!(rank + 1)),
-            ("address", json!(address.to_string())),
-            ("physical", json!(physical)),
-            ("layer", json!(layer)),
-            ("tensor", json!(slot.name())),
-            ("weight_before", json!(weights.0)),
-            ("weight_after", json!(weights.1)),
-            ("samples", json!(self.sweep.samples())),
-            ("sdc", json!(effect.sdc)),
-            ("due", json!(effect.due)),
-            ("worst_sample", json!(effect.sample)),
-            ("max_margin_loss", json!(finite(effect.margin_loss))),
-            ("max_logit_change", json!(finite(effect.logit_change))),
-            ("row_logit_change_bound", json!(bound.and_then(|bound| bound.change))),
-            ("row_proven_samples", json!(bound.map(|bound| bound.proven))),
-        ])
+        None => {
+            let exit = signals.exit().ok_or_else(|| Failure::bug("nothing stopped it"))?;
+            Err(interrupted(exit, &format!("{there} of {wanted} strips of rows"), folder))
+        }
     }
 }
 
-/// A value in a line of CSV: addresses hold commas.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => format!("\"{text}\""),
-        other => other.to_string(),
+/// Writes and shows the first bits of a ranking, as many as were asked for.
+fn tell(subject: &Subject, sweep: &Sweep, ranking: &Ranking) -> Result<(), Failure> {
+    let asked = subject.place.top.unwrap_or(SHOWN);
+    let top = if asked == 0 { ranking.len() } else { asked.min(ranking.len()) };
+    let bits = Bits::new(subject, sweep, ranking, top)?;
+    for path in &subject.telling.output {
+        output::write(path, bits.file(top, format_of(path)?)?.as_bytes())?;
     }
+    if subject.telling.quiet {
+        return Ok(());
+    }
+    let shown = if asked == 0 { top.min(SHOWN) } else { top };
+    commands::tell(bits.table(shown)?.as_bytes())
 }

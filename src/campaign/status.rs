@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 
 use faults::journal::{self, Entry, Found, Header};
 use faults::mix::Stratum;
-use faults::{Cell, MapPlan, Outcome, PlanError, PlanFile, RowEntry};
+use faults::{Cell, MapPlan, Outcome, PlanError, PlanFile, RowEntry, Strip};
 use serde_json::{Value, json};
 
+use super::ask;
 use super::progress::said;
+use super::trouble::refused;
 use super::words::StatusArgs;
-use super::{ask, refused};
 use crate::commands::tell;
 use crate::failure::Failure;
 
@@ -29,9 +30,11 @@ struct Counts {
 /// If there is no journal, or it is not whole.
 pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     let header = journal::header(&args.journal).map_err(refused)?;
-    let (table, wanted, there) = match MapPlan::is_one(&header.plan) {
-        true => rows(args)?,
-        false => trials(args)?,
+    let plan = &header.plan;
+    let (table, wanted, there) = match (MapPlan::is_one(plan), MapPlan::ranks(plan)) {
+        (true, true) => strips(args)?,
+        (true, false) => rows(args)?,
+        (false, _) => trials(args)?,
     };
     let written = journal::is_written(&args.journal);
     let text = if args.json {
@@ -82,11 +85,34 @@ fn rows(args: &StatusArgs) -> Result<(Table, u64, u64), Failure> {
     let total = Cell::total(&totals);
     let Cell { masked, sdc, due, .. } = total;
     let counts = Counts { trials: total.faults(), masked, sdc, due };
-    let share = 100.0 * sdc as f64 / total.faults().max(1) as f64;
-    let line = ("weight_code exhaustive".to_owned(), counts, format!("sdc {share:.3} % of these"));
+    Ok(mapped(&found, "weight_code exhaustive", counts, "rows"))
+}
+
+/// A journal of a ranking, likewise.
+fn strips(args: &StatusArgs) -> Result<(Table, u64, u64), Failure> {
+    let found: Found<Strip> = journal::read(&args.journal).map_err(refused)?;
+    MapPlan::parse(&found.header.plan).map_err(no_plan)?;
+    let mut counts = Counts::default();
+    for (faults, sdc, due) in found.entries.iter().map(Strip::counts) {
+        counts.trials += faults;
+        counts.sdc += sdc;
+        counts.due += due;
+        counts.masked += faults - sdc - due;
+    }
+    Ok(mapped(&found, "weight_code ranked", counts, "strips"))
+}
+
+fn mapped<K>(
+    found: &Found<K>,
+    what: &str,
+    counts: Counts,
+    unit: &'static str,
+) -> (Table, u64, u64) {
+    let share = 100.0 * counts.sdc as f64 / counts.trials.max(1) as f64;
+    let line = (what.to_owned(), counts, format!("sdc {share:.3} % of these"));
     let (Header { trials, shard, .. }, there) = (&found.header, found.entries.len() as u64);
-    let table = Table { lines: vec![line], torn: found.torn, unit: "rows" };
-    Ok((table, shard.share_of(*trials), there))
+    let table = Table { lines: vec![line], torn: found.torn, unit };
+    (table, shard.share_of(*trials), there)
 }
 
 fn no_plan(error: PlanError) -> Failure {

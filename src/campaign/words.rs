@@ -21,7 +21,7 @@ pub enum FaultsCommand {
         report.json")]
     Merge(MergeArgs),
     /// Flip every bit of the packed weights, and put the bits in order, the worst first
-    #[command(after_help = "Example:\n  bitnet-certify faults rank @digits --top 10 -o bits.csv")]
+    #[command(after_help = RANK_EXAMPLES)]
     Rank(Box<RankArgs>),
     /// How far a campaign is, and what it has found; loads no model
     Status(StatusArgs),
@@ -45,6 +45,19 @@ shards and merged, or run on other threads gives the same report, byte for byte
 
 Exit codes: 0 done, 1 a gate failed, 2 usage, 3 model, data or journal refused, 4 trials missing,
 5 cannot write, 130 interrupted (143 terminated): the journal can be resumed";
+
+const RANK_EXAMPLES: &str = "\
+Examples:
+  bitnet-certify faults rank @digits --top 10 -o bits.csv
+  bitnet-certify faults rank path/to/checkpoint --inputs x.jsonl --journal night -o bits.csv
+  bitnet-certify faults resume night -o bits.csv
+  bitnet-certify faults rank @digits --shard 0/2 --journal s0    # and 1/2; then merge s0 s1
+
+What was interrupted and resumed, or dealt to shards and merged, gives the same files, byte for
+byte.
+
+Exit codes: 0 done, 2 usage, 3 model, data or journal refused, 4 shards missing, 5 cannot write,
+130 interrupted (143 terminated): the journal can be resumed";
 
 /// Options of `faults run`.
 #[derive(Args, Debug)]
@@ -83,7 +96,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "HALF-WIDTH", conflicts_with = "shard")]
     pub until_precision: Option<String>,
     /// Let each trial also continue its sample greedily by so many tokens, 1 to 4096, and compare
-    /// the text with the clean one; the samples must be input_ids or text
+    /// the text with the clean one, behind a memory code of the plan with it and without; the
+    /// samples must be input_ids or text
     #[arg(long, value_name = "N")]
     pub generate: Option<u32>,
     /// Flip every bit of every packed weight, one at a time, on every sample: the whole map, where
@@ -189,14 +203,15 @@ pub struct TellingArgs {
     /// Kernel table: scalar, avx2, avx512 or neon [default: the fastest; no bit depends on it]
     #[arg(long)]
     pub kernels: Option<String>,
-    /// Reports to write, by extension: .json, .html, .xml (JUnit), .md, .txt; repeatable
+    /// Reports to write, by extension: .json, .html, .xml (JUnit), .md, .txt, of a ranking .jsonl
+    /// or .csv; repeatable
     #[arg(short, long, value_name = "FILE")]
     pub output: Vec<PathBuf>,
     /// Exit 1 if a metric of the report is below a threshold; repeatable
     #[arg(long, value_name = "METRIC=VALUE")]
     pub fail_under: Vec<String>,
-    /// Exit 1 if a metric of the report, such as weight_code.sdc_rate_high, is above a threshold;
-    /// repeatable
+    /// Exit 1 if a metric of the report, such as weight_code.sdc_rate_high or, of texts,
+    /// text_diverged_rate_high or text_unrecovered_rate_high, is above a threshold; repeatable
     #[arg(long, value_name = "METRIC=VALUE")]
     pub fail_over: Vec<String>,
     /// Leave out of the report whatever may differ between two runs

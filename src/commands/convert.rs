@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use engine::formats::write::{self, Form};
 use engine::kernels;
-use engine::model::{Config, KvKind, Model, Scale, Weights};
+use engine::model::{Config, Float, KvKind, Model, Scale, Weights};
 use engine::walk::{self, Exact, Read};
 
 use super::tell;
@@ -15,12 +15,15 @@ use crate::cli::UnusedArg;
 use crate::failure::Failure;
 use crate::{output, source};
 
+/// What no written model is.
+const CHANGED: &str = "what was written is not what was read";
 /// Tokens of the prompt that both models answer.
 const PROMPT: usize = 8;
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:\n  bitnet-certify convert model.gguf --to hf-packed \
-    --out folder\n  bitnet-certify convert @language --to gguf-i2_s --out language.gguf";
+    --out folder\n  bitnet-certify convert @language --to gguf-i2_s --out language.gguf\n  \
+    bitnet-certify convert signs.gguf --to gguf-q2_0 --out groups.gguf";
 
 /// The forms of `--to`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -36,6 +39,12 @@ pub enum FormArg {
     /// GGUF of bitnet.cpp, four weights to a byte
     #[value(name = "gguf-i2_s")]
     GgufI2s,
+    /// GGUF in blocks of 128 signs under an f16 scale; of models with float activations
+    #[value(name = "gguf-q1_0")]
+    GgufQ1,
+    /// GGUF in blocks of 64 weights under an f16 scale; of models with float activations
+    #[value(name = "gguf-q2_0")]
+    GgufQ2,
 }
 
 /// Options of `convert`.
@@ -54,7 +63,8 @@ pub struct ConvertArgs {
     pub unused_code: Option<UnusedArg>,
 }
 
-/// Writes the model, loads it again, and compares every code, the shape, and logits of a prompt.
+/// Writes the model, loads it again, and compares every code, scale, embedding, the shape, and
+/// logits of a prompt.
 ///
 /// # Errors
 /// If the model is refused, has no such form, or cannot be written.
@@ -66,6 +76,8 @@ pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
         FormArg::GgufTq2 => Form::GgufTq2,
         FormArg::GgufTq1 => Form::GgufTq1,
         FormArg::GgufI2s => Form::GgufI2s,
+        FormArg::GgufQ1 => Form::GgufQ1,
+        FormArg::GgufQ2 => Form::GgufQ2,
     };
     let out = args.out.display();
     if args.out.exists() {
@@ -92,7 +104,8 @@ pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
     let written = source::resolve(&args.out.to_string_lossy())?;
     let unused = args.unused_code.or(Some(UnusedArg::Deployed));
     let again = source::load(&written, unused, false)?.model;
-    let count = same_codes(&loaded.model, &again)?;
+    let (count, scales) = same_codes(&loaded.model, &again)?;
+    same_floats(&loaded.model, &again)?;
     same_shape(&loaded.model, &again)?;
     // A scale that divides is its reciprocal in GGUF, rounded once: the only step that is not kept.
     if form != Form::HfPacked && divides(&loaded.model) {
@@ -100,6 +113,10 @@ pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
     }
     if logits(&loaded.model)? != logits(&again)? {
         return Err(Failure::bug("what was written answers otherwise than what was read"));
+    }
+    if scales > 0 {
+        let what = format!("{count} codes, {scales} scales and the logits of a prompt");
+        return tell(format!("{out}: {what}, all the same\n").as_bytes());
     }
     tell(format!("{out}: {count} codes and the logits of a prompt, all the same\n").as_bytes())
 }
@@ -128,17 +145,61 @@ fn logits(model: &Model) -> Result<Vec<u32>, Failure> {
     Ok(logits.iter().map(|logit| logit.to_bits()).collect())
 }
 
-/// How many ternary weights two models have, if they are the same in both.
-fn same_codes(a: &Model, b: &Model) -> Result<u64, Failure> {
-    let mut count = 0;
+/// How many weights of codes two models have, and how many scales of groups, if they are the same
+/// in both. The scale of a whole tensor is compared where the form keeps it: in the logits.
+fn same_codes(a: &Model, b: &Model) -> Result<(u64, u64), Failure> {
+    let (mut count, mut scales) = (0, 0);
     let layers = a.layers.iter().zip(&b.layers);
     for (a, b) in layers.flat_map(|(a, b)| a.linears.iter().zip(&b.linears)) {
         match (&a.weights, &b.weights) {
             (Weights::Ternary { rows: a, .. }, Weights::Ternary { rows: b, .. }) if a == b => {
                 count += (a.rows() * a.columns()) as u64;
             }
-            _ => return Err(Failure::bug("what was written is not what was read")),
+            (Weights::Dense(a), Weights::Dense(b)) if a.rows() == b.rows() => {
+                for row in 0..a.rows() {
+                    let (ours, theirs) = (codes_of(a, row), codes_of(b, row));
+                    let same = theirs.filter(|theirs| ours.as_ref() == Some(theirs));
+                    count += same.ok_or_else(|| Failure::bug(CHANGED))?.len() as u64;
+                }
+                if let Float::Blocks { kind, data, .. } = &**b {
+                    scales += (data.len() / kind.bytes()) as u64;
+                }
+            }
+            _ => return Err(Failure::bug(CHANGED)),
         }
     }
-    Ok(count)
+    Ok((count, scales))
+}
+
+/// Of each weight of a row its code and the bits of its scale; `None` where it has none.
+fn codes_of(float: &Float, row: usize) -> Option<Vec<(u8, u32)>> {
+    let Float::Blocks { kind, data, columns } = float else { return None };
+    let kind = Some(*kind).filter(|kind| kind.has_codes())?;
+    let width = columns / kind.weights() * kind.bytes();
+    let mut codes = vec![0; kind.weights()];
+    let mut all = Vec::with_capacity(*columns);
+    for block in data[row * width..(row + 1) * width].chunks_exact(kind.bytes()) {
+        kind.codes(block, &mut codes);
+        let scale = kind.scale(block).to_bits();
+        all.extend(codes.iter().map(|&code| (code, scale)));
+    }
+    Some(all)
+}
+
+/// Whether embeddings and head have the same values in two models, to the bit.
+fn same_floats(a: &Model, b: &Model) -> Result<(), Failure> {
+    for (a, b) in [(&a.embedding, &b.embedding), (&a.head, &b.head)] {
+        if (a.rows(), a.columns()) != (b.rows(), b.columns()) {
+            return Err(Failure::bug(CHANGED));
+        }
+        let read = |float: &Float, row: usize| {
+            let mut values = vec![0.0f32; float.columns()];
+            float.read_row(row, &mut values);
+            values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        if (0..a.rows()).any(|row| read(a, row) != read(b, row)) {
+            return Err(Failure::bug(CHANGED));
+        }
+    }
+    Ok(())
 }

@@ -25,12 +25,14 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Loaded, FormatError> {
 }
 
 /// The name of each format by its number in files, if it has weights in blocks.
-pub(crate) const BLOCKS: [(u32, BlockType); 6] = [
+pub(crate) const BLOCKS: [(u32, BlockType); 8] = [
     (34, BlockType::Tq1),
     (35, BlockType::Tq2),
     (41, BlockType::Q1),
     (42, BlockType::Q2),
     (8, BlockType::Q8),
+    (2, BlockType::Q4),
+    (12, BlockType::Q4K),
     (14, BlockType::Q6K),
 ];
 /// The numbers of the other formats.
@@ -89,6 +91,11 @@ impl Gguf {
             None if kind == I2S => Self::llama([256, 2, 1], [kind, I2S, TQ1, BF16], 8),
             None => Self::llama([8, 2, 4], [kind; 4], 8),
         }
+    }
+
+    /// One in about 4 kB whose embeddings alone are of the type `kind`.
+    pub(crate) fn embedded(kind: u32) -> Self {
+        Self::llama([256, 2, 1], [I2S, I2S, kind, BF16], 8)
     }
 
     /// A llama of one layer: its width, the width of its head and its gate, and its vocabulary; the

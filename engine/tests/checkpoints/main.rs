@@ -12,6 +12,7 @@ mod flips;
 mod forms;
 mod gguf;
 mod goldens;
+mod groups;
 mod hostile;
 mod integers;
 mod loading;

@@ -238,6 +238,16 @@ fn blocks(zoo: &mut Zoo) {
         let odd = Gguf::small(kind).with(|f| f.tensor(Q).dims = vec![16, 128]);
         zoo.gguf(&format!("rows of 16 in {}", block.name()), odd, &[Q, "whole blocks"]);
     }
+    for (kind, block) in BLOCKS {
+        let bytes = Gguf::small(kind).with(|f| {
+            // The scales of two blocks differ.
+            let at = block.scale_at();
+            f.tensor(Q).data[at..at + 2].copy_from_slice(&0x3c00u16.to_le_bytes());
+            f.put("blk.0.attn_q.scale", &[1], F32);
+        });
+        let says = [Q, "beside a .scale", "after the product"];
+        zoo.gguf(&format!("a .scale beside {}", block.name()), bytes, &says);
+    }
     let either = Gguf::small(42).with(|f| {
         let tensor = f.tensor(Q);
         tensor.dims = vec![256, 2];

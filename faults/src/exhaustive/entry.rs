@@ -156,7 +156,7 @@ impl Kept for RowEntry {
     }
 
     fn is_kept_by(header: &Header) -> bool {
-        MapPlan::is_one(&header.plan)
+        MapPlan::is_one(&header.plan) && !MapPlan::ranks(&header.plan)
     }
 }
 

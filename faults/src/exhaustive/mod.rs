@@ -1,15 +1,18 @@
 //! Every single-bit fault of every packed weight, decided: the whole map, not an estimate.
 //!
 //! The work is cut into rows of a tensor on a sample ([`Sweep`]); what a row came to is a
-//! [`RowEntry`], which a journal keeps; a [`FaultMap`] is what all of them come to.
+//! [`RowEntry`], which a journal keeps; a [`FaultMap`] is what all of them come to. A [`Ranking`]
+//! needs what every bit did, so its journal keeps rows in [`Strip`]s, which are run the same way.
 //!
 //! Invariants: an entry depends on the row and the sample alone, for faults that share an effect
 //! lie in one row; the map is summed in the order of the rows. So neither threads nor lots nor
 //! shards nor interruptions change it.
 
 mod entry;
+mod pieces;
 mod plan;
 mod rank;
+mod strip;
 mod sweep;
 
 use engine::model::Slot;
@@ -17,6 +20,7 @@ use engine::model::Slot;
 pub use entry::{RowEntry, Shifts};
 pub use plan::MapPlan;
 pub use rank::{BitEffect, Ranking};
+pub use strip::Strip;
 pub use sweep::{Place, Prover, Sweep, SweepError, packed_bits};
 
 use crate::outcome::Outcome;

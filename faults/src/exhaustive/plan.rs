@@ -12,6 +12,8 @@ use crate::plan_file::{PlanError, PlanFile};
 
 /// How the plan of every map begins, and no other.
 const OPENING: &str = "exhaustive = \"weight_code\"\n";
+/// What follows in the plan of a map of which every bit is kept.
+const EACH_BIT: &str = "keeps = \"bits\"\n";
 
 /// What a map is of: every single-bit fault of packed weights, on the first so many samples.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +30,8 @@ pub struct MapPlan {
     pub prove: bool,
     /// In which layers and tensors.
     pub within: Within,
+    /// Whether what each bit did is kept, for a ranking, instead of counts of its row.
+    pub each_bit: bool,
 }
 
 /// The keys behind the opening; the words that plans of drawn trials have too are read as there.
@@ -36,6 +40,7 @@ pub struct MapPlan {
 struct Keys {
     #[serde(rename = "exhaustive")]
     _exhaustive: String,
+    keeps: Option<String>,
     samples: u64,
     unused_code: String,
     kv: String,
@@ -52,6 +57,12 @@ impl MapPlan {
         text.starts_with(OPENING)
     }
 
+    /// Whether a plan is one of a map of which every bit is kept.
+    #[must_use]
+    pub fn ranks(text: &str) -> bool {
+        text.strip_prefix(OPENING).is_some_and(|rest| rest.starts_with(EACH_BIT))
+    }
+
     /// The plan as text; one plan has one text.
     #[must_use]
     pub fn to_toml(&self) -> String {
@@ -61,9 +72,11 @@ impl MapPlan {
         };
         let (unused, kv) = (self.unused.name(), self.kv.name());
         let mut text = format!(
-            "{OPENING}samples = {}\nunused_code = {unused:?}\nkv = {kv:?}\n\
+            "{OPENING}{}samples = {}\nunused_code = {unused:?}\nkv = {kv:?}\n\
              positions = {positions:?}\nprove = {}\n",
-            self.samples, self.prove
+            if self.each_bit { EACH_BIT } else { "" },
+            self.samples,
+            self.prove
         );
         if let Some(layers) = &self.within.layers {
             writeln!(text, "layers = {layers:?}").expect("text takes all");
@@ -88,6 +101,9 @@ impl MapPlan {
             ..PlanFile::default()
         };
         let word = |key: &str| PlanError::Toml(format!("{key} is missing"));
+        if let Some(got) = keys.keeps.as_deref().filter(|keeps| *keeps != "bits") {
+            return Err(PlanError::Toml(format!("keeps = {got:?}, expected \"bits\"")));
+        }
         Ok(Self {
             samples: keys.samples,
             unused: words.unused_code()?.ok_or_else(|| word("unused_code"))?,
@@ -95,6 +111,7 @@ impl MapPlan {
             positions: words.positions()?.ok_or_else(|| word("positions"))?,
             prove: keys.prove,
             within: Within { layers: keys.layers, tensors: keys.tensors, part: None },
+            each_bit: keys.keeps.is_some(),
         })
     }
 }
@@ -112,6 +129,7 @@ mod tests {
             positions: Read::Last,
             prove: false,
             within: Within::default(),
+            each_bit: false,
         };
         let part = MapPlan {
             within: Within {
@@ -123,9 +141,13 @@ mod tests {
             prove: true,
             ..whole.clone()
         };
-        for plan in [whole, part] {
+        let ranked = MapPlan { each_bit: true, ..part.clone() };
+        let other = ranked.to_toml().replace("\"bits\"", "\"words\"");
+        assert!(MapPlan::parse(&other).expect_err("no such word").to_string().contains("words"));
+        for plan in [whole, part, ranked] {
             let text = plan.to_toml();
             assert!(MapPlan::is_one(&text));
+            assert_eq!(MapPlan::ranks(&text), plan.each_bit);
             assert_eq!(MapPlan::parse(&text), Ok(plan));
             assert!(PlanFile::parse(&text).is_err(), "no plan of drawn trials");
         }

@@ -7,13 +7,11 @@ use std::cmp::Ordering;
 
 use rayon::prelude::*;
 
-use super::sweep::{LOT, Sweep, SweepError, Swept};
+use super::pieces::{Cut, Piece};
+use super::strip::{Flipped, Strip};
+use super::sweep::{LOT, Place, Sweep, SweepError};
 use crate::address::Address;
-use crate::fault::Fault;
-use crate::golden::Golden;
-use crate::outcome::Outcome;
-use crate::simulator::{Shortcuts, Simulator};
-use crate::trial::Trial;
+use crate::journal::{JournalError, Shard, Writer};
 
 /// What the flip of one bit does, over all samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,26 +37,25 @@ impl BitEffect {
         logit_change: f64::NEG_INFINITY,
     };
 
-    fn count(&mut self, sample: u32, trial: &Trial) {
-        match trial.outcome {
-            Outcome::Masked { .. } => {}
-            Outcome::Sdc => {
-                if self.sdc == 0 {
-                    self.sample = sample;
-                }
-                self.sdc += 1;
+    fn count(&mut self, sample: u32, flipped: Flipped) {
+        if flipped.sdc {
+            if self.sdc == 0 {
+                self.sample = sample;
             }
-            Outcome::Due(_) => self.due += 1,
+            self.sdc += 1;
         }
-        let Some(shift) = trial.shift else { return };
-        if shift.margin_loss > self.margin_loss {
-            self.margin_loss = shift.margin_loss;
+        let Some((margin_loss, logit_change)) = flipped.moved else {
+            self.due += 1;
+            return;
+        };
+        if margin_loss > self.margin_loss {
+            self.margin_loss = margin_loss;
             if self.sdc == 0 {
                 self.sample = sample;
             }
         }
-        if shift.max_logit_change > self.logit_change {
-            self.logit_change = shift.max_logit_change;
+        if logit_change > self.logit_change {
+            self.logit_change = logit_change;
         }
     }
 
@@ -82,6 +79,15 @@ pub struct Ranking {
 }
 
 impl Ranking {
+    /// Puts bits in order: as many as a number of 32 bits counts.
+    fn of(effects: Vec<BitEffect>) -> Self {
+        let mut order: Vec<u32> = (0..effects.len() as u32).collect();
+        order.par_sort_unstable_by(|&a, &b| {
+            effects[a as usize].worse(&effects[b as usize]).then(a.cmp(&b))
+        });
+        Self { effects, order }
+    }
+
     /// How many bits there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -116,89 +122,89 @@ impl Ranking {
     }
 }
 
-/// Rows of a tensor, and what is known of their bits.
-struct Lot<'s, 'e> {
-    of: Swept<'s>,
-    first: usize,
-    effects: &'e mut [BitEffect],
-}
-
 impl Sweep<'_> {
-    /// Flips every bit on every sample, and orders the bits by what that does. `progress` is told
-    /// of faults as they are decided; `None` if `stop`, asked before each lot, said so.
+    fn strips_cut(&self) -> Cut {
+        Cut::new(&self.tensors, Strip::of_row)
+    }
+
+    /// Strips of rows, over all samples: the pieces of a ranking.
+    #[must_use]
+    pub fn strips(&self) -> u64 {
+        self.strips_cut().all() * self.samples() as u64
+    }
+
+    /// Checks strips that were read from a journal: whether they have the bits of their rows.
     ///
     /// # Errors
-    /// If there are more bits than can be ordered, or a sample cannot be run.
+    /// The first one that is of no row of this sweep.
+    pub fn check_strips(&self, strips: &[Strip]) -> Result<(), JournalError> {
+        let cut = self.strips_cut();
+        let all = cut.all() * self.samples() as u64;
+        let wrong = strips.iter().find(|strip| {
+            if strip.number >= all {
+                return true;
+            }
+            let (place, part) = cut.place(strip.number);
+            let columns = self.tensors[place.tensor].rows.columns();
+            strip.faults() != 2 * Strip::columns(part, columns).len() as u64
+        });
+        let why = "it is of no row of the model";
+        wrong.map_or(Ok(()), |&Strip { number: index, .. }| {
+            Err(JournalError::Contradicts { path: "a journal".into(), index, why })
+        })
+    }
+
+    /// Flips every bit of a shard on every sample, but for the strips that are there, and orders
+    /// the bits by what that does. Says how many strips are there at the end, and the ranking if
+    /// those are all.
+    ///
+    /// Strips go to the journal, if there is one, as soon as their lot has ended; `progress` sees
+    /// them then. `stop` is asked before each lot.
+    ///
+    /// # Errors
+    /// If there are more bits than can be ordered, a sample cannot be run, or the journal cannot be
+    /// written any more.
     pub fn rank(
         &self,
-        progress: &(dyn Fn(u64, u64) + Sync),
+        shard: Shard,
+        present: &[Strip],
+        mut journal: Option<&mut Writer>,
+        progress: &(dyn Fn(&[Strip]) + Sync),
         stop: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Option<Ranking>, SweepError> {
+    ) -> Result<(u64, Option<Ranking>), SweepError> {
         let bits = u32::try_from(self.bits()).map_err(|_| SweepError::Bits { got: self.bits() })?;
         let mut effects = vec![BitEffect::NONE; bits as usize];
+        let cut = self.strips_cut();
+        let mut there = present.iter().map(|strip| strip.number).peekable();
+        let (mut rest, mut count, mut size) = (present, 0, LOT / 8);
         for sample in 0..self.samples() {
-            let golden = self.clean(sample)?;
-            let lots = self.lots(&mut effects);
-            let first = Simulator::new(self.model, self.kernels, &golden, Shortcuts::ALL);
-            let run = |simulator: &mut Simulator, lot: Lot| -> Option<()> {
-                (!stop()).then(|| self.effects(simulator, sample as u32, lot, progress))
+            let missing = cut.missing(sample, shard, &mut there);
+            let fresh = if missing.is_empty() || stop() {
+                Vec::new()
+            } else {
+                let into = (journal.as_deref_mut(), &mut size);
+                self.fill(&cut, (sample, None), &missing, into, progress, stop)?
             };
-            let done = lots.into_par_iter().map_init(|| first.twin(), run);
-            if done.collect::<Option<Vec<()>>>().is_none() {
-                return Ok(None);
-            }
-        }
-        let mut order: Vec<u32> = (0..bits).collect();
-        order.par_sort_unstable_by(|&a, &b| {
-            effects[a as usize].worse(&effects[b as usize]).then(a.cmp(&b))
-        });
-        Ok(Some(Ranking { effects, order }))
-    }
-
-    /// The bits cut into rows that are run together.
-    fn lots<'s, 'e>(&'s self, effects: &'e mut [BitEffect]) -> Vec<Lot<'s, 'e>> {
-        let (mut lots, mut rest) = (Vec::new(), effects);
-        for of in &self.tensors {
-            let (now, later) = rest.split_at_mut(of.bits());
+            let end = (sample as u64 + 1) * cut.all();
+            let own = rest.partition_point(|strip| strip.number < end);
+            let (held, later) = rest.split_at(own);
             rest = later;
-            let columns = of.rows.columns();
-            let rows = (LOT / (2 * columns)).max(1);
-            for (index, effects) in now.chunks_mut(2 * columns * rows).enumerate() {
-                lots.push(Lot { of: *of, first: index * rows, effects });
-            }
+            count += (held.len() + fresh.len()) as u64;
+            // The bits of a sample are each in one strip, so their order changes nothing.
+            held.iter().chain(&fresh).for_each(|strip| self.absorb(&mut effects, &cut, strip));
         }
-        lots
+        journal.map_or(Ok(()), Writer::finish)?;
+        let whole = count == self.strips();
+        Ok((count, whole.then(|| Ranking::of(effects))))
     }
 
-    fn effects(
-        &self,
-        simulator: &mut Simulator,
-        sample: u32,
-        lot: Lot,
-        progress: &(dyn Fn(u64, u64) + Sync),
-    ) {
-        let Lot { of: Swept { layer, slot, rows, .. }, first, effects } = lot;
-        let columns = rows.columns();
-        let fault = |index: usize| {
-            let (place, bit) = (index / 2, (index % 2) as u8);
-            let (row, column) = (first + place / columns, place % columns);
-            Fault::single(Address::Code { layer, slot, row, column, bit })
-        };
-        let faults: Vec<Fault> = (0..effects.len()).map(fault).collect();
-        let trials = simulator.run(&faults, self.plan().unused);
-        effects.iter_mut().zip(&trials).for_each(|(effect, trial)| effect.count(sample, trial));
-        let sdc = trials.iter().filter(|trial| trial.outcome == Outcome::Sdc).count();
-        progress(trials.len() as u64, sdc as u64);
-    }
-
-    /// The clean run of a sample.
-    ///
-    /// # Errors
-    /// If it cannot be run.
-    pub(super) fn clean(&self, sample: usize) -> Result<Golden, SweepError> {
-        let plan = self.plan();
-        let input = self.samples[sample].clone();
-        Golden::new(self.model, self.kernels, plan.kv, plan.positions, input)
-            .map_err(|source| SweepError::Sample { sample, source })
+    fn absorb(&self, effects: &mut [BitEffect], cut: &Cut, strip: &Strip) {
+        let (Place { sample, tensor, row }, part) = cut.place(strip.number);
+        let columns = self.tensors[tensor].rows.columns();
+        let before: usize = self.tensors[..tensor].iter().map(|of| of.bits()).sum();
+        let first = before + 2 * (row * columns + Strip::columns(part, columns).start);
+        for (effect, flipped) in effects[first..].iter_mut().zip(strip.flips()) {
+            effect.count(sample as u32, flipped);
+        }
     }
 }

@@ -2,9 +2,6 @@
 //! held; within a sample, lots of rows in parallel.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use engine::kernels::Kernels;
 use engine::model::{Model, Slot, Weights};
@@ -12,14 +9,14 @@ use engine::packing::TernaryRows;
 use rayon::prelude::*;
 
 use super::entry::RowEntry;
+use super::pieces::{Cut, Known, Piece};
 use super::plan::MapPlan;
 use crate::address::{Address, has_codes};
 use crate::fault::Fault;
-use crate::golden::{Sample, SampleError};
+use crate::golden::{Golden, Sample, SampleError};
 use crate::journal::{self, JournalError, Shard, Writer};
 use crate::mix::Within;
-use crate::runner::BATCH;
-use crate::simulator::{Shortcuts, Simulator};
+use crate::simulator::Simulator;
 
 /// The most faults of a lot: enough that trials share products, few enough that lots are even.
 pub(super) const LOT: usize = 4096;
@@ -87,8 +84,6 @@ pub(super) struct Swept<'a> {
     pub(super) layer: usize,
     pub(super) slot: Slot,
     pub(super) rows: &'a TernaryRows,
-    /// Rows of the tensors before it.
-    before: u64,
 }
 
 impl Swept<'_> {
@@ -106,8 +101,8 @@ pub struct Sweep<'a> {
     plan: MapPlan,
     pub(super) samples: Vec<Sample>,
     pub(super) tensors: Vec<Swept<'a>>,
-    /// Rows of all tensors.
-    rows: u64,
+    /// Its rows.
+    rows: Cut,
 }
 
 impl<'a> Sweep<'a> {
@@ -128,8 +123,8 @@ impl<'a> Sweep<'a> {
             return Err(SweepError::Nowhere { what });
         }
         let tensors = packed(model, &plan.within);
-        let rows = tensors.iter().map(|of| of.rows.rows() as u64).sum();
-        if rows == 0 {
+        let rows = Cut::new(&tensors, RowEntry::of_row);
+        if rows.all() == 0 {
             return Err(SweepError::Nothing);
         }
         let sweep = Self { model, kernels, plan, samples, tensors, rows };
@@ -154,7 +149,7 @@ impl<'a> Sweep<'a> {
     /// Rows of the map, over all samples.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.rows * self.samples.len() as u64
+        self.rows.all() * self.samples.len() as u64
     }
 
     /// Rows of a shard.
@@ -182,10 +177,7 @@ impl<'a> Sweep<'a> {
     #[must_use]
     pub fn place(&self, number: u64) -> Place {
         assert!(number < self.rows(), "{number} is no row of the map");
-        let within = number % self.rows;
-        let tensor = self.tensors.partition_point(|of| of.before <= within) - 1;
-        let row = (within - self.tensors[tensor].before) as usize;
-        Place { sample: (number / self.rows) as usize, tensor, row }
+        self.rows.place(number).0
     }
 
     /// Checks entries that were read from a journal: whether their rows have these faults.
@@ -233,96 +225,53 @@ impl<'a> Sweep<'a> {
         let mut there = present.iter().map(|entry| entry.number).peekable();
         let mut size = LOT / 8;
         for sample in 0..self.samples.len() {
-            let numbers = sample as u64 * self.rows..(sample as u64 + 1) * self.rows;
-            let numbers = numbers.filter(|&number| shard.has_round(number));
-            let missing: Vec<u64> = numbers
-                .filter(|number| {
-                    while there.next_if(|present| present < number).is_some() {}
-                    there.peek() != Some(number)
-                })
-                .collect();
+            let missing = self.rows.missing(sample, shard, &mut there);
             if missing.is_empty() || stop() {
                 continue;
             }
-            let writer = journal.as_deref_mut();
-            let decided = (sample, prover.filter(|_| self.plan.prove));
-            let fresh = self.fill(decided, missing, (writer, &mut size), progress, stop)?;
-            all.extend(fresh);
+            let into = (journal.as_deref_mut(), &mut size);
+            let known = (sample, prover.filter(|_| self.plan.prove));
+            all.extend(self.fill(&self.rows, known, &missing, into, progress, stop)?);
         }
         journal.map_or(Ok(()), Writer::finish)?;
         Ok(journal::merged(all)?)
     }
 
-    /// Runs rows of one sample.
-    fn fill(
-        &self,
-        (sample, prover): (usize, Option<&dyn Prover>),
-        missing: Vec<u64>,
-        (journal, size): (Option<&mut Writer>, &mut usize),
-        progress: &(dyn Fn(&[RowEntry]) + Sync),
-        stop: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Vec<RowEntry>, SweepError> {
-        let golden = self.clean(sample)?;
-        let first = Simulator::new(self.model, self.kernels, &golden, Shortcuts::ALL);
-        let fits = AtomicUsize::new(*size);
-        let mut rest = &missing[..];
-        let next = || {
-            let lot = self.lot(rest, fits.load(Ordering::Relaxed));
-            rest = &rest[lot.len()..];
-            (!lot.is_empty()).then_some(lot)
-        };
-        let shared = Mutex::new((journal, Vec::new(), None));
-        let failed = || shared.lock().expect("no holder panics").2.is_some();
-        let run = |simulator: &mut Simulator, lot: &[u64]| {
-            if stop() || failed() {
-                return;
-            }
-            let begun = Instant::now();
-            let entries = self.decide(simulator, (sample, prover), lot);
-            let faults: u64 = entries.iter().map(|entry| entry.counts.faults).sum();
-            // Which rows make a lot changes nothing but how much a killed process loses.
-            let each = begun.elapsed().as_nanos() / u128::from(faults.max(1));
-            let fit = (BATCH.as_nanos() / each.max(1)).min(2 * u128::from(faults)) as usize;
-            fits.store(fit.clamp(1, LOT), Ordering::Relaxed);
-            let mut shared = shared.lock().expect("no holder panics");
-            let (journal, fresh, error) = &mut *shared;
-            match journal.as_mut().map_or(Ok(()), |journal| journal.append(&entries)) {
-                Ok(()) => {
-                    progress(&entries);
-                    fresh.extend(entries);
-                }
-                Err(problem) => *error = Some(problem),
-            }
-        };
-        let lots = std::iter::from_fn(next).par_bridge();
-        lots.for_each_init(|| first.twin(), |simulator, lot| run(simulator, lot));
-        let (_, fresh, error) = shared.into_inner().expect("no holder panics");
-        *size = fits.into_inner();
-        error.map_or(Ok(fresh), |error| Err(error.into()))
+    /// The clean run of a sample.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub(super) fn clean(&self, sample: usize) -> Result<Golden, SweepError> {
+        let plan = self.plan();
+        let input = self.samples[sample].clone();
+        Golden::new(self.model, self.kernels, plan.kv, plan.positions, input)
+            .map_err(|source| SweepError::Sample { sample, source })
+    }
+}
+
+impl Piece for RowEntry {
+    fn of_row(_columns: usize) -> usize {
+        1
     }
 
-    /// The first rows of some that are of one tensor, up to so many faults, or one row.
-    fn lot<'n>(&self, rows: &'n [u64], faults: usize) -> &'n [u64] {
-        let Some(&first) = rows.first() else { return &[] };
-        let tensor = self.place(first).tensor;
-        let most = (faults / (2 * self.tensors[tensor].rows.columns())).max(1);
-        let same = rows.iter().take(most).take_while(|&&row| self.place(row).tensor == tensor);
-        &rows[..same.count()]
+    fn faults(&self) -> u64 {
+        self.counts.faults
     }
 
-    /// What the faults of some rows of one tensor do.
     fn decide(
-        &self,
+        sweep: &Sweep,
+        cut: &Cut,
         simulator: &mut Simulator,
-        (sample, prover): (usize, Option<&dyn Prover>),
+        (sample, prover): Known,
         lot: &[u64],
-    ) -> Vec<RowEntry> {
-        let Swept { layer, slot, rows, .. } = self.tensors[self.place(lot[0]).tensor];
+    ) -> Vec<Self> {
+        let place = |number| cut.place(number).0;
+        let Swept { layer, slot, rows } = sweep.tensors[place(lot[0]).tensor];
         let columns = rows.columns();
         let mut faults = Vec::with_capacity(2 * lot.len() * columns);
         let mut masked = HashSet::new();
         for &number in lot {
-            let row = self.place(number).row;
+            let row = place(number).row;
             let known = prover.map_or(Vec::new(), |of| of.masked(sample, (layer, slot, row)));
             let bits = known.iter().enumerate().filter(|(_, known)| **known);
             masked.extend(bits.map(|(bit, _)| (row, bit / 2, (bit % 2) as u8)));
@@ -336,10 +285,9 @@ impl<'a> Sweep<'a> {
             Some(&Address::Code { row, column, bit, .. }) => masked.contains(&(row, column, bit)),
             _ => false,
         };
-        let told = simulator.told(&faults, self.plan.unused, proven);
-        let entry = |(&number, told): (&u64, _)| {
-            RowEntry::of(number, &rows.row(self.place(number).row), told)
-        };
+        let told = simulator.told(&faults, sweep.plan.unused, proven);
+        let entry =
+            |(&number, told): (&u64, _)| Self::of(number, &rows.row(place(number).row), told);
         lot.iter().zip(told.chunks_exact(2 * columns)).map(entry).collect()
     }
 }
@@ -352,14 +300,13 @@ pub fn packed_bits(model: &Model, within: &Within) -> u64 {
 
 /// The packed tensors in a part of a model, in the order of the walk.
 fn packed<'a>(model: &'a Model, within: &Within) -> Vec<Swept<'a>> {
-    let (mut tensors, mut before) = (Vec::new(), 0);
+    let mut tensors = Vec::new();
     for (layer, block) in model.layers.iter().enumerate() {
         for slot in Slot::ALL {
             let weights = &block.linear(slot).weights;
             let Weights::Ternary { rows, .. } = weights else { continue };
             if has_codes(weights) && within.has(layer, slot.name()) {
-                tensors.push(Swept { layer, slot, rows, before });
-                before += rows.rows() as u64;
+                tensors.push(Swept { layer, slot, rows });
             }
         }
     }

@@ -5,8 +5,8 @@ use maud::{Markup, html};
 
 use super::tables::{Table, bounds, interval, maybe, near, share, text};
 use crate::model::{
-    Faults, FlipBudget, FlipsProven, Generation, ModelFlips, RowsLevel, RowsProven, Stratum,
-    UntilPrecision,
+    Faults, FlipBudget, FlipsProven, GeneratedBehind, Generation, ModelFlips, RowsLevel,
+    RowsProven, Stratum, Texts, UntilPrecision,
 };
 use crate::number::{Side, count, number, percent, plural};
 use crate::story;
@@ -207,31 +207,42 @@ pub(super) fn strata(strata: &[Stratum]) -> Table {
     })
 }
 
-/// What became of texts, by target.
+/// What is told of texts, in the order of [`text_cells`].
+const TEXTS: [&str; 10] = [
+    "#texts",
+    "#diverged",
+    "#share",
+    "#interval",
+    "#broke off",
+    "#recovered",
+    "#never recovered",
+    "#interval",
+    "#median first place",
+    "#mean places that differ",
+];
+
+fn text_cells(of: &Texts) -> [Markup; 10] {
+    [
+        html! { (count(of.texts)) },
+        html! { (count(of.diverged)) },
+        share(of.diverged_rate),
+        interval(of.diverged_rate_low, of.diverged_rate_high),
+        html! { (count(of.broken_off)) },
+        html! { (count(of.recovered)) },
+        share(of.unrecovered_rate),
+        interval(of.unrecovered_rate_low, of.unrecovered_rate_high),
+        maybe(of.median_first_divergence),
+        near(of.mean_different),
+    ]
+}
+
+/// What became of texts, by target, and behind memory codes.
 pub(super) fn texts(generation: &Generation) -> Markup {
-    let columns = [
-        "target",
-        "#texts",
-        "#diverged",
-        "#share",
-        "#interval",
-        "#broke off",
-        "#recovered",
-        "#median first place",
-        "#mean places that differ",
-    ];
+    let columns = [&["target"], &TEXTS[..]].concat();
     let table = Table::of("Texts under faults", &columns, &generation.targets, |row| {
-        vec![
-            html! { code { (row.target.name()) } },
-            html! { (count(row.trials)) },
-            html! { (count(row.diverged)) },
-            share(row.diverged_rate),
-            interval(row.diverged_rate_low, row.diverged_rate_high),
-            html! { (count(row.broken_off)) },
-            html! { (count(row.recovered)) },
-            maybe(row.median_first_divergence),
-            near(row.mean_different),
-        ]
+        let mut cells = vec![html! { code { (row.target.name()) } }];
+        cells.extend(text_cells(&row.texts()));
+        cells
     });
     html! {
         h3 { "Texts under faults" }
@@ -242,7 +253,26 @@ pub(super) fn texts(generation: &Generation) -> Markup {
             "from 0."
         }
         (table.render())
+        (texts_behind(generation))
     }
+}
+
+/// Two lines a fault of the plan behind a memory code: with it and without.
+fn texts_behind(generation: &Generation) -> Markup {
+    let mut lines: Vec<(&GeneratedBehind, u64, &str, &Texts)> = Vec::new();
+    for of in &generation.behind {
+        lines.push((of, of.detected, "with", &of.residual));
+        lines.push((of, 0, "without", &of.raw));
+    }
+    let columns = [&["fault", "memory code", "#detected (DUE)"], &TEXTS[..]].concat();
+    let name = "Texts behind memory codes, and of the same flips without";
+    let table = Table::of(name, &columns, &lines, |(of, detected, code, texts)| {
+        let mut cells =
+            vec![html! { code { (of.fault) } }, text(code), html! { (count(*detected)) }];
+        cells.extend(text_cells(texts));
+        cells
+    });
+    html! { @if !lines.is_empty() { (table.render()) } }
 }
 
 /// Each entry with each of its levels, or once with none where no pair was tried.

@@ -1,7 +1,7 @@
 //! Tables of what a campaign struck: its strata, memory codes, texts and maps.
 
 use super::{MOST_ROWS, heading, line, more, row, safe};
-use crate::model::{Behind, Exhaustive, Faults, Generation, Stratum};
+use crate::model::{Behind, Exhaustive, Faults, Generation, Stratum, Texts};
 use crate::number::{Side, count, optional, percent, plural};
 use crate::story;
 
@@ -60,29 +60,48 @@ fn behind(page: &mut String, strata: &[Stratum]) {
 pub(super) fn texts(page: &mut String, generation: &Generation) {
     let tokens = plural(u64::from(generation.tokens), "token");
     line(page, format_args!("Texts of {tokens}: {}.\n", story::texts(generation)));
-    let columns = ["Texts", "Diverged", "Interval", "Median first place", "Broke off", "Recovered"];
-    heading(page, &[&["Target"], &columns[..]].concat());
+    heading(page, &[&["Target"], &TEXTS[..]].concat());
     for target in generation.targets.iter().take(MOST_ROWS) {
-        let interval = format!(
-            "{} to {}",
-            percent(target.diverged_rate_low, Side::Down),
-            percent(target.diverged_rate_high, Side::Up)
-        );
-        let first = target.median_first_divergence.map(|place| place.to_string());
-        row(
-            page,
-            &[
-                safe(target.target.name()),
-                count(target.trials),
-                count(target.diverged),
-                interval,
-                first.unwrap_or_else(|| "–".to_owned()),
-                count(target.broken_off),
-                count(target.recovered),
-            ],
-        );
+        row(page, &[&[safe(target.target.name())], &cells(&target.texts())[..]].concat());
     }
     more(page, generation.targets.len());
+    let Some(behind) = story::texts_behind(generation) else { return };
+    line(page, format_args!("Texts behind memory codes: {behind}.\n"));
+    heading(page, &[&["Fault of the plan", "Detected", "Memory code"], &TEXTS[..]].concat());
+    for of in generation.behind.iter().take(MOST_ROWS) {
+        for (detected, code, texts) in
+            [(of.detected, "with", &of.residual), (0, "without", &of.raw)]
+        {
+            let named = [safe(&of.fault), count(detected), code.to_owned()];
+            row(page, &[&named, &cells(texts)[..]].concat());
+        }
+    }
+    more(page, generation.behind.len());
+}
+
+const TEXTS: [&str; 7] = [
+    "Texts",
+    "Diverged",
+    "Interval",
+    "Median first place",
+    "Broke off",
+    "Recovered",
+    "Never recovered, interval",
+];
+
+fn cells(of: &Texts) -> [String; 7] {
+    let interval =
+        |low, high| format!("{} to {}", percent(low, Side::Down), percent(high, Side::Up));
+    let first = of.median_first_divergence.map(|place| place.to_string());
+    [
+        count(of.texts),
+        count(of.diverged),
+        interval(of.diverged_rate_low, of.diverged_rate_high),
+        first.unwrap_or_else(|| "–".to_owned()),
+        count(of.broken_off),
+        count(of.recovered),
+        interval(of.unrecovered_rate_low, of.unrecovered_rate_high),
+    ]
 }
 
 /// How the faults of a map were decided, and its worst tensors.

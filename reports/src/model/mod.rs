@@ -39,7 +39,7 @@ pub use faults::{
     BitRate, Bound, FaultTarget, Faults, FlipsProven, LayerRate, Outcome, ParseTargetError,
     RowsLevel, RowsMethod, RowsProven, Target, Worst,
 };
-pub use generation::{GeneratedTarget, Generation};
+pub use generation::{GeneratedBehind, GeneratedTarget, Generation, Texts};
 pub use ladder::{
     EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,
 };

@@ -9,6 +9,7 @@ mod ladder;
 mod memory;
 mod rows;
 mod sample;
+pub(crate) mod texts;
 
 use change::{forms, margin, part};
 use ladder::{cost, epsilon_row, substitutions, summary};

@@ -30,6 +30,12 @@ use crate::model::{
 use crate::packing::BlockType;
 pub(super) use tokens::{LLAMA3, QWEN2};
 
+/// What may stand beside a `.scale`, and why nothing else. Of ternary weights it enters their
+/// scale. Of blocks llama.cpp multiplies each output by it, once more rounded; a product with the
+/// scales of the blocks instead would be other bits.
+const BESIDE: &str = "ternary weights under one scale beside a .scale (it multiplies outputs \
+    after the product: behind blocks a rounding that no bound here counts)";
+
 /// Loads the GGUF file of a source.
 pub(super) fn load(
     source: &Source,
@@ -280,7 +286,7 @@ impl<'a> Builder<'a> {
             }
         }
         if factor.is_some() {
-            return Err(stored.refused("ternary weights under one scale beside a .scale"));
+            return Err(stored.refused(BESIDE));
         }
         if let (GgmlType::Blocks(kind), Some(_)) = (stored.extent.kind, self.activations.levels())
             && kind.has_integers()

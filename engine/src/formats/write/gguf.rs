@@ -5,20 +5,20 @@ use half::f16;
 use super::super::Tokenizer;
 use super::super::gguf::{stored_linear, stored_norm};
 use super::tokens::{Tokens, tokens};
-use super::{File, Form, NoForm, check, float_bytes, ternary};
-use crate::model::{Float, FloatType, Model, Norm, NormSlot, Scale, Slot, Yarn};
+use super::{File, Form, NoForm, check, float_bytes, groups, ternary};
+use crate::model::{Float, FloatType, Model, Norm, NormSlot, Scale, Slot, Weights, Yarn};
 use crate::packing::{BlockType, I2S_TAIL, I2sRuns, Layout, TernaryRows, turned_row};
 
 /// The step in which tensors begin.
 const ALIGNMENT: usize = 32;
 
 /// A tensor of the file.
-struct Tensor {
-    name: String,
+pub(super) struct Tensor {
+    pub(super) name: String,
     /// Inputs first.
-    shape: Vec<u64>,
-    kind: u32,
-    data: Vec<u8>,
+    pub(super) shape: Vec<u64>,
+    pub(super) kind: u32,
+    pub(super) data: Vec<u8>,
 }
 
 /// The file of a model.
@@ -27,7 +27,7 @@ pub(super) fn file(
     tokenizer: Option<&Tokenizer>,
     form: Form,
 ) -> Result<(Vec<File>, Vec<String>), NoForm> {
-    check(model)?;
+    check(model, form)?;
     check_metadata(model)?;
     let mut warnings = Vec::new();
     if model.config.end_tokens.len() > 2 {
@@ -146,6 +146,8 @@ fn header(out: &mut Vec<u8>, model: &Model, form: Form, tokens: Option<&Tokens>,
     let file_type = match form {
         Form::GgufTq1 => 36,
         Form::GgufTq2 => 37,
+        Form::GgufQ2 => 41,
+        // Of both I2_S and Q1_0.
         _ => 40,
     };
     keys.count("general.file_type", file_type);
@@ -194,9 +196,9 @@ fn header(out: &mut Vec<u8>, model: &Model, form: Form, tokens: Option<&Tokens>,
 }
 
 fn tensors(model: &Model, form: Form, warnings: &mut Vec<String>) -> Result<Vec<Tensor>, NoForm> {
-    let mut all = vec![matrix("token_embd.weight", &model.embedding)];
+    let mut all = vec![matrix("token_embd.weight", &model.embedding, form)?];
     if !model.config.tied {
-        all.push(matrix("output.weight", &model.head));
+        all.push(matrix("output.weight", &model.head, form)?);
     }
     all.push(gains(stored_norm(0, NormSlot::Final), &model.final_norm));
     let turned = (architecture(model) == "llama").then_some(model.config.head_dim);
@@ -207,13 +209,18 @@ fn tensors(model: &Model, form: Form, warnings: &mut Vec<String>) -> Result<Vec<
         }
         for slot in Slot::ALL {
             let name = stored_linear(index, slot);
+            let turned = turned.filter(|_| matches!(slot, Slot::Q | Slot::K));
+            let one_scale = matches!(layer.linear(slot).weights, Weights::Ternary { .. });
+            if let Some(block) = grouped(form).filter(|_| !one_scale) {
+                all.push(groups::tensor(layer.linear(slot), &name, turned, block)?);
+                continue;
+            }
             let (rows, scale) = ternary(layer.linear(slot), &name)?;
             divided |= matches!(scale, Scale::Divide(_));
             let factor = match scale {
                 Scale::Multiply(factor) => factor,
                 Scale::Divide(scale) => 1.0 / scale,
             };
-            let turned = turned.filter(|_| matches!(slot, Slot::Q | Slot::K));
             linear(&mut all, (name, rows, factor), turned, form)?;
         }
     }
@@ -223,15 +230,30 @@ fn tensors(model: &Model, form: Form, warnings: &mut Vec<String>) -> Result<Vec<
     Ok(all)
 }
 
-fn matrix(name: &str, float: &Float) -> Tensor {
+/// The blocks of a form for groups with scales of their own.
+fn grouped(form: Form) -> Option<BlockType> {
+    match form {
+        Form::GgufQ1 => Some(BlockType::Q1),
+        Form::GgufQ2 => Some(BlockType::Q2),
+        _ => None,
+    }
+}
+
+/// A matrix of floats; blocks stay what they are in the forms of groups.
+fn matrix(name: &str, float: &Float, form: Form) -> Result<Tensor, NoForm> {
+    let shape = vec![float.columns() as u64, float.rows() as u64];
+    if let (Float::Blocks { kind, data, .. }, Some(_)) = (float, grouped(form)) {
+        groups::tells(name, *kind, float.rows() * float.columns())?;
+        let (kind, data) = (groups::number(*kind), data.clone());
+        return Ok(Tensor { name: name.into(), shape, kind, data });
+    }
     let (data, kind) = float_bytes(float);
     let kind = match kind {
         FloatType::F32 => 0,
         FloatType::F16 => 1,
         FloatType::Bf16 => 30,
     };
-    let shape = vec![float.columns() as u64, float.rows() as u64];
-    Tensor { name: name.into(), shape, kind, data }
+    Ok(Tensor { name: name.into(), shape, kind, data })
 }
 
 fn gains(name: String, norm: &Norm) -> Tensor {
@@ -260,14 +282,21 @@ fn linear(
         all.push(Tensor { name: name + ".weight", shape, kind: 36, data });
         return Ok(());
     }
-    let (block, kind) = match form {
-        Form::GgufTq1 => (BlockType::Tq1, 34),
-        _ => (BlockType::Tq2, 35),
+    let block = match form {
+        Form::GgufTq1 => BlockType::Tq1,
+        _ => grouped(form).unwrap_or(BlockType::Tq2),
     };
+    let kind = groups::number(block);
     if !columns.is_multiple_of(block.weights()) {
-        return Err(wrong("rows in whole blocks of 256", format!("rows of {columns}")));
+        let expected = format!("rows in whole blocks of {}", block.weights());
+        return Err(wrong(&expected, format!("rows of {columns}")));
     }
-    if block == BlockType::Tq1 && rows.census()[3] > 0 {
+    groups::tells(&name, block, count * columns)?;
+    let census = rows.census();
+    if block == BlockType::Q1 && census[1] + census[3] > 0 {
+        return Err(wrong("signs", "weights that are 0 or twice the scale".into()));
+    }
+    if block == BlockType::Tq1 && census[3] > 0 {
         return Err(wrong("trits", "the unused code 3".into()));
     }
     let narrow = f16::from_f32(factor);

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::Tokenizer;
 use super::super::hugging_face::{EMBEDDING, HEAD, linear_name, norm_name};
-use super::{File, NoForm, check, float_bytes, ternary};
+use super::{File, Form, NoForm, check, float_bytes, ternary};
 use crate::model::{Float, FloatType, Linear, Model, Norm, NormSlot, Scale, Slot};
 use crate::packing::Layout;
 
@@ -20,7 +20,7 @@ pub(super) fn files(
     model: &Model,
     tokenizer: Option<&Tokenizer>,
 ) -> Result<(Vec<File>, Vec<String>), NoForm> {
-    check(model)?;
+    check(model, Form::HfPacked)?;
     let inner = inner_eps(model)?;
     let (tensors, divides) = tensors(model)?;
     let views = tensors.iter().map(|(name, dtype, shape, data)| {

@@ -1,10 +1,12 @@
 //! A model back into files: packed forms of Hugging Face and of GGUF.
 //!
-//! Codes, embeddings and gains are kept bit for bit. A scale is kept bit for bit too, but for one
-//! case: `bitlinear` checkpoints hold its reciprocal, which GGUF cannot say; there it is divided
-//! once. Invariant: a written checkpoint loads, and has the codes of the one it came from.
+//! Codes, embeddings and gains are kept bit for bit. A scale is kept bit for bit too, be it of a
+//! tensor or of a group, but for one case: `bitlinear` checkpoints hold its reciprocal, which GGUF
+//! cannot say; there it is divided once. Invariant: a written checkpoint loads, and has the codes
+//! of the one it came from.
 
 mod gguf;
+mod groups;
 mod hugging_face;
 mod tokens;
 
@@ -25,11 +27,16 @@ pub enum Form {
     GgufTq1,
     /// GGUF of bitnet.cpp, four weights to a byte.
     GgufI2s,
+    /// GGUF, blocks of 128 signs in 18 bytes, with float activations.
+    GgufQ1,
+    /// GGUF, blocks of 64 weights in 18 bytes, with float activations.
+    GgufQ2,
 }
 
 impl Form {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::HfPacked, Self::GgufTq2, Self::GgufTq1, Self::GgufI2s];
+    pub const ALL: [Self; 6] =
+        [Self::HfPacked, Self::GgufTq2, Self::GgufTq1, Self::GgufI2s, Self::GgufQ1, Self::GgufQ2];
 
     /// The name on the command line.
     #[must_use]
@@ -39,6 +46,17 @@ impl Form {
             Self::GgufTq2 => "gguf-tq2_0",
             Self::GgufTq1 => "gguf-tq1_0",
             Self::GgufI2s => "gguf-i2_s",
+            Self::GgufQ1 => "gguf-q1_0",
+            Self::GgufQ2 => "gguf-q2_0",
+        }
+    }
+
+    /// The activations that readers of the form take by themselves.
+    #[must_use]
+    pub fn activations(self) -> Activations {
+        match self {
+            Self::GgufQ1 | Self::GgufQ2 => Activations::None,
+            _ => Activations::PerTokenInt8,
         }
     }
 }
@@ -125,8 +143,8 @@ fn float_bytes(float: &Float) -> (Vec<u8>, FloatType) {
     }
 }
 
-/// Refuses activations that a reader of these forms would not take by itself.
-fn check(model: &Model) -> Result<(), NoForm> {
+/// Refuses activations that a reader of the form would not take by itself.
+fn check(model: &Model, form: Form) -> Result<(), NoForm> {
     if model.coded_head.is_some() {
         return Err(NoForm {
             part: super::HEAD.into(),
@@ -137,14 +155,17 @@ fn check(model: &Model) -> Result<(), NoForm> {
     for (index, layer) in model.layers.iter().enumerate() {
         for slot in Slot::ALL {
             let policy = layer.linear(slot).activations;
-            if policy != Activations::PerTokenInt8 {
+            if policy != form.activations() {
+                let name = |policy: Activations| match policy {
+                    Activations::None => "float activations".to_owned(),
+                    Activations::PerTokenInt8 => "int8 codes per token".to_owned(),
+                    _ => format!("activations {}", policy.name()),
+                };
+                let expected = name(form.activations());
                 return Err(NoForm {
                     part: super::linear_name(index, slot),
-                    expected: "int8 codes per token, as readers of this form take them".into(),
-                    got: match policy {
-                        Activations::None => "float activations".into(),
-                        _ => format!("activations {}", policy.name()),
-                    },
+                    expected: format!("{expected}, as readers of this form take them"),
+                    got: name(policy),
                 });
             }
         }
