@@ -16,7 +16,7 @@ use std::sync::Arc;
 use header::{Container, Extent};
 use shape::Plan;
 use types::GgmlType;
-use weights::{Coded, Stored, gains, unturned};
+use weights::{Coded, Factor, Stored, gains, unturned};
 
 use super::error::FormatError;
 use super::hugging_face::{EMBEDDING, HEAD, linear_name, linear_shape, norm_name};
@@ -25,7 +25,7 @@ use super::source::{Bytes, Source};
 use super::{LoadOptions, Loaded};
 use crate::model::{
     Activations, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot, Rope, Scale, Slot,
-    Weights,
+    StoredBlocks, Weights,
 };
 use crate::packing::BlockType;
 pub(super) use tokens::{LLAMA3, QWEN2};
@@ -276,21 +276,24 @@ impl<'a> Builder<'a> {
             let (runs, unused) = (self.options.i2s, self.options.unused);
             let coded = stored.coded(shape, turned, runs, unused)?;
             if let Some(scale) = coded.scale {
-                return self.ternary(&stored, role, coded, scale, factor);
+                let blocks = stored.blocks_of(shape, turned, factor);
+                return self.ternary(&stored, role, coded, (scale, factor, blocks));
             }
-        }
-        if factor.is_some() {
-            return Err(stored.refused("ternary weights under one scale beside a .scale"));
         }
         if let (GgmlType::Blocks(kind), Some(_)) = (stored.extent.kind, self.activations.levels())
             && kind.has_integers()
         {
-            let (coded, entry) = stored.grouped(kind, shape, turned, self.options.unused)?;
+            let (coded, entry) =
+                stored.grouped(kind, shape, turned, (self.options.unused, factor))?;
             self.record(entry, role);
             let weights = Weights::Coded(Arc::new(coded));
             return Ok(Linear { weights, norm: None, activations: self.activations });
         }
+        if factor.is_some() {
+            return Err(stored.refused("integers under integer activations beside a .scale"));
+        }
         let float = self.matrix(&name, &role, shape)?;
+        self.entries.entry(name).and_modify(|entry| entry.turned = turned);
         let float = match turned {
             Some(head_dim) => unturned(float, head_dim),
             None => float,
@@ -320,8 +323,7 @@ impl<'a> Builder<'a> {
         stored: &Stored,
         role: String,
         coded: Coded,
-        scale: f32,
-        factor: Option<(f32, FloatType)>,
+        (scale, factor, blocks): (f32, Factor, Option<Arc<StoredBlocks>>),
     ) -> Result<Linear, FormatError> {
         let Coded { rows, layout, census, .. } = coded;
         let mut entry = stored.entry(TensorKind::TernaryPacked).with_census(census);
@@ -344,10 +346,11 @@ impl<'a> Builder<'a> {
         if !(product.is_finite() && product > 0.0) {
             return Err(stored.refused("scales whose product is positive and finite"));
         }
-        // A scale that stands in blocks, or is a product, has no bits of its own.
+        // A scale that stands in blocks has its bits there, beside that of the tensor; a product of
+        // two scales of the tensor has none of its own.
         let scale_type = match factor {
             None if whole => Some(FloatType::F32),
-            Some((_, kind)) if scale == 1.0 => Some(kind),
+            Some((_, kind)) if blocks.is_some() || scale == 1.0 => Some(kind),
             _ => None,
         };
         let weights = Weights::Ternary {
@@ -355,6 +358,7 @@ impl<'a> Builder<'a> {
             scale: Scale::Multiply(product),
             stored: scale_type,
             layout: Some(layout),
+            blocks,
         };
         Ok(Linear { weights, norm: None, activations: self.activations })
     }
