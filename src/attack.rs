@@ -44,7 +44,7 @@ pub struct AttackArgs {
     /// Attack every sample alone, with flips of its own
     #[arg(long)]
     pub each: bool,
-    /// What may be flipped: weight_code, weight_scale, norm, embedding, lm_head
+    /// What may be flipped: weight_code, weight_scale, weight_float, norm, embedding, lm_head
     #[arg(long, value_delimiter = ',', default_value = "weight_code")]
     pub targets: Vec<String>,
     /// The most flips

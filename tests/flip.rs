@@ -198,7 +198,7 @@ fn addresses_that_name_no_bit_are_usage_errors_with_what_was_expected() {
         ("nonsense", ["--bit", "expected", "at 'nonsense'"]),
         ("", ["--bit", "expected", "at 'the end'"]),
         ("model.layers.0.mlp.down_proj.weight[3,7]", ["--bit", "expected '.'", "the end"]),
-        ("model.layers.0.mlp.down_proj.weight[3,7].2", ["--bit", "a bit from 0 to 1", "'2'"]),
+        ("model.layers.0.mlp.down_proj.weight[3,7].2", ["--bit", "bit = 2", "less than 2"]),
         ("model.layers.0.mlp.down_proj.weight[3;7].1", ["--bit", "expected ','", "';7].1'"]),
         ("model.layers.0.mlp.side_proj.weight[3,7].1", ["--bit", "expected", "side_proj"]),
         ("model.layers.2.mlp.down_proj.weight[3,7].1", ["--bit", "layer = 2", "less than 2"]),

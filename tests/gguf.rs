@@ -39,6 +39,14 @@ fn a_flip_that_is_written_into_a_file_computes_what_was_foretold() {
         ("llama256_tq2_0", format!("{q}.weight[67,9].1")),
         ("llama256_tq2_0", "model.layers.0.self_attn.k_proj.weight[33,200].0".into()),
         ("qwen3_q1_0", "model.layers.0.self_attn.q_norm.weight[5].22".into()),
+        // Five trits share a byte; a scale that a block has alone makes a tensor of groups.
+        ("bitnet256_tq1_0", format!("{q}.weight@0x3.7")),
+        ("bitnet256_tq1_0", "model.layers.1.mlp.up_proj.weight_scale[3,0].9".into()),
+        ("llama256_tq2_0", format!("{q}.weight_scale[67,0].12")),
+        ("qwen3_q1_0", format!("{q}.weight[1,2].0")),
+        ("qwen3_q1_0", format!("{q}.weight_scale[1,1].9")),
+        ("qwen3_q1_0", "model.embed_tokens.weight[77,2].0".into()),
+        ("qwen3_q1_0", "model.embed_tokens.weight_scale[77,0].9".into()),
     ];
     let mut changed = 0;
     for (index, (name, bit)) in bits.into_iter().enumerate() {
@@ -48,12 +56,13 @@ fn a_flip_that_is_written_into_a_file_computes_what_was_foretold() {
         let out = format!("flipped{index}");
         let words = format!("flip {model} --inputs x.jsonl --bit {bit} --write {out}");
         desk.run(&words).ends(0);
-        let written = format!("{out}/{name}.gguf --unused-code deployed");
+        let policy = if name.starts_with("qwen3") { "none" } else { "int8" };
+        let written = format!("{out}/{name}.gguf,activations={policy} --unused-code deployed");
         let (flipped, again) = effects(&desk, &written, &bit);
         assert!(flipped == after, "{name} {bit}");
         assert!(again == before, "{name} {bit}: flipped back");
     }
-    assert!(changed >= 6, "only {changed} flips changed a logit");
+    assert!(changed >= 12, "only {changed} flips changed a logit");
 }
 
 #[test]
@@ -61,16 +70,54 @@ fn what_has_no_bits_of_its_own_is_said() {
     let desk = desk();
     let code = "model.layers.0.self_attn.q_proj.weight[1,2].1";
     let scale = "model.layers.0.self_attn.q_proj.weight_scale.3";
+    let trits = "model.layers.0.self_attn.q_proj.weight@0x40.0";
     for (name, bit, why) in [
-        ("bitnet256_tq1_0", code, "2-bit codes"),
-        ("qwen3_q1_0", code, "2-bit codes"),
-        ("bitnet256_tq2_0", scale, "no bits of its own"),
-        ("bitnet256_tq2_0", "model.layers.0.self_attn.q_proj.weight@0x40.0", "scale between"),
-        ("qwen3_q1_0", "model.embed_tokens.weight[1,2].0", "share blocks"),
+        ("bitnet256_tq1_0", code, "five trits share a byte"),
+        ("bitnet256_tq1_0", scale, "weight_scale[3,0]"),
+        ("qwen3_q1_0", code, "bit = 1, expected less than 1"),
+        ("bitnet256_tq2_0", scale, "weight_scale[3,0]"),
+        ("bitnet256_i2_s", "model.layers.0.mlp.up_proj.weight_scale[3,0].1", "no scales of"),
+        ("qwen3_q1_0", "kv.layers.0.key_scale[token=0,head=0].3", "floats, which have no scale"),
     ] {
         let words = format!("flip {} --inputs x.jsonl --bit {bit}", file(name));
         desk.run(&words).ends(2).says(&[bit, why]);
     }
+    // By its byte a bit between codes is one of a scale.
+    let told =
+        desk.run(&format!("flip {} --inputs x.jsonl --bit {trits}", file("bitnet256_tq2_0")));
+    assert!(told.ends(0).out.starts_with("model.layers.0.self_attn.q_proj.weight_scale[0,0].0"));
+}
+
+#[test]
+fn campaigns_strike_what_has_no_bits_of_its_own_and_bounds_say_nothing_of_it() {
+    let desk = desk();
+    let targets = "weight_code,weight_scale,norm,kv_int8_scale,kv_1bit_scale";
+    for name in ["bitnet256_tq1_0", "qwen3_q1_0"] {
+        let model = format!("{} --inputs x.jsonl", file(name));
+        let run = format!("faults run {model} --targets {targets} --trials 30 --quiet");
+        desk.run(&format!("{run} -o {name}.json")).ends(0);
+        let report = desk.json(&format!("{name}.json"));
+        assert_eq!(at(&report, "faults.targets[].target").len(), 5, "{name}");
+        assert_eq!(at(&report, "faults.targets[].trials"), [6, 6, 6, 6, 6], "{name}");
+        // A map is of codes of two bits, and refused where it would leave some out.
+        let map = format!("faults run {model} --exhaustive --quiet");
+        desk.run(&map).ends(2).says(&["two bits"]);
+        let attack = format!("attack {model} --flips 1 --evaluations 60 --json");
+        let told = desk.run(&attack).ends(0).out;
+        assert!(told.contains("\"certified_flip_budgets\": null"), "{told}");
+    }
+    let model = format!("{} --inputs x.jsonl", file("bitnet256_tq1_0"));
+    desk.run(&format!("analyze {model} --epsilon 0 --faults 60 -o a.json -q")).ends(0);
+    let report = desk.json("a.json");
+    let tried = at(&report, "faults.flips_proven[].pairs");
+    assert!(tried.iter().all(|pairs| **pairs == 0), "{tried:?}");
+    let reason = at(&report, "faults.flips_proven_in_model.reason")[0].as_str().expect("a reason");
+    assert!(reason.contains("not bounded"), "{reason}");
+    desk.run(&format!(
+        "dataset build {model} --targets weight_code,weight_scale --trials 40 --out d"
+    ))
+    .ends(0);
+    desk.run(&format!("dataset verify d --model {}", file("bitnet256_tq1_0"))).ends(0);
 }
 
 #[test]

@@ -267,7 +267,7 @@ fn gates_whose_squares_fall_below_the_normal_range_keep_their_bounds() {
 
 /// The layer with one weight changed, and by how much.
 fn struck(linear: &Linear, (row, column): (usize, usize), code: u8) -> (Linear, i32) {
-    let Weights::Ternary { rows, scale, stored, layout } = &linear.weights else {
+    let Weights::Ternary { rows, scale, stored, layout, .. } = &linear.weights else {
         panic!("a ternary layer");
     };
     let change = weight_of(code) - weight_of(rows.row(row)[column]);
@@ -282,6 +282,7 @@ fn struck(linear: &Linear, (row, column): (usize, usize), code: u8) -> (Linear, 
         scale: *scale,
         stored: *stored,
         layout: *layout,
+        blocks: None,
     };
     (Linear { weights, ..linear.clone() }, change)
 }

@@ -204,7 +204,7 @@ fn ones(row: usize, column: usize) -> (Model, Linear) {
     let (_, mut model) = nets().into_iter().next().expect("a net");
     let linear = model.layers[0].linear_mut(Slot::Q);
     let of = |zero: Option<(usize, usize)>, linear: &Linear| {
-        let Weights::Ternary { rows, scale, stored, layout } = &linear.weights else {
+        let Weights::Ternary { rows, scale, stored, layout, .. } = &linear.weights else {
             panic!("a ternary layer");
         };
         let packed = TernaryRows::pack(rows.rows(), rows.columns(), |index, out| {
@@ -218,6 +218,7 @@ fn ones(row: usize, column: usize) -> (Model, Linear) {
             scale: *scale,
             stored: *stored,
             layout: *layout,
+            blocks: None,
         };
         Linear { weights, ..linear.clone() }
     };

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use engine::model::{Model, Weights};
+use engine::model::{Model, Slot, Weights};
 use engine::numerics::special::smaller;
 
-use crate::address::layout;
 use crate::campaign::Plan;
 use crate::ecc::{Protection, Words};
 use crate::golden::{Sample, SampleError};
+use crate::matrix::{Grid, Matrix};
 use crate::mix::Mix;
-use crate::pattern::{Pattern, Poisson};
+use crate::pattern::{Image, Pattern, Poisson};
 use crate::space::{Space, Target};
 
 /// Why a campaign cannot be run.
@@ -72,7 +72,7 @@ pub enum CampaignError {
     /// Codes that have no place in a file.
     #[error(
         "fault {number} of the plan asks where codes lie: a tensor has {rows} rows, expected a \
-         multiple of 4, or bytes that hold nothing but codes"
+         multiple of 4, and behind a memory code bytes that hold nothing but codes of two bits"
     )]
     Layout {
         /// Its number, from 0.
@@ -139,7 +139,7 @@ impl Mix {
             let space = Space::new(model, kv);
             let guarded = stratum.protection != Protection::None;
             if target == Target::WeightCode && (guarded || stratum.pattern.is_physical()) {
-                check_layouts(model, number)?;
+                check_layouts(model, number, guarded)?;
             }
             if guarded && target != Target::WeightCode {
                 return Err(CampaignError::Unguarded { number, target: target.name() });
@@ -164,12 +164,20 @@ impl Mix {
     }
 }
 
-/// Checks that codes have a place in the bytes of a file.
-fn check_layouts(model: &Model, number: usize) -> Result<(), CampaignError> {
-    for layer in &model.layers {
-        for linear in &layer.linears {
-            let flat = layout(&linear.weights).is_some_and(|layout| layout.is_flat());
-            if matches!(linear.weights, Weights::Ternary { .. }) && !flat {
+/// Checks that codes have a place in the bytes of a file; for a memory code in bytes of their own,
+/// for each of its words is one of codes.
+fn check_layouts(model: &Model, number: usize, guarded: bool) -> Result<(), CampaignError> {
+    for (layer, block) in model.layers.iter().enumerate() {
+        for slot in Slot::ALL {
+            let linear = block.linear(slot);
+            let grid = (Matrix::Linear { layer, slot }).grid(model);
+            let struck = match grid {
+                Grid::Codes { .. } | Grid::Blocks { .. } => true,
+                Grid::Floats(_) | Grid::Made => false,
+            };
+            let plain = matches!(linear.weights, Weights::Ternary { .. }) && grid.flat().is_some();
+            let fits = if guarded { plain } else { Image::has(model, layer, slot) };
+            if struck && !fits {
                 return Err(CampaignError::Layout { number, rows: linear.outputs() });
             }
         }

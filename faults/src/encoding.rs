@@ -9,6 +9,8 @@
 //! its own. Only set bits can fall and only clear bits can rise, so the *number* of possible flips
 //! depends on the assignment too.
 //!
+//! Packings that are not two bits a weight are compared in [`crate::TritExposure`].
+//!
 //! All figures are whole numbers, exact for the tensor they were counted on. Exchanging the two
 //! bits of a code changes none of them, so of 24 assignments 12 are listed.
 
@@ -38,7 +40,7 @@ impl Histogram {
         (unused == 0).then_some(Self { minus, zero, plus })
     }
 
-    fn counts(&self) -> [u64; 3] {
+    pub(crate) fn counts(&self) -> [u64; 3] {
         [self.minus, self.zero, self.plus]
     }
 }
@@ -75,7 +77,7 @@ impl Direction {
         }
     }
 
-    fn flips(self, set: bool) -> bool {
+    pub(crate) fn flips(self, set: bool) -> bool {
         match self {
             Self::Both => true,
             Self::OneToZero => set,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use engine::model::{KvKind, Model, Weights};
-use engine::packing::{TernaryRows, UNUSED_CODE};
+use engine::packing::UNUSED_CODE;
 
 use crate::address::{Address, AddressError};
 
@@ -81,8 +81,8 @@ impl Fault {
     pub fn makes_unused_code(&self, model: &Model) -> bool {
         self.flips.iter().any(|flip| {
             let Address::Code { layer, slot, row, column, .. } = *flip else { return false };
-            let rows = ternary(&model.layers[layer].linear(slot).weights);
-            let before = rows.code(row, column);
+            let weights = &model.layers[layer].linear(slot).weights;
+            let Some(before) = two_bits(weights, row, column) else { return false };
             let mask = [0u8, 1].into_iter().fold(0, |mask, bit| {
                 let other = Address::Code { layer, slot, row, column, bit };
                 mask | u8::from(self.flips.contains(&other)) << bit
@@ -102,10 +102,17 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The codes of a layer that a checked code address lies in.
-pub(crate) fn ternary(weights: &Weights) -> &TernaryRows {
+/// The two-bit code of a weight; `None` where its code has another number of bits.
+pub(crate) fn two_bits(weights: &Weights, row: usize, column: usize) -> Option<u8> {
+    if let Some(shape) = weights.block_shape() {
+        let low = (shape.kind.code_bits() == 2).then(|| shape.code(column, 0))?;
+        return Some(weights.block_row(row)[low.byte] >> low.bit & 3);
+    }
     match weights {
-        Weights::Ternary { rows, .. } => rows,
-        Weights::Coded(_) | Weights::Dense(_) => panic!("the address of a code was not checked"),
+        Weights::Ternary { rows, .. } => Some(rows.code(row, column)),
+        Weights::Coded(coded) if coded.file().is_some() => {
+            Some((coded.rows().row(row)[column] + 1) as u8)
+        }
+        Weights::Coded(_) | Weights::Dense(_) => None,
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! | struck | what the decorator does |
 //! |---|---|
-//! | a weight code | computes the faulted outputs as one-row layers, puts their columns in place |
-//! | a scale | walks the same codes under the other scale |
+//! | a weight | computes the faulted outputs as one-row layers, puts their columns in place |
+//! | a scale | walks the same codes under the other scale, or other scales of blocks |
 //! | a gain | walks the norm with the other gains |
 //! | a row of the head | like a weight code |
 //! | the embedding | nothing: see [`embed_with`], which stands before the walk |
@@ -25,6 +25,9 @@ use crate::overlay::Overlay;
 pub trait Strike {
     /// Flips one stored bit.
     fn strike(&mut self, layer: usize, side: Side, place: KvPlace, bit: u8);
+
+    /// Flips one bit of the scale of a token and head.
+    fn strike_scale(&mut self, layer: usize, side: Side, place: KvPlace, bit: u8);
 }
 
 impl Strike for Exact {
@@ -34,6 +37,15 @@ impl Strike for Exact {
             Side::Key => cache.keys.flip(place, bit),
             Side::Value => cache.values.flip(place, bit),
         }
+    }
+
+    fn strike_scale(&mut self, layer: usize, side: Side, place: KvPlace, bit: u8) {
+        let cache = &mut self.caches[layer];
+        let store = match side {
+            Side::Key => &mut cache.keys,
+            Side::Value => &mut cache.values,
+        };
+        store.flip_scale(place.token, place.head, bit);
     }
 }
 
@@ -45,7 +57,8 @@ type StrikeWith<D> = fn(&mut D, usize, Side, KvPlace, u8);
 pub struct Faulty<'a, D> {
     inner: D,
     overlay: &'a Overlay,
-    strike: Option<StrikeWith<D>>,
+    /// Of entries, and of scales.
+    strike: Option<[StrikeWith<D>; 2]>,
     /// Which of the overlay's strikes have fallen.
     fallen: Vec<bool>,
 }
@@ -54,7 +67,7 @@ impl<'a, D: Domain + Strike> Faulty<'a, D> {
     /// A domain under any fault.
     pub fn new(inner: D, overlay: &'a Overlay) -> Self {
         let fallen = vec![false; overlay.strikes.len()];
-        Self { inner, overlay, strike: Some(D::strike), fallen }
+        Self { inner, overlay, strike: Some([D::strike, D::strike_scale]), fallen }
     }
 }
 
@@ -78,7 +91,13 @@ impl<'a, D: Domain> Faulty<'a, D> {
         for (flip, fallen) in self.overlay.strikes.iter().zip(&mut self.fallen) {
             if flip.layer == layer && flip.step <= position && !*fallen {
                 let strike = self.strike.expect("a domain with stored bits");
-                strike(&mut self.inner, layer, flip.side, flip.place, flip.bit);
+                strike[usize::from(flip.scale)](
+                    &mut self.inner,
+                    layer,
+                    flip.side,
+                    flip.place,
+                    flip.bit,
+                );
                 *fallen = true;
             }
         }
@@ -110,7 +129,7 @@ impl<D: Domain> Domain for Faulty<'_, D> {
         let Some(patch) = self.overlay.linears.get(&(at.layer, slot)) else {
             return self.inner.linear(at, x, linear);
         };
-        let mut out = self.inner.linear(at, x, patch.scaled.as_ref().unwrap_or(linear));
+        let mut out = self.inner.linear(at, x, patch.whole.as_ref().unwrap_or(linear));
         for (row, one) in &patch.rows {
             let column = self.inner.linear(at, x, one);
             self.inner.replace_column(&mut out, *row, &column);

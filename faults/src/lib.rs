@@ -8,6 +8,7 @@
 //! trials. Nothing here depends on threads, time, kernels, or the platform.
 
 mod address;
+mod base3;
 mod batch;
 mod campaign;
 mod check;
@@ -15,11 +16,13 @@ mod draw;
 mod ecc;
 mod encoding;
 mod exhaustive;
+mod exists;
 mod fault;
 mod generation;
 mod golden;
 mod inject;
 pub mod journal;
+mod matrix;
 pub mod mix;
 mod outcome;
 mod overlay;
@@ -28,6 +31,7 @@ pub mod pattern;
 mod plan_file;
 mod print;
 mod record;
+mod region;
 mod runner;
 mod search;
 mod simulator;
@@ -38,6 +42,7 @@ mod tally;
 mod trial;
 
 pub use address::{Address, AddressError, AnyAddress, PhysicalAddress};
+pub use base3::TritExposure;
 pub use campaign::{Campaign, Plan, run};
 pub use check::CampaignError;
 pub use draw::{FORMAT_VERSION, Identity, TrialRng};
@@ -58,10 +63,11 @@ pub use generation::{
 };
 pub use golden::{Golden, Input, Sample, SampleError};
 pub use inject::{Faulty, Strike, embed_with};
+pub use matrix::Matrix;
 pub use mix::Mix;
 pub use outcome::{Cause, Outcome, Shift};
 pub use overlay::Overlay;
-pub use pattern::Pattern;
+pub use pattern::{Image, Pattern};
 pub use plan_file::{PlanError, PlanFile};
 pub use record::{Draw, Record};
 pub use runner::{complete, complete_until, retold};

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use engine::model::{FloatType, KvKind, Model, Weights};
+use engine::model::{FloatType, KvKind, Model};
 
 use crate::address::Address;
 use crate::campaign::Plan;
@@ -15,6 +15,7 @@ use crate::draw::Identity;
 use crate::ecc::{Protection, Words};
 use crate::golden::Sample;
 use crate::journal::Shard;
+use crate::matrix::{Grid, Matrix};
 use crate::pattern::{Pattern, Poisson};
 use crate::space::{Space, Target};
 use crate::stores::steps;
@@ -101,11 +102,16 @@ impl FloatPart {
 /// The type of the float that a bit lies in, if it lies in one.
 fn float_type(model: &Model, kv: KvKind, address: &Address) -> Option<FloatType> {
     match *address {
-        Address::Code { .. } => None,
-        Address::Scale { layer, slot, .. } => match &model.layers[layer].linear(slot).weights {
-            Weights::Ternary { stored, .. } => *stored,
-            Weights::Coded(_) | Weights::Dense(_) => None,
+        Address::Code { layer, slot, .. } => match (Matrix::Linear { layer, slot }).grid(model) {
+            Grid::Floats(stored) => Some(stored),
+            _ => None,
         },
+        Address::GroupScale { matrix, .. } => matrix.grid(model).scale_type(),
+        Address::Byte { .. } => None,
+        Address::KvScale { .. } => Some(FloatType::F32),
+        Address::Scale { layer, slot, .. } => {
+            model.layers[layer].linear(slot).weights.tensor_scale().map(|(_, stored)| stored)
+        }
         Address::Norm { layer, slot, .. } => Some(model.layers[layer].norm(slot)?.stored),
         Address::FinalNorm { .. } => Some(model.final_norm.stored),
         Address::Embedding { .. } => model.embedding.stored(),

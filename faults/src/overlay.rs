@@ -1,25 +1,30 @@
 //! The parts of a model that a fault changes, made once a trial.
 //!
 //! Invariant: the model itself is never touched, and what is here is exactly what a reader of the
-//! flipped bytes would hold: changed rows of codes, a changed scale, changed gains, changed rows of
-//! the embedding and of the head, and the strikes on the key-value store.
+//! flipped bytes would hold: changed rows of weights, a changed scale, changed gains, changed rows
+//! of the embedding and of the head, and the strikes on the key-value store. Blocks are flipped as
+//! bytes and read again (see [`Weights::rewritten`]), so that a byte of trits changes up to five
+//! weights, and a scale that one block has alone makes a matrix of groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use engine::model::{
-    Float, FloatType, KvPlace, Linear, Model, Norm, NormSlot, Scale, Side, Slot, Weights,
+    Coded, Float, FloatType, KvPlace, Linear, Model, Norm, NormSlot, Scale, Scales, Side, Slot,
+    Weights,
 };
-use engine::packing::{TernaryRows, UNUSED_CODE, ZERO_CODE};
+use engine::packing::{BitPlace, CodedRows, TernaryRows, UNUSED_CODE, ZERO_CODE, weight_of};
 
 use crate::address::Address;
-use crate::fault::{Fault, UnusedCode, ternary};
+use crate::fault::{Fault, UnusedCode, two_bits};
+use crate::matrix::{Grid, Matrix};
+use crate::pattern::scale_of_row;
 
 /// A changed linear layer.
 #[derive(Clone, Debug)]
 pub(crate) struct LinearPatch {
-    /// The layer under its changed scale, where the scale is changed.
-    pub(crate) scaled: Option<Linear>,
+    /// The layer under its changed scale, or in its changed form, where more than rows is changed.
+    pub(crate) whole: Option<Linear>,
     /// Changed outputs: each a layer of one row, under the scale that holds.
     pub(crate) rows: Vec<(usize, Linear)>,
 }
@@ -30,6 +35,8 @@ pub(crate) struct StoreFlip {
     pub(crate) layer: usize,
     pub(crate) side: Side,
     pub(crate) place: KvPlace,
+    /// Whether it is a bit of the scale of the token and head; the dimension means nothing then.
+    pub(crate) scale: bool,
     pub(crate) bit: u8,
     pub(crate) step: usize,
 }
@@ -49,8 +56,12 @@ pub struct Overlay {
 /// The bits to flip of each changed value, by tensor.
 #[derive(Default)]
 struct Masks {
-    codes: BTreeMap<(usize, Slot), BTreeMap<usize, BTreeMap<usize, u8>>>,
+    /// By row and column.
+    values: BTreeMap<(usize, Slot), BTreeMap<usize, BTreeMap<usize, u32>>>,
     scales: BTreeMap<(usize, Slot), u32>,
+    row_scales: BTreeMap<(usize, Slot), BTreeMap<usize, u32>>,
+    /// Bits of rows of blocks.
+    blocks: BTreeMap<Matrix, BTreeMap<usize, Vec<BitPlace>>>,
     gains: BTreeMap<(usize, NormSlot), BTreeMap<usize, u32>>,
     embedding: BTreeMap<usize, BTreeMap<usize, u32>>,
     head: BTreeMap<usize, BTreeMap<usize, u32>>,
@@ -69,14 +80,18 @@ impl Overlay {
         for flip in fault.flips() {
             match *flip {
                 Address::Kv { layer, side, place, bit, step } => {
-                    overlay.strikes.push(StoreFlip { layer, side, place, bit, step });
+                    let scale = false;
+                    overlay.strikes.push(StoreFlip { layer, side, place, scale, bit, step });
+                }
+                Address::KvScale { layer, side, token, head, bit, step } => {
+                    let (place, scale) = (KvPlace { token, head, dim: 0 }, true);
+                    overlay.strikes.push(StoreFlip { layer, side, place, scale, bit, step });
                 }
                 _ => masks.add(model, flip),
             }
         }
         overlay.strikes.sort_by_key(|strike| strike.step);
-        let sites: BTreeSet<_> = masks.codes.keys().chain(masks.scales.keys()).copied().collect();
-        for site in sites {
+        for site in masks.sites() {
             overlay.linears.insert(site, masks.linear(model, site, unused));
         }
         for ((layer, slot), gains) in &masks.gains {
@@ -93,7 +108,33 @@ impl Overlay {
         }
         let head = masks.head.iter();
         overlay.head = head.map(|(&row, flips)| (row, flip_row(&model.head, row, flips))).collect();
+        overlay.add_blocks(model, &masks);
         overlay
+    }
+
+    /// Rows of the embedding and of the head that are stored in blocks.
+    fn add_blocks(&mut self, model: &Model, masks: &Masks) {
+        for (&matrix, rows) in &masks.blocks {
+            let float = match matrix {
+                Matrix::Linear { .. } => continue,
+                Matrix::Embedding => &model.embedding,
+                Matrix::Head => &model.head,
+            };
+            let shape = float.block_shape().expect("blocks were struck");
+            for (&row, places) in rows {
+                let data = flip_bytes(float.block_row(row).to_vec(), places);
+                let (kind, columns) = (shape.kind, shape.columns);
+                let flipped = Float::Blocks { kind, data, columns, turned: None };
+                if matrix == Matrix::Embedding {
+                    let mut values = vec![0.0; columns];
+                    flipped.read_row(0, &mut values);
+                    self.embedding.insert(row, values);
+                }
+                if matrix == Matrix::Head || model.config.tied {
+                    self.head.push((row, flipped));
+                }
+            }
+        }
     }
 
     /// The first layer in which a block, or its store, is struck; the number of layers if only what
@@ -126,10 +167,21 @@ impl Overlay {
 
 impl Masks {
     fn add(&mut self, model: &Model, flip: &Address) {
+        if let Some(matrix) = flip.matrix()
+            && let Grid::Blocks { shape, .. } = matrix.grid(model)
+        {
+            let (row, place) = flip.in_row(&shape);
+            let rows = self.blocks.entry(matrix).or_default();
+            return rows.entry(row).or_default().push(place);
+        }
         match *flip {
             Address::Code { layer, slot, row, column, bit } => {
-                let rows = self.codes.entry((layer, slot)).or_default();
+                let rows = self.values.entry((layer, slot)).or_default();
                 *rows.entry(row).or_default().entry(column).or_default() ^= 1 << bit;
+            }
+            Address::GroupScale { matrix: Matrix::Linear { layer, slot }, row, bit, .. } => {
+                let rows = self.row_scales.entry((layer, slot)).or_default();
+                *rows.entry(row).or_default() ^= 1 << bit;
             }
             Address::Scale { layer, slot, bit } => {
                 *self.scales.entry((layer, slot)).or_default() ^= 1 << bit;
@@ -151,36 +203,125 @@ impl Masks {
             Address::Head { row, column, bit } => {
                 *self.head.entry(row).or_default().entry(column).or_default() ^= 1 << bit;
             }
-            Address::Kv { .. } => unreachable!("strikes are kept apart"),
+            Address::GroupScale { .. } | Address::Byte { .. } => {
+                panic!("the address of a scale, or of trits, was not checked")
+            }
+            Address::Kv { .. } | Address::KvScale { .. } => {
+                unreachable!("strikes are kept apart")
+            }
         }
+    }
+
+    /// The linear layers that are struck.
+    fn sites(&self) -> BTreeSet<(usize, Slot)> {
+        let blocks = self.blocks.keys().filter_map(|&matrix| match matrix {
+            Matrix::Linear { layer, slot } => Some((layer, slot)),
+            Matrix::Embedding | Matrix::Head => None,
+        });
+        let values = self.values.keys().chain(self.row_scales.keys());
+        values.chain(self.scales.keys()).copied().chain(blocks).collect()
     }
 
     fn linear(&self, model: &Model, site: (usize, Slot), unused: UnusedCode) -> LinearPatch {
         let linear = model.layers[site.0].linear(site.1);
-        let Weights::Ternary { rows, scale, stored, layout } = &linear.weights else {
-            panic!("the address of a code was not checked");
-        };
-        let mask = self.scales.get(&site).copied().unwrap_or(0);
-        let struck = |stored: &FloatType| scale.with(stored.flip_mask(scale.stored(), mask));
-        let scale = stored.as_ref().map_or(*scale, struck);
-        let with = |rows: Arc<TernaryRows>, scale: Scale| Linear {
-            weights: Weights::Ternary { rows, scale, stored: *stored, layout: *layout },
-            norm: None,
-            activations: linear.activations,
-        };
-        let scaled = (mask != 0).then(|| with(rows.clone(), scale));
-        let changed = self.codes.get(&site).into_iter().flatten();
-        let rows = changed
-            .map(|(&row, flips)| {
-                let mut codes = ternary(&linear.weights).row(row);
-                for (&column, &mask) in flips {
-                    codes[column] = flipped(codes[column], mask, unused);
-                }
-                (row, with(Arc::new(TernaryRows::single(&codes)), scale))
-            })
-            .collect();
-        LinearPatch { scaled, rows }
+        let with = |weights| Linear { weights, norm: None, activations: linear.activations };
+        if linear.weights.block_shape().is_some() {
+            return self.in_blocks(linear, site, unused);
+        }
+        let values = self.values.get(&site);
+        let changed = values.into_iter().flatten();
+        match &linear.weights {
+            Weights::Ternary { rows, scale, .. } => {
+                let mask = self.scales.get(&site).copied().unwrap_or(0);
+                let stored = linear.weights.tensor_scale();
+                let struck = |(value, kind): (f32, FloatType)| {
+                    if mask == 0 { *scale } else { scale.with(kind.flip_mask(value, mask)) }
+                };
+                let scale = stored.map_or(*scale, struck);
+                let under = |rows| with(ternary(rows, scale));
+                let whole = (mask != 0).then(|| under(rows.clone()));
+                let row = |(&row, flips): (&usize, &BTreeMap<usize, u32>)| {
+                    let mut codes = rows.row(row);
+                    for (&column, &mask) in flips {
+                        codes[column] = flipped(codes[column], mask as u8, unused);
+                    }
+                    (row, under(Arc::new(TernaryRows::single(&codes))))
+                };
+                LinearPatch { whole, rows: changed.map(row).collect() }
+            }
+            Weights::Coded(coded) => {
+                let scales = self.row_scales.get(&site);
+                let rows = values.into_iter().flat_map(BTreeMap::keys);
+                let rows: BTreeSet<usize> =
+                    rows.chain(scales.into_iter().flat_map(BTreeMap::keys)).copied().collect();
+                let none = BTreeMap::new();
+                let row = |row: usize| {
+                    let flips = values.and_then(|rows| rows.get(&row)).unwrap_or(&none);
+                    let mask = scales.and_then(|rows| rows.get(&row)).copied().unwrap_or(0);
+                    (row, with(packed_row(&linear.weights, coded, row, (flips, mask), unused)))
+                };
+                LinearPatch { whole: None, rows: rows.into_iter().map(row).collect() }
+            }
+            Weights::Dense(float) => {
+                let row = |(&row, flips)| {
+                    (row, with(Weights::Dense(Arc::new(flip_row(float, row, flips)))))
+                };
+                LinearPatch { whole: None, rows: changed.map(row).collect() }
+            }
+        }
     }
+
+    /// A layer whose weights are blocks: read again from its flipped bytes.
+    fn in_blocks(&self, linear: &Linear, site: (usize, Slot), unused: UnusedCode) -> LinearPatch {
+        let with = |weights| Linear { weights, norm: None, activations: linear.activations };
+        let weights = &linear.weights;
+        let matrix = Matrix::Linear { layer: site.0, slot: site.1 };
+        let struck = self.blocks.get(&matrix).into_iter().flatten();
+        let changed = struck
+            .map(|(&row, places)| (row, flip_bytes(weights.block_row(row), places)))
+            .collect();
+        let mask = self.scales.get(&site).copied().unwrap_or(0);
+        let factor = weights.tensor_scale().map_or(1.0, |(factor, stored)| match mask {
+            0 => factor,
+            mask => stored.flip_mask(factor, mask),
+        });
+        let how = (linear.activations.levels().is_some(), unused == UnusedCode::Zero);
+        let again = weights.rewritten(&changed, factor, how);
+        let rows = again.rows.into_iter().map(|(row, weights)| (row, with(weights)));
+        LinearPatch { whole: again.whole.map(with), rows: rows.collect() }
+    }
+}
+
+fn ternary(rows: Arc<TernaryRows>, scale: Scale) -> Weights {
+    Weights::Ternary { rows, scale, stored: None, layout: None, blocks: None }
+}
+
+/// A row of two-bit codes under a scale of its own, with bits of codes and of the scale flipped.
+fn packed_row(
+    weights: &Weights,
+    coded: &Coded,
+    row: usize,
+    (flips, mask): (&BTreeMap<usize, u32>, u32),
+    unused: UnusedCode,
+) -> Weights {
+    let (scale, stored) = scale_of_row(coded, row).expect("a checked scale of a row");
+    let Scales::Rows(scales) = coded.scales() else { unreachable!("scales of rows") };
+    let scale =
+        if mask == 0 { scales[row] } else { scales[row].with(stored.flip_mask(scale, mask)) };
+    let columns = coded.rows().columns();
+    let codes = CodedRows::pack((1, columns), columns, |_, out| {
+        out.copy_from_slice(&coded.rows().row(row));
+        for (&column, &mask) in flips {
+            let code = two_bits(weights, row, column).expect("a checked code");
+            out[column] = weight_of(flipped(code, mask as u8, unused)) as i8;
+        }
+    });
+    Weights::Coded(Arc::new(Coded::new(coded.kind(), codes, Scales::Rows(vec![scale]))))
+}
+
+fn flip_bytes(mut bytes: Vec<u8>, places: &[BitPlace]) -> Vec<u8> {
+    places.iter().for_each(|place| bytes[place.byte] ^= 1 << place.bit);
+    bytes
 }
 
 pub(crate) fn flipped(code: u8, mask: u8, unused: UnusedCode) -> u8 {
@@ -218,6 +359,6 @@ fn flip_row(matrix: &Float, row: usize, flips: &BTreeMap<usize, u32>) -> Float {
         }
         Float::F16 { data, columns } => Float::F16 { data: halves(data), columns: *columns },
         Float::Bf16 { data, columns } => Float::Bf16 { data: halves(data), columns: *columns },
-        Float::Blocks { .. } => unreachable!("a value of a block has no address"),
+        Float::Blocks { .. } => unreachable!("blocks are flipped as bytes"),
     }
 }

@@ -8,9 +8,12 @@ use engine::model::{KvPlace, NormSlot, Side, Slot};
 use engine::packing::BitPlace;
 
 use crate::address::{Address, AddressError, AnyAddress, PhysicalAddress};
+use crate::matrix::Matrix;
 
 /// The widest stored value has this many bits.
 const WIDEST: usize = 32;
+/// The scale of a block has this many, with its factors.
+const WIDEST_SCALE: usize = 144;
 
 /// A place in a text.
 struct Cursor<'a> {
@@ -113,17 +116,15 @@ fn address(c: &mut Cursor) -> Result<AnyAddress, AddressError> {
     let logical = if c.eat("model.norm") {
         let (index, bit) = c.gain()?;
         Address::FinalNorm { index, bit }
-    } else if c.eat("model.embed_tokens.weight[") {
-        let (row, column) = c.pair()?;
-        Address::Embedding { row, column, bit: c.bit(WIDEST)? }
-    } else if c.eat("lm_head.weight[") {
-        let (row, column) = c.pair()?;
-        Address::Head { row, column, bit: c.bit(WIDEST)? }
+    } else if c.eat("model.embed_tokens.weight") {
+        return in_matrix(c, Matrix::Embedding);
+    } else if c.eat("lm_head.weight") {
+        return in_matrix(c, Matrix::Head);
     } else if c.eat("kv.layers.") {
         stored(c)?
     } else {
         return Err(c.error(
-            "'model.layers.', 'model.norm.', 'model.embed_tokens.weight[', 'lm_head.weight[' or \
+            "'model.layers.', 'model.norm.', 'model.embed_tokens.weight', 'lm_head.weight' or \
              'kv.layers.'",
         ));
     };
@@ -142,22 +143,38 @@ fn in_layer(c: &mut Cursor, layer: usize) -> Result<AnyAddress, AddressError> {
         let names: Vec<_> = Slot::ALL.iter().map(|slot| slot.name()).chain(norms).collect();
         return Err(c.error(format!("one of {}", names.join(", "))));
     };
-    let logical = if c.eat(".weight[") {
-        let (row, column) = c.pair()?;
-        Address::Code { layer, slot, row, column, bit: c.bit(2)? }
-    } else if c.eat(".weight_scale") {
+    let logical = if c.eat(".weight_scale.") {
+        c.at -= 1;
         Address::Scale { layer, slot, bit: c.bit(WIDEST)? }
     } else if c.eat(".rms_norm") {
         let (index, bit) = c.gain()?;
         Address::Norm { layer, slot: NormSlot::Inside(slot), index, bit }
-    } else if c.eat(".weight@0x") {
-        let byte = c.digits(16, "the hexadecimal number of a byte")?;
-        let place = BitPlace { byte, bit: c.bit(8)? };
-        return Ok(AnyAddress::Physical(PhysicalAddress { layer, slot, place }));
+    } else if c.eat(".weight") {
+        return in_matrix(c, Matrix::Linear { layer, slot });
     } else {
         let expected = "'.weight[row,column].bit', '.weight_scale.bit', \
-                        '.rms_norm.weight[index].bit' or '.weight@0xBYTE.bit'";
+                        '.weight_scale[row,group].bit', '.rms_norm.weight[index].bit' or \
+                        '.weight@0xBYTE.bit'";
         return Err(c.error(expected));
+    };
+    Ok(AnyAddress::Logical(logical))
+}
+
+/// What stands behind `.weight` in the name of a bit of a matrix.
+fn in_matrix(c: &mut Cursor, matrix: Matrix) -> Result<AnyAddress, AddressError> {
+    if c.eat("@0x") {
+        let byte = c.digits(16, "the hexadecimal number of a byte")?;
+        let place = BitPlace { byte, bit: c.bit(8)? };
+        return Ok(AnyAddress::Physical(PhysicalAddress { matrix, place }));
+    }
+    let logical = if c.eat("_scale[") {
+        let (row, group) = c.pair()?;
+        Address::GroupScale { matrix, row, group, bit: c.bit(WIDEST_SCALE)? }
+    } else if c.eat("[") {
+        let (row, column) = c.pair()?;
+        Address::of_value(matrix, row, column, c.bit(WIDEST)?)
+    } else {
+        return Err(c.error("'[row,column].bit', '_scale[row,group].bit' or '@0xBYTE.bit'"));
     };
     Ok(AnyAddress::Logical(logical))
 }
@@ -171,12 +188,16 @@ fn stored(c: &mut Cursor) -> Result<Address, AddressError> {
     } else {
         return Err(c.error("'.key' or '.value'"));
     };
+    let scale = c.eat("_scale");
     c.expect("[token=")?;
     let token = c.number("a token")?;
     c.expect(",head=")?;
     let head = c.number("a head")?;
-    c.expect(",dim=")?;
-    let dim = c.number("a dimension")?;
+    let mut dim = 0;
+    if !scale {
+        c.expect(",dim=")?;
+        dim = c.number("a dimension")?;
+    }
     c.expect("]")?;
     let bit = c.bit(WIDEST)?;
     let mut step = token;
@@ -188,6 +209,9 @@ fn stored(c: &mut Cursor) -> Result<Address, AddressError> {
             c.at = start;
             return Err(c.error(expected));
         }
+    }
+    if scale {
+        return Ok(Address::KvScale { layer, side, token, head, bit, step });
     }
     Ok(Address::Kv { layer, side, place: KvPlace { token, head, dim }, bit, step })
 }
@@ -206,15 +230,15 @@ impl FromStr for AnyAddress {
 impl FromStr for Address {
     type Err = AddressError;
 
-    /// Reads the logical form only; [`AnyAddress`] reads both.
+    /// Reads the logical form; a place of a byte is one of trits. [`AnyAddress`] knows others by
+    /// their bytes too.
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        match text.parse()? {
-            AnyAddress::Logical(address) => Ok(address),
-            AnyAddress::Physical(_) => {
-                let at = text.find('@').unwrap_or(0);
-                Err(Cursor { text, at }.error("'[row,column].bit'"))
+        Ok(match text.parse()? {
+            AnyAddress::Logical(address) => address,
+            AnyAddress::Physical(PhysicalAddress { matrix, place: BitPlace { byte, bit } }) => {
+                Self::Byte { matrix, byte, bit }
             }
-        }
+        })
     }
 }
 
@@ -231,11 +255,33 @@ mod tests {
         prop_oneof![(0..NORMS.len()).prop_map(|i| NORMS[i].1), slot().prop_map(NormSlot::Inside),]
     }
 
+    fn matrix() -> impl Strategy<Value = Matrix> {
+        let n = prop_oneof![0usize..100, any::<usize>()];
+        prop_oneof![
+            (n, slot()).prop_map(|(layer, slot)| Matrix::Linear { layer, slot }),
+            Just(Matrix::Embedding),
+            Just(Matrix::Head),
+        ]
+    }
+
     fn logical() -> impl Strategy<Value = Address> {
         let n = || prop_oneof![0usize..100, any::<usize>()];
         let bit = || 0u8..32;
         prop_oneof![
-            (n(), slot(), n(), n(), 0u8..2).prop_map(|(layer, slot, row, column, bit)| {
+            (matrix(), n(), n(), 0u8..144).prop_map(|(matrix, row, group, bit)| {
+                Address::GroupScale { matrix, row, group, bit }
+            }),
+            (n(), any::<bool>(), n(), n(), bit(), 0usize..9).prop_map(
+                |(layer, key, token, head, bit, wait)| Address::KvScale {
+                    layer,
+                    side: if key { Side::Key } else { Side::Value },
+                    token,
+                    head,
+                    bit,
+                    step: token.saturating_add(wait),
+                }
+            ),
+            (n(), slot(), n(), n(), bit()).prop_map(|(layer, slot, row, column, bit)| {
                 Address::Code { layer, slot, row, column, bit }
             }),
             (n(), slot(), bit()).prop_map(|(layer, slot, bit)| Address::Scale { layer, slot, bit }),
@@ -274,12 +320,14 @@ mod tests {
 
         #[test]
         fn physical_addresses_read_back(
-            layer in any::<usize>(), slot in slot(), byte in any::<usize>(), bit in 0u8..8,
+            matrix in matrix(), byte in any::<usize>(), bit in 0u8..8,
         ) {
-            let physical = PhysicalAddress { layer, slot, place: BitPlace { byte, bit } };
+            let physical = PhysicalAddress { matrix, place: BitPlace { byte, bit } };
             let text = physical.to_string();
             prop_assert_eq!(text.parse(), Ok(AnyAddress::Physical(physical)));
-            prop_assert!(text.parse::<Address>().is_err());
+            let trits = Address::Byte { matrix, byte, bit };
+            prop_assert_eq!(trits.to_string(), text.as_str());
+            prop_assert_eq!(text.parse(), Ok(trits));
         }
 
         #[test]
@@ -308,7 +356,11 @@ mod tests {
             "lm_head.weight[3,4].9",
             "kv.layers.3.key[token=17,head=2,dim=5].14",
             "kv.layers.3.value[token=17,head=2,dim=5].14@20",
+            "kv.layers.3.key_scale[token=17,head=2].30@20",
+            "model.layers.3.mlp.down_proj.weight_scale[17,2].14",
+            "lm_head.weight_scale[17,2].143",
             "model.layers.3.mlp.down_proj.weight@0x1a2f.5",
+            "model.embed_tokens.weight@0x1a2f.5",
         ] {
             let address: AnyAddress = text.parse().expect(text);
             assert_eq!(address.to_string(), text);
@@ -322,7 +374,9 @@ mod tests {
             ("model.layers.x", "expected the number of a layer", "'x'"),
             ("model.layers.1.mlp.side_proj.weight[0,0].0", "mlp.down_proj", "'mlp.side_proj"),
             ("model.layers.1.mlp.up_proj.weight[0;0].0", "expected ','", "';0].0'"),
-            ("model.layers.1.mlp.up_proj.weight[0,0].2", "a bit from 0 to 1", "'2'"),
+            ("model.layers.1.mlp.up_proj.weight[0,0].32", "a bit from 0 to 31", "'32'"),
+            ("lm_head.weight_scale[0,0].144", "a bit from 0 to 143", "'144'"),
+            ("lm_head.weights", "'_scale[row,group].bit'", "'s'"),
             ("model.layers.1.mlp.up_proj.weight@0xzz.2", "hexadecimal", "'zz.2'"),
             ("model.norm.weight[1].32", "a bit from 0 to 31", "'32'"),
             ("kv.layers.0.key[token=5,head=0,dim=0].0@4", "a step, 5 or later", "'4'"),

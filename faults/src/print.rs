@@ -39,21 +39,36 @@ impl fmt::Display for Address {
             }
             Self::Head { row, column, bit } => write!(f, "lm_head.weight[{row},{column}].{bit}"),
             Self::Kv { layer, side, place: KvPlace { token, head, dim }, bit, step } => {
-                let side = match side {
-                    Side::Key => "key",
-                    Side::Value => "value",
-                };
+                let side = side_name(side);
                 write!(f, "kv.layers.{layer}.{side}[token={token},head={head},dim={dim}].{bit}")?;
+                if step == token { Ok(()) } else { write!(f, "@{step}") }
+            }
+            Self::GroupScale { matrix, row, group, bit } => {
+                write!(f, "{}.weight_scale[{row},{group}].{bit}", matrix.name())
+            }
+            Self::Byte { matrix, byte, bit } => {
+                PhysicalAddress { matrix, place: BitPlace { byte, bit } }.fmt(f)
+            }
+            Self::KvScale { layer, side, token, head, bit, step } => {
+                let side = side_name(side);
+                write!(f, "kv.layers.{layer}.{side}_scale[token={token},head={head}].{bit}")?;
                 if step == token { Ok(()) } else { write!(f, "@{step}") }
             }
         }
     }
 }
 
+fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Key => "key",
+        Side::Value => "value",
+    }
+}
+
 impl fmt::Display for PhysicalAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let BitPlace { byte, bit } = self.place;
-        write!(f, "model.layers.{}.{}.weight@{byte:#x}.{bit}", self.layer, self.slot.name())
+        write!(f, "{}.weight@{byte:#x}.{bit}", self.matrix.name())
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! | target | numbers count | in the order |
 //! |---|---|---|
-//! | `weight_code` | bits of 2-bit codes | layer, linear layer, row, column, bit |
-//! | `weight_scale` | bits of stored scales | layer, linear layer, bit |
+//! | `weight_code` | bits of codes | layer, linear layer, row, column, bit |
+//! | | bits of bytes of trits | layer, linear layer, byte, bit |
+//! | `weight_float` | bits of float weights | layer, linear layer, row, column, bit |
+//! | `weight_scale` | bits of stored scales | layer, linear layer: of the tensor first; then row, block, bit |
 //! | `norm` | bits of gains | layer, place, feature, bit; the final norm last |
-//! | `embedding`, `lm_head` | bits of entries | row, column, bit |
+//! | `embedding`, `lm_head` | bits of entries | row, column, bit; of blocks their scales last |
 //! | `kv_*` | pairs (stored bit, step) | layer, key or value, token, step, head, dimension, bit |
+//! | `kv_*_scale` | the same of scales | layer, key or value, token, step, head, bit |
 //!
 //! A bit of the key-value store is exposed at each step from that of its token to the last, so the
 //! pairs are what chance strikes evenly; their number depends on the length of the prompt.
@@ -15,18 +18,19 @@
 
 use std::ops::Range;
 
-use engine::model::{Float, KvKind, Model, NormSlot, Slot, Weights};
+use engine::model::{KvKind, Model, NormSlot, Slot};
 
-use crate::address::{Address, has_codes};
-use crate::print::norm_name;
+use crate::address::Address;
+use crate::matrix::{Grid, Matrix};
+use crate::region::{Region, Regions};
 use crate::stores::{Stores, steps};
 
 /// The kinds of bits that a campaign strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
-    /// Bits of the 2-bit codes of ternary weights.
+    /// Bits of the codes of weights.
     WeightCode,
-    /// Bits of the stored scales of ternary tensors.
+    /// Bits of the stored scales of weights: of tensors, rows and blocks.
     WeightScale,
     /// Bits of the gains of norms.
     Norm,
@@ -34,6 +38,8 @@ pub enum Target {
     Embedding,
     /// Bits of an untied head.
     LmHead,
+    /// Bits of the weights of linear layers that are stored as floats.
+    WeightFloat,
     /// Bits of keys and values stored as f32.
     KvF32,
     /// Bits of keys and values stored as f16.
@@ -42,20 +48,27 @@ pub enum Target {
     KvInt8,
     /// Bits of keys and values stored as signs.
     KvOneBit,
+    /// Bits of the scales beside int8 codes.
+    KvInt8Scale,
+    /// Bits of the scales beside signs.
+    KvOneBitScale,
 }
 
 impl Target {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::WeightCode,
         Self::WeightScale,
         Self::Norm,
         Self::Embedding,
         Self::LmHead,
+        Self::WeightFloat,
         Self::KvF32,
         Self::KvF16,
         Self::KvInt8,
         Self::KvOneBit,
+        Self::KvInt8Scale,
+        Self::KvOneBitScale,
     ];
 
     /// The name on the command line and in reports.
@@ -67,10 +80,13 @@ impl Target {
             Self::Norm => "norm",
             Self::Embedding => "embedding",
             Self::LmHead => "lm_head",
+            Self::WeightFloat => "weight_float",
             Self::KvF32 => "kv_f32",
             Self::KvF16 => "kv_f16",
             Self::KvInt8 => "kv_int8",
             Self::KvOneBit => "kv_1bit",
+            Self::KvInt8Scale => "kv_int8_scale",
+            Self::KvOneBitScale => "kv_1bit_scale",
         }
     }
 
@@ -86,9 +102,25 @@ impl Target {
         match self {
             Self::KvF32 => Some(KvKind::F32),
             Self::KvF16 => Some(KvKind::F16),
-            Self::KvInt8 => Some(KvKind::Int8),
-            Self::KvOneBit => Some(KvKind::OneBit),
+            Self::KvInt8 | Self::KvInt8Scale => Some(KvKind::Int8),
+            Self::KvOneBit | Self::KvOneBitScale => Some(KvKind::OneBit),
             _ => None,
+        }
+    }
+
+    /// Whether it is the scales beside the entries of a key-value store.
+    #[must_use]
+    pub fn is_kv_scale(self) -> bool {
+        matches!(self, Self::KvInt8Scale | Self::KvOneBitScale)
+    }
+
+    /// The target that the scales of a kind of store are, if it has scales.
+    #[must_use]
+    pub fn of_kv_scale(kind: KvKind) -> Option<Self> {
+        match kind {
+            KvKind::F32 | KvKind::F16 => None,
+            KvKind::Int8 => Some(Self::KvInt8Scale),
+            KvKind::OneBit => Some(Self::KvOneBitScale),
         }
     }
 
@@ -104,6 +136,9 @@ impl Target {
     }
 }
 
+/// Targets that lie in no store.
+const TABLES: usize = Target::WeightFloat as usize + 1;
+
 /// A tensor that can be struck, or the keys or values of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
@@ -116,37 +151,11 @@ pub struct Tensor {
     pub numbers: Range<u64>,
 }
 
-/// A run of consecutive numbers that lie in one tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Region {
-    Codes { layer: usize, slot: Slot, columns: usize },
-    Scale { layer: usize, slot: Slot },
-    Norm { layer: usize, slot: NormSlot, bits: u64 },
-    Embedding { columns: usize, bits: u64 },
-    Head { columns: usize, bits: u64 },
-}
-
-/// The regions of one target; the first number of each, and behind them the count of all.
-#[derive(Clone, Debug, Default)]
-struct Regions {
-    starts: Vec<u64>,
-    regions: Vec<Region>,
-    end: u64,
-}
-
-impl Regions {
-    fn push(&mut self, region: Region, size: u64) {
-        self.starts.push(self.end);
-        self.regions.push(region);
-        self.end += size;
-    }
-}
-
 /// All bits of a model and of its key-value stores of one kind.
 #[derive(Clone, Debug)]
 pub struct Space {
     /// By target, in the order of [`Target::ALL`]; empty for stores, which depend on the prompt.
-    tables: [Regions; 5],
+    tables: [Regions; TABLES],
     stores: Stores,
 }
 
@@ -154,44 +163,45 @@ impl Space {
     /// The space of a model whose keys and values are stored in one kind.
     #[must_use]
     pub fn new(model: &Model, kv: KvKind) -> Self {
-        let mut tables: [Regions; 5] = Default::default();
+        let mut tables: [Regions; TABLES] = Default::default();
+        let mut push = |target: Target, region: Region, size: u64| {
+            tables[target as usize].push(region, size);
+        };
         for (layer, block) in model.layers.iter().enumerate() {
             for slot in Slot::ALL {
                 let linear = block.linear(slot);
-                let Weights::Ternary { rows, stored, .. } = &linear.weights else { continue };
-                let columns = rows.columns();
-                if has_codes(&linear.weights) {
-                    let size = 2 * rows.rows() as u64 * columns as u64;
-                    tables[0].push(Region::Codes { layer, slot, columns }, size);
+                push_matrix(model, Matrix::Linear { layer, slot }, &mut push);
+                if let Some((_, stored)) = linear.weights.tensor_scale() {
+                    push(Target::WeightScale, Region::Scale { layer, slot }, stored.bits().into());
                 }
-                if let Some(stored) = stored {
-                    tables[1].push(Region::Scale { layer, slot }, stored.bits().into());
-                }
+                push_scales(model, Matrix::Linear { layer, slot }, &mut push);
             }
             for slot in NormSlot::of_layer() {
                 if let Some(norm) = block.norm(slot) {
-                    push_norm(&mut tables[2], layer, slot, norm);
+                    let bits = norm.stored.bits().into();
+                    let size = norm.gains.len() as u64 * bits;
+                    push(Target::Norm, Region::Norm { layer, slot, bits }, size);
                 }
             }
         }
-        push_norm(&mut tables[2], model.layers.len(), NormSlot::Final, &model.final_norm);
-        let size = |matrix: &Float, bits| matrix.rows() as u64 * matrix.columns() as u64 * bits;
-        let floats = model.coded_head.is_none();
-        let stored = model.embedding.stored();
-        if let Some(stored) = stored.filter(|_| floats || !model.config.tied) {
-            let (columns, bits) = (model.embedding.columns(), stored.bits().into());
-            tables[3].push(Region::Embedding { columns, bits }, size(&model.embedding, bits));
+        let (layer, slot) = (model.layers.len(), NormSlot::Final);
+        let bits = model.final_norm.stored.bits().into();
+        let size = model.final_norm.gains.len() as u64 * bits;
+        push(Target::Norm, Region::Norm { layer, slot, bits }, size);
+        let (floats, tied) = (model.coded_head.is_none(), model.config.tied);
+        if floats || !tied {
+            push_matrix(model, Matrix::Embedding, &mut push);
+            push_scales(model, Matrix::Embedding, &mut push);
         }
-        if let Some(stored) = model.head.stored().filter(|_| floats && !model.config.tied) {
-            let (columns, bits) = (model.head.columns(), stored.bits().into());
-            tables[4].push(Region::Head { columns, bits }, size(&model.head, bits));
+        if floats && !tied {
+            push_matrix(model, Matrix::Head, &mut push);
+            push_scales(model, Matrix::Head, &mut push);
         }
         let stores = Stores {
             kind: kv,
             layers: model.layers.len() as u64,
             heads: model.config.kv_heads as u64,
             dims: model.config.head_dim as u64,
-            bits: kv.entry_bits().into(),
         };
         Self { tables, stores }
     }
@@ -201,9 +211,10 @@ impl Space {
     #[must_use]
     pub fn count(&self, target: Target, tokens: usize) -> u64 {
         match target.kv() {
-            None => self.tables[target as usize].end,
+            None => self.tables[target as usize].count(),
             Some(kind) if kind == self.stores.kind => {
-                2 * self.stores.layers * steps(tokens as u64) * self.stores.entry_bits()
+                let bits = self.stores.token_bits(target.is_kv_scale());
+                2 * self.stores.layers * steps(tokens as u64) * bits
             }
             Some(_) => 0,
         }
@@ -215,7 +226,8 @@ impl Space {
         match target.kv() {
             None => self.count(target, tokens),
             Some(kind) if kind == self.stores.kind => {
-                2 * self.stores.layers * tokens as u64 * self.stores.entry_bits()
+                let bits = self.stores.token_bits(target.is_kv_scale());
+                2 * self.stores.layers * tokens as u64 * bits
             }
             Some(_) => 0,
         }
@@ -235,11 +247,8 @@ impl Space {
             let all = if size == 0 { 0 } else { 2 * self.stores.layers };
             return (0..all).map(tensor).collect();
         }
-        let table = &self.tables[target as usize];
-        let ends = table.starts.iter().skip(1).chain([&table.end]);
-        let ranges = table.starts.iter().zip(ends).map(|(&start, &end)| start..end);
-        let tensors = table.regions.iter().zip(ranges);
-        tensors.map(|(region, numbers)| region.tensor(numbers)).collect()
+        let named = |(region, numbers): (&Region, Range<u64>)| region.tensor(numbers);
+        self.tables[target as usize].ranges().map(named).collect()
     }
 
     /// The address of a number.
@@ -250,114 +259,59 @@ impl Space {
     pub fn address(&self, target: Target, tokens: usize, number: u64) -> Address {
         assert!(number < self.count(target, tokens), "{number} is not a fault of {target:?}");
         if target.kv().is_some() {
-            return self.stores.address(tokens as u64, number);
+            return self.stores.address(target.is_kv_scale(), tokens as u64, number);
         }
-        let table = &self.tables[target as usize];
-        let index = table.starts.partition_point(|&start| start <= number) - 1;
-        table.regions[index].address(number - table.starts[index])
+        self.tables[target as usize].address(number)
     }
 
     /// The target and the number of an address; `None` if it does not lie in the space.
     #[must_use]
     pub fn number(&self, tokens: usize, address: &Address) -> Option<(Target, u64)> {
-        let target = address.target(self.stores.kind);
-        if target.kv().is_some() {
-            return self.stores.number(tokens as u64, address).map(|number| (target, number));
-        }
-        let table = &self.tables[target as usize];
-        let ends = table.starts.iter().skip(1).chain([&table.end]);
-        let mut regions = table.regions.iter().zip(table.starts.iter().zip(ends));
-        regions.find_map(|(region, (start, end))| {
-            let number = start.checked_add(region.offset(address)?)?;
-            (number < *end).then_some((target, number))
+        address.targets(self.stores.kind).iter().find_map(|&target| {
+            let number = if target.kv().is_some() {
+                self.stores.number(tokens as u64, address)
+            } else {
+                self.tables[target as usize].number(address)
+            };
+            Some((target, number?))
         })
     }
 }
 
-fn push_norm(table: &mut Regions, layer: usize, slot: NormSlot, norm: &engine::model::Norm) {
-    let bits = norm.stored.bits().into();
-    table.push(Region::Norm { layer, slot, bits }, norm.gains.len() as u64 * bits);
+/// The weights, or values, of a matrix: codes, floats, or bytes of trits.
+fn push_matrix(model: &Model, matrix: Matrix, push: &mut impl FnMut(Target, Region, u64)) {
+    let (rows, columns) = matrix.size(model);
+    let grid = matrix.grid(model);
+    let target = match (matrix, grid) {
+        (Matrix::Embedding, _) => Target::Embedding,
+        (Matrix::Head, _) => Target::LmHead,
+        (Matrix::Linear { .. }, Grid::Floats(_)) => Target::WeightFloat,
+        (Matrix::Linear { .. }, _) => Target::WeightCode,
+    };
+    let bits = grid.code_bits().into();
+    if bits > 0 {
+        let size = rows as u64 * columns as u64 * bits;
+        push(target, Region::Values { matrix, columns, bits }, size);
+    }
+    if let Some(shape) = grid.trits() {
+        let (trits, block) = (shape.kind.trit_bytes(), shape.kind.bytes());
+        let size = 8 * (shape.bytes() / block * trits) as u64;
+        push(target, Region::Trits { matrix, trits, block }, size);
+    }
 }
 
-/// `row * columns + column`, if the column lies in the row.
-fn flat(row: usize, column: usize, columns: usize) -> Option<u64> {
-    if column >= columns {
-        return None;
+/// The scales of the rows or blocks of a matrix.
+fn push_scales(model: &Model, matrix: Matrix, push: &mut impl FnMut(Target, Region, u64)) {
+    let (groups, bits) = matrix.grid(model).scales();
+    if groups == 0 {
+        return;
     }
-    (row as u64).checked_mul(columns as u64)?.checked_add(column as u64)
-}
-
-/// `index * bits + bit`, if the bit lies in the entry.
-fn entry(index: u64, bit: u8, bits: u64) -> Option<u64> {
-    (u64::from(bit) < bits).then(|| index.checked_mul(bits)?.checked_add(bit.into())).flatten()
-}
-
-impl Region {
-    fn tensor(&self, numbers: Range<u64>) -> Tensor {
-        let (layer, name) = match *self {
-            Self::Codes { layer, slot, .. } | Self::Scale { layer, slot } => {
-                (Some(layer), slot.name().into())
-            }
-            Self::Norm { slot: NormSlot::Final, .. } => (None, norm_name(NormSlot::Final)),
-            Self::Norm { layer, slot, .. } => (Some(layer), norm_name(slot)),
-            Self::Embedding { .. } => (None, "embed_tokens".into()),
-            Self::Head { .. } => (None, "lm_head".into()),
-        };
-        Tensor { layer, name, numbers }
-    }
-
-    fn address(&self, offset: u64) -> Address {
-        let split = |bits: u64| ((offset / bits) as usize, (offset % bits) as u8);
-        match *self {
-            Self::Codes { layer, slot, columns } => {
-                let (index, bit) = split(2);
-                Address::Code { layer, slot, row: index / columns, column: index % columns, bit }
-            }
-            Self::Scale { layer, slot } => Address::Scale { layer, slot, bit: offset as u8 },
-            Self::Norm { slot: NormSlot::Final, bits, .. } => {
-                let (index, bit) = split(bits);
-                Address::FinalNorm { index, bit }
-            }
-            Self::Norm { layer, slot, bits } => {
-                let (index, bit) = split(bits);
-                Address::Norm { layer, slot, index, bit }
-            }
-            Self::Embedding { columns, bits } => {
-                let (index, bit) = split(bits);
-                Address::Embedding { row: index / columns, column: index % columns, bit }
-            }
-            Self::Head { columns, bits } => {
-                let (index, bit) = split(bits);
-                Address::Head { row: index / columns, column: index % columns, bit }
-            }
-        }
-    }
-
-    /// The offset of an address, if it is of this tensor; the caller compares it with the size.
-    fn offset(&self, address: &Address) -> Option<u64> {
-        match (*self, *address) {
-            (
-                Self::Codes { layer, slot, columns },
-                Address::Code { layer: l, slot: s, row, column, bit },
-            ) if (l, s) == (layer, slot) => entry(flat(row, column, columns)?, bit, 2),
-            (Self::Scale { layer, slot }, Address::Scale { layer: l, slot: s, bit })
-                if (l, s) == (layer, slot) =>
-            {
-                Some(bit.into())
-            }
-            (Self::Norm { slot: NormSlot::Final, bits, .. }, Address::FinalNorm { index, bit }) => {
-                entry(index as u64, bit, bits)
-            }
-            (Self::Norm { layer, slot, bits }, Address::Norm { layer: l, slot: s, index, bit })
-                if (l, s) == (layer, slot) && slot != NormSlot::Final =>
-            {
-                entry(index as u64, bit, bits)
-            }
-            (Self::Embedding { columns, bits }, Address::Embedding { row, column, bit })
-            | (Self::Head { columns, bits }, Address::Head { row, column, bit }) => {
-                entry(flat(row, column, columns)?, bit, bits)
-            }
-            _ => None,
-        }
-    }
+    let target = match matrix {
+        Matrix::Embedding => Target::Embedding,
+        Matrix::Head => Target::LmHead,
+        Matrix::Linear { .. } => Target::WeightScale,
+    };
+    let bits = bits.into();
+    let size = matrix.size(model).0 as u64 * groups as u64 * bits;
+    push(target, Region::Scales { matrix, groups, bits }, size);
 }

@@ -61,7 +61,8 @@ fn struck(model: &Model, behind: &Behind) -> BTreeMap<(usize, Slot), BTreeSet<u6
     for address in behind.raw.flips() {
         let place = address.physical(model).expect("a code").expect("bytes of its own");
         let number = 8 * place.place.byte as u64 + u64::from(place.place.bit);
-        all.entry((place.layer, place.slot)).or_default().insert(number);
+        let faults::Matrix::Linear { layer, slot } = place.matrix else { panic!("a layer") };
+        all.entry((layer, slot)).or_default().insert(number);
     }
     for &(layer, slot, number) in &behind.checks {
         assert!(number >= 8 * tensor_bytes(model, layer, slot).expect("a layout").len() as u64);

@@ -46,6 +46,21 @@ fn samples(model: &Model, number: usize) -> Vec<Sample> {
     (0..number).map(one).collect()
 }
 
+/// All targets of a model without linear layers of floats.
+const STRUCK: [Target; 11] = [
+    Target::WeightCode,
+    Target::WeightScale,
+    Target::Norm,
+    Target::Embedding,
+    Target::LmHead,
+    Target::KvF32,
+    Target::KvF16,
+    Target::KvInt8,
+    Target::KvOneBit,
+    Target::KvInt8Scale,
+    Target::KvOneBitScale,
+];
+
 fn campaign<'a>(model: &'a Model, plan: &Plan) -> Campaign<'a> {
     let identity = plan.identity("model", "inputs");
     let samples = samples(model, 5);
@@ -53,7 +68,7 @@ fn campaign<'a>(model: &'a Model, plan: &Plan) -> Campaign<'a> {
 }
 
 fn all_but_head() -> Vec<Target> {
-    Target::ALL.into_iter().filter(|&target| target != Target::LmHead).collect()
+    STRUCK.into_iter().filter(|&target| target != Target::LmHead).collect()
 }
 
 fn tally(campaign: &Campaign) -> Tally {
@@ -140,14 +155,14 @@ fn a_tally_is_the_same_for_any_number_of_threads_and_any_kernels() {
 #[test]
 fn a_trial_depends_on_its_number_alone() {
     let model = model(&shape(0), 5);
-    let plan = plan(&Target::ALL);
+    let plan = plan(&STRUCK);
     let campaign = campaign(&model, &plan);
     let forward: Vec<Record> = (0..60).map(|index| campaign.trial(index)).collect();
     let mut backward: Vec<Record> = (0..60).rev().map(|index| campaign.trial(index)).collect();
     backward.reverse();
     assert_eq!(format!("{forward:?}"), format!("{backward:?}"));
     for (index, record) in forward.iter().enumerate() {
-        assert_eq!(record.target, Target::ALL[index % 9], "in turn");
+        assert_eq!(record.target, STRUCK[index % 11], "in turn");
         let draw = campaign.draw(index as u64);
         assert_eq!((draw.target, draw.sample, draw.fault), {
             let Record { target, sample, fault, .. } = record.clone();
@@ -165,7 +180,7 @@ fn a_trial_depends_on_its_number_alone() {
 #[test]
 fn the_first_draws_of_a_campaign_are_pinned() {
     let model = model(&shape(0), 5);
-    let campaign = campaign(&model, &plan(&Target::ALL));
+    let campaign = campaign(&model, &plan(&STRUCK[..9]));
     let draws: Vec<String> = (0..9)
         .map(|index| {
             let draw = campaign.draw(index);
@@ -189,7 +204,7 @@ fn the_first_draws_of_a_campaign_are_pinned() {
 #[test]
 fn a_stopped_run_is_a_prefix() {
     let model = model(&shape(0), 5);
-    let mut plan = plan(&Target::ALL);
+    let mut plan = plan(&STRUCK);
     plan.trials = 3000;
     let campaign = campaign(&model, &plan);
     for stop_after in [0u64, 1, 17, 1024, 1500] {
@@ -227,10 +242,10 @@ fn flips_of_a_trial_are_distinct_bits() {
 #[test]
 fn counts_add_up_and_the_worst_are_the_worst() {
     let model = model(&shape(0), 5);
-    let mut plan = plan(&Target::ALL);
-    plan.trials = 900;
+    let mut plan = plan(&STRUCK);
+    plan.trials = 1100;
     let campaign = campaign(&model, &plan);
-    let records: Vec<Record> = (0..900).map(|index| campaign.trial(index)).collect();
+    let records: Vec<Record> = (0..1100).map(|index| campaign.trial(index)).collect();
     let tally = tally(&campaign);
     let by_target = |target| records.iter().filter(move |r: &&Record| r.target == target);
     for (&target, summary) in &tally.targets {

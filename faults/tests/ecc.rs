@@ -222,7 +222,9 @@ fn residual_flips_of_a_tensor_become_the_fault_of_its_codes() {
     let fault = fault_of(&model, layer, slot, &residual.flips).expect("bits that exist");
     let expected = [128usize, 129, 130].map(|bit| {
         let place = BitPlace { byte: bit / 8, bit: (bit % 8) as u8 };
-        AnyAddress::Physical(PhysicalAddress { layer, slot, place }).resolve(&model).expect("a bit")
+        let matrix = faults::Matrix::Linear { layer, slot };
+        let physical = PhysicalAddress { matrix, place };
+        AnyAddress::Physical(physical).resolve(&model).expect("a bit")
     });
     assert_eq!(fault, Fault::new(expected));
     assert!(fault_of(&model, layer, slot, &flips(&[8 * bytes.len() as u64])).is_err());

@@ -147,3 +147,70 @@ fn a_tensor_is_counted_by_its_codes() {
     let broken = TernaryRows::pack(1, 4, |_, out| out.copy_from_slice(&[0, 1, 3, 2]));
     assert_eq!(Histogram::of(&broken), None);
 }
+
+#[test]
+fn the_known_figures_of_five_trits_in_a_byte_are_found() {
+    let found = TRAINED.trits(Direction::Both).expect("weights");
+    assert!((found.bits - 8.0).abs() < 1e-9);
+    for (share, percent) in found.hit.into_iter().zip([0.4, 14.4, 29.6, 24.9, 13.7, 17.1]) {
+        assert!((100.0 * share - percent).abs() < 0.06, "{share} is not {percent} %");
+    }
+    assert!((found.weights_hit - 2.88).abs() < 0.005, "{}", found.weights_hit);
+    assert!((found.change - 3.67).abs() < 0.005, "{}", found.change);
+    close(found.unused_share, 5.5);
+    // Each way is a part of both: the figures are means over the flips that are possible.
+    let [fall, rise] = [Direction::OneToZero, Direction::ZeroToOne]
+        .map(|direction| TRAINED.trits(direction).expect("weights"));
+    assert!((fall.bits + rise.bits - 8.0).abs() < 1e-9);
+    let mean = |part: fn(&faults::TritExposure) -> f64| {
+        (fall.bits * part(&fall) + rise.bits * part(&rise)) / 8.0
+    };
+    assert!((mean(|of| of.weights_hit) - found.weights_hit).abs() < 1e-9);
+    assert!((mean(|of| of.change) - found.change).abs() < 1e-9);
+    assert!((mean(|of| of.unused_share) - found.unused_share).abs() < 1e-9);
+    assert_eq!(Histogram::default().trits(Direction::Both), None);
+}
+
+#[test]
+fn flips_of_every_byte_of_real_trits_have_the_figures_of_their_histogram() {
+    // All 243 bytes once: trits are independent there, and each third of them is one weight.
+    let even = Histogram { minus: 1, zero: 1, plus: 1 };
+    let kind = engine::packing::BlockType::Tq1;
+    let decoded = |byte: u8| {
+        let mut block = vec![0u8; kind.bytes()];
+        block[31] = byte;
+        let mut codes = vec![0u8; kind.weights()];
+        kind.codes(&block, &mut codes);
+        [31, 63, 95, 127, 159].map(|at| codes[at])
+    };
+    let usual: Vec<u8> = (0..=255u8)
+        .filter(|&byte| (0..byte).all(|lower| decoded(lower) != decoded(byte)))
+        .collect();
+    assert_eq!(usual.len(), 243, "of equal bytes the lowest is written");
+    for direction in Direction::ALL {
+        let (mut flips, mut hit, mut change, mut unused) = (0u32, 0u32, 0u32, 0u32);
+        for &byte in &usual {
+            for mask in (0..8).map(|bit| 1u8 << bit) {
+                let falls = byte & mask != 0;
+                let skipped = (direction == Direction::OneToZero && !falls)
+                    || (direction == Direction::ZeroToOne && falls);
+                if skipped {
+                    continue;
+                }
+                flips += 1;
+                for (before, after) in decoded(byte).into_iter().zip(decoded(byte ^ mask)) {
+                    hit += u32::from(before != after);
+                    change += u32::from(before.abs_diff(after));
+                }
+                unused += u32::from(!usual.contains(&(byte ^ mask)));
+            }
+        }
+        let found = even.trits(direction).expect("weights");
+        for (got, part) in
+            [(found.weights_hit, hit), (found.change, change), (found.unused_share, unused)]
+        {
+            assert!((got - f64::from(part) / f64::from(flips)).abs() < 1e-12, "{direction:?}");
+        }
+        assert!((found.bits - f64::from(flips) / 243.0).abs() < 1e-12);
+    }
+}

@@ -21,11 +21,20 @@ fn by_hand(model: &Model, kind: KvKind, ids: &[u32], fault: &Fault, asked: usize
     let (mut ids, mut text, prompt) = (ids.to_vec(), Text::default(), ids.len());
     for position in 0..ids.len() - 1 + asked {
         for flip in fault.flips() {
-            let Address::Kv { layer, side, place, bit, step } = *flip else { continue };
-            if step == position {
-                let cache = &mut exact.caches[layer];
-                let store = if side == Side::Key { &mut cache.keys } else { &mut cache.values };
-                store.flip(place, bit);
+            let (Address::Kv { layer, side, step, .. }
+            | Address::KvScale { layer, side, step, .. }) = *flip
+            else {
+                continue;
+            };
+            if step != position {
+                continue;
+            }
+            let cache = &mut exact.caches[layer];
+            let store = if side == Side::Key { &mut cache.keys } else { &mut cache.values };
+            match *flip {
+                Address::Kv { place, bit, .. } => store.flip(place, bit),
+                Address::KvScale { token, head, bit, .. } => store.flip_scale(token, head, bit),
+                _ => unreachable!("bits of a store"),
             }
         }
         let row = model.embed(&ids[position..=position]).expect("a token of the vocabulary");
@@ -55,6 +64,7 @@ fn drawn(space: &Space, target: Target, tokens: usize, random: &mut Lcg) -> Faul
         // By hand a bit can flip only before the walk of a step, so after its own step.
         match address {
             Address::Kv { place, step, .. } if step <= place.token => None,
+            Address::KvScale { token, step, .. } if step <= token => None,
             _ => Some(address),
         }
     }))
@@ -83,7 +93,9 @@ fn texts_are_those_of_the_flipped_model() {
             }
             let fault = drawn(&space, target, tokens, random);
             let mut twin = model.clone();
-            let weights = fault.flips().filter(|flip| !matches!(flip, Address::Kv { .. }));
+            let stored =
+                |flip: &&Address| !matches!(flip, Address::Kv { .. } | Address::KvScale { .. });
+            let weights = fault.flips().filter(stored);
             weights.for_each(|address| flip(&mut twin, address));
             let expected = by_hand(&twin, kind, &ids, &fault, asked);
             let got = clean.under(&model, kernels::best(), &fault, UnusedCode::Deployed);

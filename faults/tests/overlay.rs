@@ -30,11 +30,20 @@ fn struck_by_hand(model: &Model, kind: KvKind, ids: &[u32], fault: &Fault) -> Ar
     let mut all = Array2::zeros((0, model.config.vocabulary));
     for (position, &id) in ids.iter().enumerate() {
         for flip in fault.flips() {
-            let Address::Kv { layer, side, place, bit, step } = *flip else { continue };
-            if step == position {
-                let cache = &mut exact.caches[layer];
-                let store = if side == Side::Key { &mut cache.keys } else { &mut cache.values };
-                store.flip(place, bit);
+            let (layer, side, at) = match *flip {
+                Address::Kv { layer, side, step, .. }
+                | Address::KvScale { layer, side, step, .. } => (layer, side, step),
+                _ => continue,
+            };
+            if at != position {
+                continue;
+            }
+            let cache = &mut exact.caches[layer];
+            let store = if side == Side::Key { &mut cache.keys } else { &mut cache.values };
+            match *flip {
+                Address::Kv { place, bit, .. } => store.flip(place, bit),
+                Address::KvScale { token, head, bit, .. } => store.flip_scale(token, head, bit),
+                _ => unreachable!("bits of a store"),
             }
         }
         let row = model.embed(&[id]).expect("a token of the vocabulary");
@@ -109,12 +118,17 @@ proptest! {
         let ids = prompt(shape.vocabulary, 7, random);
         for kind in KINDS {
             let space = Space::new(&model, kind);
-            let target = Target::of_kv(kind);
+            let targets = [Some(Target::of_kv(kind)), Target::of_kv_scale(kind)];
+            let targets: Vec<Target> = targets.into_iter().flatten().collect();
             let fault = Fault::new((0..flips).filter_map(|_| {
                 // By hand a bit can flip only before the walk of a step, so after its own step.
-                let address = draw(&space, target, ids.len(), random);
-                matches!(address, Address::Kv { place, step, .. } if step > place.token)
-                    .then_some(address)
+                let address = draw(&space, targets[random.below(targets.len())], ids.len(), random);
+                let later = match address {
+                    Address::Kv { place, step, .. } => step > place.token,
+                    Address::KvScale { token, step, .. } => step > token,
+                    _ => panic!("a bit of a store"),
+                };
+                later.then_some(address)
             }));
             let overlay = Overlay::new(&model, &fault, UnusedCode::Deployed);
             let expected = struck_by_hand(&model, kind, &ids, &fault);
@@ -162,6 +176,16 @@ fn a_strike_at_its_own_step_is_seen_from_that_query_on() {
     for kind in KINDS {
         let base = clean(&model, kind, &ids, Read::All);
         for (token, step) in [(2, 2), (2, 4), (0, 0), (5, 5)] {
+            if kind.scale_bits() > 0 {
+                let text = format!("kv.layers.0.value_scale[token={token},head=0].29@{step}");
+                let address: Address = text.parse().expect("an address");
+                let overlay = Overlay::new(&model, &Fault::single(address), UnusedCode::Deployed);
+                let struck = faulty(&model, kind, &ids, &overlay, Read::All);
+                for position in 0..ids.len() {
+                    let equal = struck.row(position) == base.row(position);
+                    assert_eq!(equal, position < step, "{kind:?} {address} at {position}");
+                }
+            }
             let text = format!("kv.layers.0.value[token={token},head=0,dim=1].0@{step}");
             let mut address: Address = text.parse().expect("an address");
             if let Address::Kv { bit, .. } = &mut address {

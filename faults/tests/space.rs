@@ -60,7 +60,11 @@ fn counts_are_those_of_the_tensors() {
     assert_eq!(space.count(Target::LmHead, 5), (shape.vocabulary * shape.hidden * 16) as u64);
     assert_eq!(space.count(Target::KvInt8, 5), (2 * shape.layers * 15 * kv * 8) as u64);
     assert_eq!(space.bits(Target::KvInt8, 5), (2 * shape.layers * 5 * kv * 8) as u64);
+    let heads = 2 * shape.layers * shape.kv_heads * 32;
+    assert_eq!(space.count(Target::KvInt8Scale, 5), (15 * heads) as u64);
+    assert_eq!(space.bits(Target::KvInt8Scale, 5), (5 * heads) as u64);
     assert_eq!(space.count(Target::KvF32, 5), 0, "another kind of store");
+    assert_eq!(space.count(Target::KvOneBitScale, 5), 0, "another kind of store");
 }
 
 #[test]
@@ -90,6 +94,12 @@ fn addresses_outside_have_no_number_and_say_why() {
         ("model.embed_tokens.weight[19,0].0", "row = 19"),
         ("lm_head.weight[0,24].0", "column = 24"),
         ("kv.layers.0.key[token=0,head=0,dim=0].1", "bit = 1"),
+        ("kv.layers.0.key_scale[token=3,head=0].1", "step = 3"),
+        ("kv.layers.0.key_scale[token=0,head=2].1", "head = 2"),
+        ("model.layers.0.mlp.down_proj.weight[0,0].2", "bit = 2, expected less than 2"),
+        ("model.layers.0.mlp.down_proj.weight_scale[0,0].1", "no scales of their own"),
+        ("lm_head.weight_scale[0,0].1", "no scales of their own"),
+        ("lm_head.weight@0x0.1", "only bytes of trits"),
         ("kv.layers.0.key[token=3,head=0,dim=0].0", "step = 3"),
         ("kv.layers.0.key[token=0,head=2,dim=0].0", "head = 2"),
         ("kv.layers.0.key[token=0,head=0,dim=6].0", "dim = 6"),
@@ -133,8 +143,13 @@ fn target_names_read_back() {
     for target in Target::ALL {
         assert_eq!(Target::named(target.name()), Some(target));
         if let Some(kind) = target.kv() {
-            assert_eq!(Target::of_kv(kind), target);
-            assert_eq!(target.name(), format!("kv_{}", kind.name()));
+            let (of, end) = if target.is_kv_scale() {
+                (Target::of_kv_scale(kind), "_scale")
+            } else {
+                (Some(Target::of_kv(kind)), "")
+            };
+            assert_eq!(of, Some(target));
+            assert_eq!(target.name(), format!("kv_{}{end}", kind.name()));
         }
     }
     assert_eq!(Target::named("weights"), None);

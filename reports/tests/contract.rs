@@ -134,6 +134,7 @@ mod reader {
         pub(crate) bits: Vec<BTreeMap<String, Value>>,
         pub(crate) stored_bits: BTreeMap<String, Value>,
         pub(crate) encodings: Vec<BTreeMap<String, Value>>,
+        pub(crate) trit_bytes: Vec<BTreeMap<String, Value>>,
         pub(crate) protection: Vec<BTreeMap<String, Value>>,
         pub(crate) worst: Vec<BTreeMap<String, Value>>,
         pub(crate) bounds: Vec<BTreeMap<String, Value>>,
@@ -178,6 +179,9 @@ fn a_reader_with_its_own_types_reads_every_key_under_its_name() {
     }
     for key in ["minus_one", "zero", "plus_one", "unused", "deployed", "directions"] {
         assert!(seen.faults.encodings[0].contains_key(key), "encodings[].{key}");
+    }
+    for key in ["direction", "bits_per_byte", "mean_weights_hit", "unused_share"] {
+        assert!(seen.faults.trit_bytes[0].contains_key(key), "trit_bytes[].{key}");
     }
     for key in ["layer", "tensor", "rows_total", "rows_tried", "pairs", "levels", "reason"] {
         assert!(seen.faults.rows_proven[0].contains_key(key), "rows_proven[].{key}");

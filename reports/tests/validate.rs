@@ -251,6 +251,12 @@ fn memory_codes_and_assignments_that_contradict_themselves_are_named() {
             faults(report).encodings[1].directions[0].unused_share = 1.5;
         }),
         ("faults.encodings", |report| faults(report).encodings[0].deployed = true),
+        ("faults.trit_bytes[1].mean_weights_hit", |report| {
+            faults(report).trit_bytes[1].mean_weights_hit = 5.5;
+        }),
+        ("faults.trit_bytes[2].unused_share", |report| {
+            faults(report).trit_bytes[2].unused_share = -0.1;
+        }),
     ]);
 }
 

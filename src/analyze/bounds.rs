@@ -14,7 +14,7 @@ mod reach;
 use certify::claim::{Decision, decide};
 use certify::interval::{BoxPrepared, Boxes, Interval, Margin};
 use certify::moved::{AnyFlip, Moved};
-use engine::model::{Linear, Slot, Weights};
+use engine::model::{Linear, Slot};
 use engine::walk::{self, Read, Site, Step};
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -101,10 +101,8 @@ enum Grain {
 }
 
 fn layer_rows(layer: &engine::model::Layer) -> impl Iterator<Item = usize> {
-    layer.linears.iter().filter_map(|linear| match &linear.weights {
-        Weights::Ternary { rows, .. } => Some(rows.rows()),
-        Weights::Coded(_) | Weights::Dense(_) => None,
-    })
+    let plain = layer.linears.iter().filter(|linear| linear.weights.is_plain());
+    plain.map(|linear| linear.outputs())
 }
 
 /// From the last layer to the first; once a layer proves nothing, only what costs nothing is said
@@ -128,7 +126,7 @@ fn sample_bounds(context: &Context, index: usize, clean: &Clean, grain: Grain) -
         };
         let mut proven_more = false;
         for slot in Slot::ALL {
-            if let Weights::Ternary { .. } = model.layers[layer].linear(slot).weights {
+            if model.layers[layer].linear(slot).weights.is_plain() {
                 let (bound, more) = case.slot(slot, if hopeless { None } else { Some(grain) });
                 layers[layer].merge(bound);
                 proven_more |= more;

@@ -5,14 +5,13 @@ use engine::kernels::Kernels;
 use engine::model::{KvKind, Model};
 use engine::walk::Read;
 use faults::{
-    Campaign, CampaignError, Drawn, EncodingRow, FaultMap, Golden, Input, MapPlan, Mix,
-    Plan as CampaignPlan, Sample as FaultSample, SampleError, Space, Tally, Target, UnusedCode,
-    run,
+    Campaign, CampaignError, Drawn, FaultMap, Golden, Input, MapPlan, Mix, Plan as CampaignPlan,
+    Sample as FaultSample, SampleError, Space, Tally, Target, UnusedCode, run,
 };
 use rayon::prelude::*;
 
 use super::context::Context;
-use super::protection::{Protected, StoredBits, assignments, protected, stored_bits};
+use super::protection::{Assignments, Protected, StoredBits, assignments, protected, stored_bits};
 use crate::cli::UnusedArg;
 use crate::failure::Failure;
 use crate::input::{Content, Sample, Samples};
@@ -32,7 +31,7 @@ pub struct Mapped {
     /// Faults on each sample.
     pub bits: u64,
     /// What other codes of the weights would do.
-    pub assignments: Vec<EncodingRow>,
+    pub assignments: Assignments,
 }
 
 /// A finished campaign, or a prefix of one.
@@ -55,7 +54,7 @@ pub struct Campaigned {
     /// By stratum: among which stored bits was drawn behind a memory code.
     pub drawn: Vec<Option<Drawn>>,
     /// What other codes of the weights would do.
-    pub assignments: Vec<EncodingRow>,
+    pub assignments: Assignments,
     /// The clean decisions of the worst trials, in their order.
     pub worst_before: Vec<u32>,
 }
@@ -65,18 +64,20 @@ pub(crate) fn trials(context: &Context) -> u64 {
     context.plan.faults.unwrap_or(if context.large() { TRIALS.1 } else { TRIALS.0 })
 }
 
-/// Every target that the samples read; of the storage types all for small models.
+/// Every target that the samples read; of the storage types all for small models. Scales beside
+/// stored keys and values are struck where that is asked for.
 pub(crate) fn targets(context: &Context) -> Vec<Target> {
     let model = context.deployed.model;
     let ids = context.samples.iter().any(|sample| matches!(sample.content, Content::Ids(_)));
-    let mut targets = vec![Target::WeightCode, Target::WeightScale, Target::Norm];
+    let mut targets =
+        vec![Target::WeightCode, Target::WeightScale, Target::Norm, Target::WeightFloat];
     if ids || model.config.tied {
         targets.push(Target::Embedding);
     }
     if !model.config.tied {
         targets.push(Target::LmHead);
     }
-    // Some files hold no bit of some of them: dense weights, scales and embeddings in blocks.
+    // Some files hold no bit of some of them: most have no linear layers of floats, or no others.
     let space = Space::new(model, context.deployed.kv);
     targets.retain(|&target| space.count(target, 1) > 0);
     if context.large() {

@@ -3,8 +3,8 @@
 use engine::model::{Model, Weights};
 use faults::{
     Campaign, Criterion, Direction, EncodingRow, Histogram, Identity, Protection, Rate, RawFault,
-    Shield, ShieldTally, Stratified, Stratum, Summary, Tally, Target, UnusedCode, encodings,
-    stratified,
+    Shield, ShieldTally, Stratified, Stratum, Summary, Tally, Target, TritExposure, UnusedCode,
+    encodings, stratified,
 };
 
 use super::context::Context;
@@ -124,20 +124,32 @@ pub(super) fn stored_bits(campaign: &Campaign, found: &Tally) -> Option<StoredBi
     asked.then(|| StoredBits { bits, trials, sdc: stratified(&strata, alpha) })
 }
 
-/// All assignments of codes for the weights of a model, fewest sign flips first; none where there
-/// are no codes, or an unused one is in use.
-pub(crate) fn assignments(context: &Context, unused: UnusedCode) -> Vec<EncodingRow> {
+/// What other codes of the weights of a model would do.
+#[derive(Debug, Default)]
+pub struct Assignments {
+    /// All assignments of two-bit codes, fewest sign flips first.
+    pub codes: Vec<EncodingRow>,
+    /// Five weights in a byte, by direction.
+    pub trits: Vec<(Direction, TritExposure)>,
+}
+
+/// What other codes would do; nothing where there are none, or an unused one is in use.
+pub(crate) fn assignments(context: &Context, unused: UnusedCode) -> Assignments {
     let mut sum = Histogram::default();
     for rows in codes(context.deployed.model) {
-        let Some(of) = Histogram::of(rows) else { return Vec::new() };
+        let Some(of) = Histogram::of(rows) else { return Assignments::default() };
         sum.minus += of.minus;
         sum.zero += of.zero;
         sum.plus += of.plus;
     }
     if sum == Histogram::default() {
-        return Vec::new();
+        return Assignments::default();
     }
-    encodings(&sum, unused, Criterion::Sign, Direction::Both)
+    let trits = Direction::ALL.map(|direction| Some((direction, sum.trits(direction)?)));
+    Assignments {
+        codes: encodings(&sum, unused, Criterion::Sign, Direction::Both),
+        trits: trits.into_iter().flatten().collect(),
+    }
 }
 
 fn codes(model: &Model) -> impl Iterator<Item = &engine::packing::TernaryRows> {

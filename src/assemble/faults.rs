@@ -32,7 +32,8 @@ pub(super) fn faults(
         layers: tally.layers.iter().map(|(&key, s)| layer(key, s, confidence)).collect(),
         bits: tally.bits.iter().map(|(&key, s)| bit(key, s, confidence)).collect(),
         stored_bits: campaigned.stored_bits.as_ref().map(memory::stored_bits),
-        encodings: campaigned.assignments.iter().map(memory::encoding).collect(),
+        encodings: campaigned.assignments.codes.iter().map(memory::encoding).collect(),
+        trit_bytes: campaigned.assignments.trits.iter().map(memory::trits).collect(),
         protection: (campaigned.protected.iter())
             .map(|row| memory::protected(row, confidence))
             .collect(),
@@ -117,10 +118,13 @@ pub(crate) fn word(target: Target) -> out::FaultTarget {
         Target::Norm => out::FaultTarget::Norm,
         Target::Embedding => out::FaultTarget::Embedding,
         Target::LmHead => out::FaultTarget::LmHead,
+        Target::WeightFloat => out::FaultTarget::WeightFloat,
         Target::KvF32 => out::FaultTarget::KvF32,
         Target::KvF16 => out::FaultTarget::KvF16,
         Target::KvInt8 => out::FaultTarget::KvInt8,
         Target::KvOneBit => out::FaultTarget::Kv1bit,
+        Target::KvInt8Scale => out::FaultTarget::KvInt8Scale,
+        Target::KvOneBitScale => out::FaultTarget::Kv1bitScale,
     }
 }
 
@@ -238,7 +242,8 @@ fn bound((index, bound): (usize, &LayerBound)) -> out::Bound {
 }
 
 /// Why nothing is said of flips.
-const NO_CODES: &str = "its sums are not integers: there is no flip of a code to bound";
+const NO_CODES: &str = "not bounded: its weights are not all codes of two bits under one scale, \
+                        or its sums are no integers";
 
 fn proven_flips(of: &PlaceFlips) -> Option<out::FlipsProven> {
     let (layer, tensor) = match of.place {

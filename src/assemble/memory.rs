@@ -1,6 +1,6 @@
 //! Memory codes and assignments of codes to weights, in the words of the contract.
 
-use faults::{Direction, Encoding, EncodingRow, Exposure, Fit, Protection};
+use faults::{Direction, Encoding, EncodingRow, Exposure, Fit, Protection, TritExposure};
 use reports::model as out;
 
 use crate::analyze::{Protected, StoredBits};
@@ -80,14 +80,28 @@ pub(super) fn encoding(row: &EncodingRow) -> out::Encoding {
 
 fn of(direction: Direction, exposure: &Exposure) -> out::EncodingDirection {
     out::EncodingDirection {
-        direction: match direction {
-            Direction::Both => out::FlipDirection::Both,
-            Direction::OneToZero => out::FlipDirection::OneToZero,
-            Direction::ZeroToOne => out::FlipDirection::ZeroToOne,
-        },
+        direction: way(direction),
         flips: exposure.flips,
         unused_share: exposure.unused_share(),
         sign_flip_share: exposure.sign_share(),
         mean_weight_change: exposure.mean_change(),
+    }
+}
+
+fn way(direction: Direction) -> out::FlipDirection {
+    match direction {
+        Direction::Both => out::FlipDirection::Both,
+        Direction::OneToZero => out::FlipDirection::OneToZero,
+        Direction::ZeroToOne => out::FlipDirection::ZeroToOne,
+    }
+}
+
+pub(super) fn trits((direction, exposure): &(Direction, TritExposure)) -> out::TritDirection {
+    out::TritDirection {
+        direction: way(*direction),
+        bits_per_byte: exposure.bits,
+        mean_weights_hit: exposure.weights_hit,
+        mean_weight_change: exposure.change,
+        unused_share: exposure.unused_share,
     }
 }

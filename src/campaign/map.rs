@@ -99,9 +99,10 @@ pub(super) fn kept(folder: &Path, header: &Header) -> Result<MapPlan, Failure> {
 pub(super) fn no_map(error: SweepError) -> Failure {
     match error {
         SweepError::Journal(error) => refused(error),
-        SweepError::Nothing | SweepError::Nowhere { .. } | SweepError::Bits { .. } => {
-            Failure::usage(error)
-        }
+        SweepError::Others { .. }
+        | SweepError::Nothing
+        | SweepError::Nowhere { .. }
+        | SweepError::Bits { .. } => Failure::usage(error),
         SweepError::Samples { .. } | SweepError::Sample { .. } => Failure::refused(error),
     }
 }

@@ -80,8 +80,9 @@ pub struct RunArgs {
     /// Only a share of the trials, such as 0/3, 1/3 and 2/3 on three machines
     #[arg(long, value_name = "I/N")]
     pub shard: Option<String>,
-    /// What is struck, in turn: weight_code, weight_scale, norm, embedding, lm_head, kv_f32,
-    /// kv_f16, kv_int8, kv_1bit [default: all that the samples read]
+    /// What is struck, in turn: weight_code, weight_scale, weight_float, norm, embedding, lm_head,
+    /// kv_f32, kv_f16, kv_int8, kv_1bit, kv_int8_scale, kv_1bit_scale [default: all that the
+    /// samples read, but for the last two]
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     pub targets: Option<Vec<String>>,
     /// Bits flipped together in one trial [default: 1]

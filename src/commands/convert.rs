@@ -173,7 +173,7 @@ fn same_codes(a: &Model, b: &Model) -> Result<(u64, u64), Failure> {
 
 /// Of each weight of a row its code and the bits of its scale; `None` where it has none.
 fn codes_of(float: &Float, row: usize) -> Option<Vec<(u8, u32)>> {
-    let Float::Blocks { kind, data, columns } = float else { return None };
+    let Float::Blocks { kind, data, columns, .. } = float else { return None };
     let kind = Some(*kind).filter(|kind| kind.has_codes())?;
     let width = columns / kind.weights() * kind.bytes();
     let mut codes = vec![0; kind.weights()];

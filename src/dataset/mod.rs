@@ -55,7 +55,7 @@ pub struct BuildArgs {
     /// At most this many rows of each kind: hit, near-miss, benign (proven to be so or not)
     #[arg(long, default_value_t = 1000)]
     pub rows: usize,
-    /// What is struck, in turn: weight_code, weight_scale, norm, embedding, lm_head
+    /// What is struck, in turn: weight_code, weight_scale, weight_float, norm, embedding, lm_head
     #[arg(long, value_delimiter = ',', default_value = "weight_code")]
     pub targets: Vec<String>,
     /// Seed of what is drawn

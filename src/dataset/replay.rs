@@ -201,7 +201,10 @@ impl Scene<'_> {
             }
             let Some((code, bit)) = code(self.loaded, flip) else { continue };
             let Address::Code { layer, slot, row, column, .. } = *flip else { continue };
-            struck.rows.push((layer, slot, row));
+            // Of other tensors nothing is proven that a flip of a code may do.
+            if self.loaded.model.layers[layer].linear(slot).weights.is_plain() {
+                struck.rows.push((layer, slot, row));
+            }
             let weight = Address::Code { layer, slot, row, column, bit: 0 };
             match codes.iter_mut().find(|(at, ..)| *at == weight) {
                 Some((_, _, after)) => *after ^= 1 << bit,
@@ -261,8 +264,12 @@ fn bytes_after(struck: &Struck) -> Vec<u8> {
 /// The stored code of a weight, and the bit of it that flips.
 fn code(loaded: &Loaded, flip: &Address) -> Option<(u8, u8)> {
     let Address::Code { layer, slot, row, column, bit } = *flip else { return None };
-    match &loaded.model.layers[layer].linear(slot).weights {
-        Weights::Ternary { rows, .. } => Some((rows.code(row, column), bit)),
+    let weights = &loaded.model.layers[layer].linear(slot).weights;
+    match weights {
+        Weights::Ternary { rows, layout, .. } => {
+            let own = layout.is_none_or(|layout| layout.has_two_bits());
+            own.then(|| (rows.code(row, column), bit))
+        }
         Weights::Coded(_) | Weights::Dense(_) => None,
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use engine::formats::{EMBEDDING, HEAD, Loaded, TensorEntry, TensorKind, linear_name, norm_name};
 use engine::model::NormSlot;
-use faults::Address;
+use faults::{Address, Matrix, PhysicalAddress};
 
 use crate::failure::Failure;
 use crate::output;
@@ -115,20 +115,31 @@ pub(crate) fn place(loaded: &Loaded, address: &Address) -> Result<Place, Failure
             Failure::refused(format!("the checkpoint stores no tensor {name} of its own"))
         })
     };
-    match *address {
-        Address::Code { layer, slot, .. } => {
-            let entry = entry(format!("{}.weight", linear_name(layer, slot)))?;
-            if entry.kind != TensorKind::TernaryPacked {
-                return Err(Failure::refused(format!(
-                    "{}: its codes are not stored as bits of this file, only packed ones are",
-                    entry.name
-                ))
-                .help("a packed checkpoint"));
-            }
-            let place = address.physical(&loaded.model).map_err(Failure::usage)?;
-            let place = place.ok_or_else(|| Failure::bug("a code has a place"))?.place;
-            Ok(of(entry, place.byte as u64, place.bit))
+    let matrix = |matrix: Matrix| entry(format!("{}.weight", matrix.name()));
+    // What stands in bytes of its own kind is found by its byte, in whichever format.
+    if let Some(PhysicalAddress { matrix: of, place }) =
+        address.physical(&loaded.model).map_err(Failure::usage)?
+    {
+        let entry = matrix(of)?;
+        if !matches!(entry.kind, TensorKind::TernaryPacked | TensorKind::Blocks) {
+            return Err(Failure::refused(format!(
+                "{}: its codes are not stored as bits of this file, only packed ones are",
+                entry.name
+            ))
+            .help("a packed checkpoint"));
         }
+        return Ok(of_entry(entry, place.byte as u64, place.bit));
+    }
+    match *address {
+        Address::Code { layer, slot, row, column, bit } => {
+            let entry = matrix(Matrix::Linear { layer, slot })?;
+            let columns = loaded.model.layers[layer].linear(slot).inputs();
+            Ok(value(entry, entry.stored_row(row) * columns + column, bit))
+        }
+        Address::GroupScale { matrix, row, bit, .. } => {
+            Ok(value(entry(format!("{}.weight_scale", matrix.name()))?, row, bit))
+        }
+        Address::Byte { .. } => Err(Failure::bug("a byte of trits has a place")),
         Address::Scale { layer, slot, bit } => {
             Ok(value(entry(format!("{}.weight_scale", linear_name(layer, slot)))?, 0, bit))
         }
@@ -146,8 +157,10 @@ pub(crate) fn place(loaded: &Loaded, address: &Address) -> Result<Place, Failure
             let columns = loaded.model.head.columns();
             Ok(value(entry(HEAD.into())?, row * columns + column, bit))
         }
-        Address::Kv { .. } => Err(Failure::usage("a bit of the key-value cache is in no file")
-            .help("an address of a weight, or no --write")),
+        Address::Kv { .. } | Address::KvScale { .. } => {
+            Err(Failure::usage("a bit of the key-value cache is in no file")
+                .help("an address of a weight, or no --write"))
+        }
     }
 }
 
@@ -155,10 +168,10 @@ pub(crate) fn place(loaded: &Loaded, address: &Address) -> Result<Place, Failure
 fn value(entry: &TensorEntry, index: usize, bit: u8) -> Place {
     let values: usize = entry.shape.iter().product();
     let size = entry.bytes / values as u64;
-    of(entry, index as u64 * size + u64::from(bit / 8), bit % 8)
+    of_entry(entry, index as u64 * size + u64::from(bit / 8), bit % 8)
 }
 
-fn of(entry: &TensorEntry, byte: u64, bit: u8) -> Place {
+fn of_entry(entry: &TensorEntry, byte: u64, bit: u8) -> Place {
     let (file, tensor) = (entry.file.clone(), entry.name.clone());
     Place { file, tensor, start: entry.offset, byte: entry.offset + byte, bit }
 }

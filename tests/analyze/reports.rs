@@ -79,6 +79,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("number or null", &["faults.bounds[].logit_change_bound"]),
     ("number", &["faults.bounds[].proven_masked_share"]),
     ("text", &["faults.protection[].code", "faults.encodings[].unused"]),
+    ("number", &["faults.trit_bytes[].mean_weights_hit", "faults.trit_bytes[].unused_share"]),
     ("number", &["faults.protection[].fit_critical_high", "faults.protection[].residual_rate"]),
     ("number or null", &["faults.protection[].pvf"]),
     ("number", &["faults.stored_bits.sdc_rate", "faults.stored_bits.sdc_rate_high"]),

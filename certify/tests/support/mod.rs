@@ -94,6 +94,7 @@ impl Draws {
             scale,
             stored: Some(FloatType::F32),
             layout: Layout::hf(outputs, inputs),
+            blocks: None,
         }
     }
 

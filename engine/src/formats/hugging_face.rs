@@ -14,8 +14,8 @@ use super::shards::Tensor;
 use super::values::{FLOATS, count_zeros};
 use super::{LoadOptions, ternary};
 use crate::model::{
-    Activations, Coded, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot, Rope,
-    Scale, Scales, Slot, Weights,
+    Activations, Coded, CodedFile, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot,
+    Rope, Scale, Scales, Slot, Weights,
 };
 use crate::packing::{CodedRows, Layout, TernaryRows, weight_of};
 
@@ -219,7 +219,8 @@ impl<'a> Builder<'a> {
             self.record(entry);
             let (rows, scale) = (Arc::new(rows), Scale::Multiply(scale));
             let layout = Layout::hf(rows.rows(), rows.columns());
-            return Ok(Weights::Ternary { rows, scale, stored: Some(FloatType::F32), layout });
+            let stored = Some(FloatType::F32);
+            return Ok(Weights::Ternary { rows, scale, stored, layout, blocks: None });
         }
         // Transformers packs in place, so a packed tensor is known by its height alone.
         let packed = form == Form::Divide || tensor.shape.first() == Some(&(rows / 4));
@@ -230,14 +231,16 @@ impl<'a> Builder<'a> {
         };
         self.record(entry);
         let (scales, stored) = self.scales(&format!("{name}.weight_scale"), shape.0)?;
+        let layout = Layout::hf(rows.rows(), rows.columns());
         let of = if form == Form::Divide { Scale::Divide } else { Scale::Multiply };
         let &[scale] = &scales[..] else {
             let scales = Scales::Rows(scales.into_iter().map(of).collect());
-            return Ok(Weights::Coded(Arc::new(Coded::new("ternary", by_rows(&rows), scales))));
+            let coded = Coded::new("ternary", by_rows(&rows), scales);
+            let file = CodedFile::Packed { layout, scales: stored };
+            return Ok(Weights::Coded(Arc::new(coded.of_file(file))));
         };
-        let scale = of(scale);
-        let layout = Layout::hf(rows.rows(), rows.columns());
-        Ok(Weights::Ternary { rows: Arc::new(rows), scale, stored: Some(stored), layout })
+        let (rows, scale, stored) = (Arc::new(rows), of(scale), Some(stored));
+        Ok(Weights::Ternary { rows, scale, stored, layout, blocks: None })
     }
 
     /// The scale of a tensor, or those of its rows.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::shards::Tensor;
 use crate::model::{Activations, Model};
+use crate::packing::turned_row;
 
 /// What a tensor is to the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +72,16 @@ pub struct TensorEntry {
     pub zeros: Option<f64>,
     /// Whether all values are one value.
     pub constant: bool,
+    /// The width of a head, where rows stand in the file for rotations of neighbours.
+    pub turned: Option<usize>,
+}
+
+impl TensorEntry {
+    /// The row of the file that is a row of the model.
+    #[must_use]
+    pub fn stored_row(&self, row: usize) -> usize {
+        turned_row(row, self.turned)
+    }
 }
 
 impl TensorEntry {
@@ -90,6 +101,7 @@ impl TensorEntry {
             census: None,
             zeros: None,
             constant: false,
+            turned: None,
         }
     }
 

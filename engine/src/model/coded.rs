@@ -11,7 +11,7 @@
 //! additions, one division and one rounding to f32 are rounded, and each is monotone.
 
 use crate::kernels::{GROUP_ROWS, Kernels};
-use crate::model::{Float, Scale};
+use crate::model::{CodedFile, Float, Scale};
 use crate::numerics::{INT8, absmax};
 use crate::packing::{CodedRows, TernaryRows};
 use crate::walk::scaled;
@@ -32,6 +32,8 @@ pub struct Coded {
     scales: Scales,
     /// The name of the format that it was read from.
     kind: &'static str,
+    /// How a file holds it; `None` where none does.
+    file: Option<CodedFile>,
 }
 
 impl Coded {
@@ -50,7 +52,13 @@ impl Coded {
                 assert!(rows.most() < 1 << 29, "products that are exact in f64");
             }
         }
-        Self { rows, scales, kind }
+        Self { rows, scales, kind, file: None }
+    }
+
+    /// The matrix as a file holds it.
+    #[must_use]
+    pub fn of_file(self, file: CodedFile) -> Self {
+        Self { file: Some(file), ..self }
     }
 
     /// int8 codes of a float matrix: a row of largest magnitude `a` has the scale `d = fl(a / 127)`
@@ -79,6 +87,12 @@ impl Coded {
     #[must_use]
     pub fn rows(&self) -> &CodedRows {
         &self.rows
+    }
+
+    /// How a file holds it; `None` where its codes were made at load.
+    #[must_use]
+    pub fn file(&self) -> Option<&CodedFile> {
+        self.file.as_ref()
     }
 
     /// The name of the format.

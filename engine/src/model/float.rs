@@ -115,6 +115,8 @@ pub enum Float {
         data: Vec<u8>,
         /// Width of a row.
         columns: usize,
+        /// The width of a head, where the file has the rows for rotations of neighbours.
+        turned: Option<usize>,
     },
 }
 
@@ -125,7 +127,7 @@ impl Float {
         match self {
             Self::F32 { data, columns } => data.len() / columns,
             Self::F16 { data, columns } | Self::Bf16 { data, columns } => data.len() / columns,
-            Self::Blocks { kind, data, columns } => {
+            Self::Blocks { kind, data, columns, .. } => {
                 data.len() / kind.bytes() * kind.weights() / columns
             }
         }
@@ -173,7 +175,7 @@ impl Float {
                     *value = widen_bf16(bits);
                 }
             }
-            Self::Blocks { kind, data, columns } => {
+            Self::Blocks { kind, data, columns, .. } => {
                 assert_eq!(out.len(), *columns, "a row of this width");
                 let width = columns / kind.weights() * kind.bytes();
                 let blocks = data[row * width..(row + 1) * width].chunks_exact(kind.bytes());

@@ -38,6 +38,15 @@ impl KvKind {
         }
     }
 
+    /// Bits of the scale of the entries of a token and head; 0 where there is none.
+    #[must_use]
+    pub fn scale_bits(self) -> u8 {
+        match self {
+            Self::F32 | Self::F16 => 0,
+            Self::Int8 | Self::OneBit => 32,
+        }
+    }
+
     /// Bits of one entry.
     #[must_use]
     pub fn entry_bits(self) -> u8 {
@@ -173,6 +182,18 @@ impl KvStore {
             KvKind::Int8 => head.codes[at] ^= (1u8 << bit) as i8,
             KvKind::OneBit => head.signs[at] ^= true,
         }
+    }
+}
+
+impl KvStore {
+    /// Flips one bit of the scale of a token and head.
+    ///
+    /// # Panics
+    /// If there is no such scale or no such bit.
+    pub fn flip_scale(&mut self, token: usize, head: usize, bit: u8) {
+        assert!(bit < self.kind.scale_bits(), "no such bit");
+        let scale = &mut self.heads[head].scales[token];
+        *scale = f32::from_bits(scale.to_bits() ^ 1 << bit);
     }
 }
 

@@ -9,6 +9,7 @@ mod float;
 mod kv;
 pub mod random;
 mod rope;
+mod stored;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ pub use config::{Activations, Config, ConfigError, Gate, HeadForm};
 pub use float::{Float, FloatType};
 pub use kv::{KvKind, KvPlace, KvStore, Side, int8_code, int8_scales};
 pub use rope::{Rope, Yarn};
+pub use stored::{CodedFile, Rewritten, StoredBlocks};
 
 use crate::packing::{Layout, TernaryRows};
 
@@ -72,6 +74,8 @@ pub enum Weights {
         stored: Option<FloatType>,
         /// Where the codes stand in a file; `None` where no file holds them as bits.
         layout: Option<Layout>,
+        /// What a file of blocks holds beside the codes.
+        blocks: Option<Arc<StoredBlocks>>,
     },
     /// Integer codes under scales of rows or groups; they read integer activations only.
     Coded(Arc<Coded>),

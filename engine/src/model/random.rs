@@ -135,7 +135,7 @@ fn linear(
     let scale = if style.divide { Scale::Divide(1.0 / stored) } else { Scale::Multiply(stored) };
     let (stored, layout) = (Some(FloatType::F32), Layout::hf(outputs, inputs));
     Linear {
-        weights: Weights::Ternary { rows: Arc::new(rows), scale, stored, layout },
+        weights: Weights::Ternary { rows: Arc::new(rows), scale, stored, layout, blocks: None },
         norm: style.inner_norms.then(|| norm(rng, inputs, config.eps, style.stored)),
         activations: config.activations,
     }

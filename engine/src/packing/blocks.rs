@@ -40,7 +40,7 @@ pub enum BlockType {
 }
 
 /// The trits of a byte of `TQ1_0`: a power of three for each.
-const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+pub(super) const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
 
 impl BlockType {
     /// All of them.

@@ -157,9 +157,7 @@ impl Layout {
 
     /// The row of the model that is a row of the file.
     fn model_row(&self, stored: usize) -> usize {
-        let Some(d) = self.turned else { return stored };
-        let (head, within) = (stored / d, stored % d);
-        head * d + within % 2 * (d / 2) + within / 2
+        model_row(stored, self.turned)
     }
 
     /// Reads the codes of one row out of the tensor's bytes.
@@ -270,6 +268,13 @@ pub(crate) fn turned_row(row: usize, head_dim: Option<usize>) -> usize {
     let Some(d) = head_dim else { return row };
     let (head, within) = (row / d, row % d);
     head * d + within % (d / 2) * 2 + within / (d / 2)
+}
+
+/// The row of a model that is a row of a `llama` file, likewise.
+pub(crate) fn model_row(stored: usize, head_dim: Option<usize>) -> usize {
+    let Some(d) = head_dim else { return stored };
+    let (head, within) = (stored / d, stored % d);
+    head * d + within % 2 * (d / 2) + within / 2
 }
 
 #[cfg(test)]

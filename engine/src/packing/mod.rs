@@ -9,6 +9,7 @@ mod blocks;
 mod coded;
 mod hf;
 mod layout;
+mod parts;
 mod ternary;
 
 pub use blocks::BlockType;
@@ -16,6 +17,7 @@ pub use coded::CodedRows;
 pub use hf::{BitPlace, HfRows};
 pub(crate) use layout::turned_row;
 pub use layout::{I2S_TAIL, I2sRuns, Layout};
+pub use parts::{BlockShape, Part};
 pub use ternary::{RUN_ROWS, TernaryRows};
 
 /// The code of the weight 0.

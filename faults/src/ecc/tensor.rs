@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use engine::model::{Model, Slot};
+use engine::model::{Model, Slot, Weights};
 use engine::packing::BitPlace;
 
-use crate::address::{Address, AddressError, PhysicalAddress, layout};
-use crate::fault::{Fault, ternary};
+use crate::address::{Address, AddressError, PhysicalAddress};
+use crate::fault::Fault;
+use crate::matrix::Matrix;
 
 /// The stored bytes of the codes of a layer, as its file has them.
 ///
@@ -16,9 +17,12 @@ pub fn tensor_bytes(model: &Model, layer: usize, slot: Slot) -> Result<Vec<u8>, 
     // The first code tells whether there are any.
     let first = Address::Code { layer, slot, row: 0, column: 0, bit: 0 };
     first.physical(model)?;
-    let weights = &model.layers[layer].linear(slot).weights;
-    let layout = layout(weights).expect("the layout of an address in it");
-    let rows = ternary(weights);
+    let layout = (Matrix::Linear { layer, slot }).grid(model).flat();
+    let (Some(layout), Weights::Ternary { rows, .. }) =
+        (layout, &model.layers[layer].linear(slot).weights)
+    else {
+        return Err(first.between_scales());
+    };
     let bytes = layout.write(|row, codes| rows.read_row(row, codes));
     bytes.ok_or_else(|| first.between_scales())
 }
@@ -35,7 +39,7 @@ pub fn fault_of(
 ) -> Result<Fault, AddressError> {
     let logical = |&number: &u64| {
         let place = BitPlace { byte: (number / 8) as usize, bit: (number % 8) as u8 };
-        PhysicalAddress { layer, slot, place }.logical(model)
+        PhysicalAddress { matrix: Matrix::Linear { layer, slot }, place }.logical(model)
     };
     Ok(Fault::new(flips.iter().map(logical).collect::<Result<Vec<_>, _>>()?))
 }

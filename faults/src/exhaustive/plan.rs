@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
-use engine::model::KvKind;
+use engine::model::{KvKind, Model, Slot};
 use engine::walk::Read;
 use serde::Deserialize;
 
+use crate::exists::has_codes;
 use crate::fault::UnusedCode;
+use crate::matrix::{Grid, Matrix};
 use crate::mix::Within;
 use crate::plan_file::{PlanError, PlanFile};
 
@@ -114,6 +116,21 @@ impl MapPlan {
             each_bit: keys.keeps.is_some(),
         })
     }
+}
+
+/// The first tensor in a part of a model whose weights have codes that no map is of.
+pub(super) fn others(model: &Model, within: &Within) -> Option<String> {
+    let layers = model.layers.iter().enumerate();
+    let mut all = layers.flat_map(|(layer, _)| Slot::ALL.map(|slot| (layer, slot)));
+    let other = |&(layer, slot): &(usize, Slot)| {
+        let coded = match (Matrix::Linear { layer, slot }).grid(model) {
+            Grid::Codes { .. } | Grid::Blocks { .. } => true,
+            Grid::Floats(_) | Grid::Made => false,
+        };
+        let mapped = has_codes(&model.layers[layer].linear(slot).weights);
+        within.has(layer, slot.name()) && coded && !mapped
+    };
+    all.find(other).map(|(layer, slot)| Matrix::Linear { layer, slot }.name())
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use rayon::prelude::*;
 
 use super::entry::RowEntry;
 use super::pieces::{Cut, Known, Piece};
-use super::plan::MapPlan;
-use crate::address::{Address, has_codes};
+use super::plan::{MapPlan, others};
+use crate::address::Address;
+use crate::exists::has_codes;
 use crate::fault::Fault;
 use crate::golden::{Golden, Sample, SampleError};
 use crate::journal::{self, JournalError, Shard, Writer};
@@ -27,6 +28,15 @@ pub enum SweepError {
     /// There is no packed weight where faults were asked for.
     #[error("there are no packed weights to flip there, expected layers and tensors of the model")]
     Nothing,
+    /// Some weights there have other codes, which a map would leave out.
+    #[error(
+        "a map is of codes of two bits under one scale, and {tensor} has others; expected layers \
+         and tensors without such"
+    )]
+    Others {
+        /// The first tensor of them.
+        tensor: String,
+    },
     /// The plan names what the model does not have.
     #[error("the model has no {what}")]
     Nowhere {
@@ -121,6 +131,9 @@ impl<'a> Sweep<'a> {
         let samples = samples[..first.ok_or(SweepError::Samples { got, expected })?].to_vec();
         if let Some(what) = nowhere(model, &plan) {
             return Err(SweepError::Nowhere { what });
+        }
+        if let Some(tensor) = others(model, &plan.within) {
+            return Err(SweepError::Others { tensor });
         }
         let tensors = packed(model, &plan.within);
         let rows = Cut::new(&tensors, RowEntry::of_row);

@@ -3,16 +3,19 @@
 //!
 //! | tensor | line |
 //! |---|---|
-//! | 2-bit codes | the Hugging Face layout: four quarter planes of rows in one byte |
-//! | scale, norm, embedding, head | value by value, little-endian |
+//! | 2-bit codes | the layout of the file, such as four quarter planes of rows in one byte |
+//! | blocks | block by block, the scales between the codes |
+//! | scales, norms, floats | value by value, little-endian |
 //! | keys or values of a layer | token, head, dimension, bit; up to the token of the step |
+//! | their scales | token, head, bit; likewise |
 //!
 //! Invariant: [`Image::place`] and [`Image::address`] are inverse to each other.
 
-use engine::model::{Float, KvKind, KvPlace, Model, NormSlot, Side, Slot, Weights};
-use engine::packing::{BitPlace, Layout};
+use engine::model::{KvKind, KvPlace, Model, NormSlot, Side, Slot};
+use engine::packing::{BitPlace, BlockShape, Layout};
 
-use crate::address::{Address, layout};
+use crate::address::Address;
+use crate::matrix::{Grid, Matrix};
 
 /// The stored bits of one tensor, or of the keys or values of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +26,14 @@ pub struct Image {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Codes { layer: usize, slot: Slot, layout: Layout },
+    Codes { matrix: Matrix, layout: Layout },
+    Blocks { matrix: Matrix, shape: BlockShape },
+    Floats { matrix: Matrix, columns: u64, width: u64 },
+    RowScales { matrix: Matrix, width: u64 },
     Scale { layer: usize, slot: Slot },
     Norm { layer: usize, slot: NormSlot, width: u64 },
     FinalNorm { width: u64 },
-    Embedding { columns: u64, width: u64 },
-    Head { columns: u64, width: u64 },
+    StoreScales { layer: usize, side: Side, heads: u64, width: u64, step: usize },
     Store { layer: usize, side: Side, heads: u64, dims: u64, width: u64, step: usize },
 }
 
@@ -39,20 +44,24 @@ impl Image {
     /// If the bit does not exist; see [`Address::check`].
     #[must_use]
     pub fn of(model: &Model, kv: KvKind, address: &Address) -> Option<Self> {
-        let matrix = |matrix: &Float| {
-            let stored = matrix.stored().expect("a checked value");
-            let width = u64::from(stored.bits());
-            let columns = matrix.columns() as u64;
-            (columns, width, matrix.rows() as u64 * columns * width)
-        };
         let (kind, bits) = match *address {
-            Address::Code { layer, slot, .. } => return Self::of_codes(model, layer, slot),
+            Address::Code { .. }
+            | Address::Embedding { .. }
+            | Address::Head { .. }
+            | Address::Byte { .. } => {
+                return Self::of_matrix(model, address.matrix().expect("a bit of a matrix"));
+            }
+            Address::GroupScale { matrix, .. } => match matrix.grid(model) {
+                Grid::Blocks { .. } => return Self::of_matrix(model, matrix),
+                grid => {
+                    let width = u64::from(grid.scales().1);
+                    let rows = matrix.size(model).0 as u64;
+                    (Kind::RowScales { matrix, width }, rows * width)
+                }
+            },
             Address::Scale { layer, slot, .. } => {
-                let Weights::Ternary { stored: Some(stored), .. } =
-                    &model.layers[layer].linear(slot).weights
-                else {
-                    panic!("the address of a scale was not checked");
-                };
+                let scale = model.layers[layer].linear(slot).weights.tensor_scale();
+                let (_, stored) = scale.expect("the address of a scale was checked");
                 (Kind::Scale { layer, slot }, stored.bits().into())
             }
             Address::Norm { layer, slot, .. } => {
@@ -64,28 +73,52 @@ impl Image {
                 let width = u64::from(model.final_norm.stored.bits());
                 (Kind::FinalNorm { width }, model.final_norm.gains.len() as u64 * width)
             }
-            Address::Embedding { .. } => {
-                let (columns, width, bits) = matrix(&model.embedding);
-                (Kind::Embedding { columns, width }, bits)
-            }
-            Address::Head { .. } => {
-                let (columns, width, bits) = matrix(&model.head);
-                (Kind::Head { columns, width }, bits)
-            }
             Address::Kv { layer, side, step, .. } => {
                 let (heads, dims) = (model.config.kv_heads as u64, model.config.head_dim as u64);
                 let width = u64::from(kv.entry_bits());
                 let bits = (step as u64 + 1) * heads * dims * width;
                 (Kind::Store { layer, side, heads, dims, width, step }, bits)
             }
+            Address::KvScale { layer, side, step, .. } => {
+                let (heads, width) = (model.config.kv_heads as u64, u64::from(kv.scale_bits()));
+                let bits = (step as u64 + 1) * heads * width;
+                (Kind::StoreScales { layer, side, heads, width, step }, bits)
+            }
         };
         Some(Self { kind, bits })
     }
 
-    /// The codes of a layer; `None` if they are not held in the layout of the file.
+    /// The weights of a matrix; `None` if they are not held in the layout of a file.
+    fn of_matrix(model: &Model, matrix: Matrix) -> Option<Self> {
+        let (rows, columns) = matrix.size(model);
+        match matrix.grid(model) {
+            Grid::Codes { layout, .. } => {
+                let layout = layout.filter(Layout::is_flat)?;
+                let bits = 8 * layout.bytes() as u64;
+                Some(Self { kind: Kind::Codes { matrix, layout }, bits })
+            }
+            Grid::Blocks { shape, .. } => {
+                let bits = 8 * shape.bytes() as u64;
+                Some(Self { kind: Kind::Blocks { matrix, shape }, bits })
+            }
+            Grid::Floats(stored) => {
+                let (columns, width) = (columns as u64, u64::from(stored.bits()));
+                let bits = rows as u64 * columns * width;
+                Some(Self { kind: Kind::Floats { matrix, columns, width }, bits })
+            }
+            Grid::Made => None,
+        }
+    }
+
+    /// The codes of a layer; `None` if they are not held in bytes of their own.
     pub(crate) fn of_codes(model: &Model, layer: usize, slot: Slot) -> Option<Self> {
-        let layout = layout(&model.layers[layer].linear(slot).weights).filter(Layout::is_flat)?;
-        Some(Self { kind: Kind::Codes { layer, slot, layout }, bits: 8 * layout.bytes() as u64 })
+        let matrix = Matrix::Linear { layer, slot };
+        matrix.grid(model).flat().and_then(|_| Self::of_matrix(model, matrix))
+    }
+
+    /// Whether a tensor of codes is held in the layout of a file.
+    pub(crate) fn has(model: &Model, layer: usize, slot: Slot) -> bool {
+        Self::of_matrix(model, Matrix::Linear { layer, slot }).is_some()
     }
 
     /// How many bits it has.
@@ -111,9 +144,29 @@ impl Image {
             | (Kind::FinalNorm { width }, Address::FinalNorm { index, bit }) => {
                 index as u64 * width + u64::from(bit)
             }
-            (Kind::Embedding { columns, width }, Address::Embedding { row, column, bit })
-            | (Kind::Head { columns, width }, Address::Head { row, column, bit }) => {
-                (row as u64 * columns + column as u64) * width + u64::from(bit)
+            (
+                Kind::Floats { columns, width, .. },
+                Address::Code { row, column, bit, .. }
+                | Address::Embedding { row, column, bit }
+                | Address::Head { row, column, bit },
+            ) => (row as u64 * columns + column as u64) * width + u64::from(bit),
+            (
+                Kind::Blocks { shape, .. },
+                Address::Code { .. }
+                | Address::Embedding { .. }
+                | Address::Head { .. }
+                | Address::GroupScale { .. }
+                | Address::Byte { .. },
+            ) => {
+                let (row, place) = address.in_row(&shape);
+                let place = shape.in_tensor(row, place);
+                8 * place.byte as u64 + u64::from(place.bit)
+            }
+            (Kind::RowScales { width, .. }, Address::GroupScale { row, bit, .. }) => {
+                row as u64 * width + u64::from(bit)
+            }
+            (Kind::StoreScales { heads, width, .. }, Address::KvScale { token, head, bit, .. }) => {
+                (token as u64 * heads + head as u64) * width + u64::from(bit)
             }
             (Kind::Store { heads, dims, width, .. }, Address::Kv { place, bit, .. }) => {
                 let entry = (place.token as u64 * heads + place.head as u64) * dims;
@@ -132,11 +185,28 @@ impl Image {
         assert!(place < self.bits, "{place} is no place of this tensor");
         let split = |width: u64| ((place / width) as usize, (place % width) as u8);
         match self.kind {
-            Kind::Codes { layer, slot, layout } => {
+            Kind::Codes { matrix, layout } => {
                 let (byte, bit) = split(8);
                 let (row, column, bit) =
                     layout.invert(BitPlace { byte, bit }).expect("only codes in a flat layout");
-                Address::Code { layer, slot, row, column, bit }
+                Address::of_value(matrix, row, column, bit)
+            }
+            Kind::Blocks { matrix, shape } => {
+                let (byte, bit) = split(8);
+                Address::of_blocks(matrix, &shape, BitPlace { byte, bit })
+            }
+            Kind::Floats { matrix, columns, width } => {
+                let ((index, bit), columns) = (split(width), columns as usize);
+                Address::of_value(matrix, index / columns, index % columns, bit)
+            }
+            Kind::RowScales { matrix, width } => {
+                let (row, bit) = split(width);
+                Address::GroupScale { matrix, row, group: 0, bit }
+            }
+            Kind::StoreScales { layer, side, heads, width, step } => {
+                let ((index, bit), heads) = (split(width), heads as usize);
+                let (token, head) = (index / heads, index % heads);
+                Address::KvScale { layer, side, token, head, bit, step }
             }
             Kind::Scale { layer, slot } => Address::Scale { layer, slot, bit: place as u8 },
             Kind::Norm { layer, slot, width } => {
@@ -146,14 +216,6 @@ impl Image {
             Kind::FinalNorm { width } => {
                 let (index, bit) = split(width);
                 Address::FinalNorm { index, bit }
-            }
-            Kind::Embedding { columns, width } => {
-                let ((index, bit), columns) = (split(width), columns as usize);
-                Address::Embedding { row: index / columns, column: index % columns, bit }
-            }
-            Kind::Head { columns, width } => {
-                let ((index, bit), columns) = (split(width), columns as usize);
-                Address::Head { row: index / columns, column: index % columns, bit }
             }
             Kind::Store { layer, side, heads, dims, width, step } => {
                 let (index, bit) = split(width);
@@ -167,44 +229,4 @@ impl Image {
             }
         }
     }
-}
-
-/// Whether a stored bit is set.
-///
-/// # Panics
-/// For a bit of the key-value store, which holds nothing before it is run; or of a weight that does
-/// not exist.
-pub(crate) fn holds(model: &Model, address: &Address) -> bool {
-    let entry = |matrix: &Float, row: usize, column: usize| match matrix {
-        Float::F32 { data, columns } => data[row * columns + column].to_bits(),
-        Float::F16 { data, columns } | Float::Bf16 { data, columns } => {
-            data[row * columns + column].into()
-        }
-        Float::Blocks { .. } => panic!("the address of a value was not checked"),
-    };
-    let (stored, bit) = match *address {
-        Address::Code { layer, slot, row, column, bit } => {
-            let codes = crate::fault::ternary(&model.layers[layer].linear(slot).weights);
-            (codes.code(row, column).into(), bit)
-        }
-        Address::Scale { layer, slot, bit } => {
-            let Weights::Ternary { scale, stored: Some(stored), .. } =
-                &model.layers[layer].linear(slot).weights
-            else {
-                panic!("the address of a scale was not checked");
-            };
-            (stored.stored_bits(scale.stored()), bit)
-        }
-        Address::Norm { layer, slot, index, bit } => {
-            let norm = model.layers[layer].norm(slot).expect("a checked norm");
-            (norm.stored.stored_bits(norm.gains[index]), bit)
-        }
-        Address::FinalNorm { index, bit } => {
-            (model.final_norm.stored.stored_bits(model.final_norm.gains[index]), bit)
-        }
-        Address::Embedding { row, column, bit } => (entry(&model.embedding, row, column), bit),
-        Address::Head { row, column, bit } => (entry(&model.head, row, column), bit),
-        Address::Kv { .. } => panic!("a store holds nothing before it is run"),
-    };
-    stored >> bit & 1 == 1
 }

@@ -20,6 +20,7 @@
 //!
 //! Invariant: a fault is a pure function of (identity, number of the trial), like its sample.
 
+mod holds;
 mod image;
 mod keys;
 mod poisson;
@@ -34,8 +35,8 @@ use crate::draw::{Identity, TrialRng};
 use crate::mix::{FloatPart, Reach};
 use crate::space::{Space, Target};
 
+pub(crate) use holds::{holds, scale_of_row};
 pub use image::Image;
-pub(crate) use image::holds;
 pub use keys::FaultFile;
 pub(crate) use keys::MODELS;
 pub(crate) use poisson::Poisson;
@@ -232,7 +233,7 @@ impl Pattern {
             }
             Self::StuckAt { value, flips } => {
                 let mut drawn = scene.distinct(flips.into(), rng);
-                drawn.retain(|address| image::holds(scene.model, address) != value);
+                drawn.retain(|address| holds(scene.model, address) != value);
                 drawn
             }
             Self::OneWay { direction, flips } => {
@@ -247,7 +248,7 @@ impl Pattern {
                                 .is_true_cell(image.place(address))
                         }
                     };
-                    image::holds(scene.model, address) == vulnerable
+                    holds(scene.model, address) == vulnerable
                 });
                 drawn
             }
@@ -329,7 +330,7 @@ impl Scene<'_> {
         }
         let cells = disturbed.into_iter().map(|(place, kind)| (image.address(place), kind));
         cells
-            .filter(|(address, true_cell)| image::holds(self.model, address) == *true_cell)
+            .filter(|(address, true_cell)| holds(self.model, address) == *true_cell)
             .map(|(address, _)| address)
             .collect()
     }

@@ -1,10 +1,10 @@
 //! A fault as the simulator runs it: weights that change by small integers.
 
-use engine::model::{Model, Slot};
+use engine::model::{Model, Slot, Weights};
 use engine::packing::weight_of;
 
 use crate::address::Address;
-use crate::fault::{Fault, UnusedCode, ternary};
+use crate::fault::{Fault, UnusedCode};
 use crate::overlay::flipped;
 
 /// A weight that changes.
@@ -25,13 +25,19 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// The job of a fault; `None` where it strikes anything else than the codes of weights.
+    /// The job of a fault; `None` where it strikes anything else than codes of weights that move
+    /// alone, under the scale of their tensor.
     pub(super) fn new(model: &Model, fault: &Fault, unused: UnusedCode) -> Option<Self> {
         let mut changes = Vec::with_capacity(fault.flips().len());
         let mut flips = fault.flips().peekable();
         while let Some(&flip) = flips.next() {
             let Address::Code { layer, slot, row, column, bit } = flip else { return None };
-            let mut mask = 1 << bit;
+            let weights = &model.layers[layer].linear(slot).weights;
+            let Weights::Ternary { rows, .. } = weights else { return None };
+            if !weights.moves_alone(row, column) {
+                return None;
+            }
+            let mut mask = 1u8 << bit;
             // Both bits of one code lie behind one another in the order of addresses.
             if let Some(&&Address::Code { layer: l, slot: s, row: r, column: c, bit }) =
                 flips.peek()
@@ -40,7 +46,7 @@ impl Job {
                 mask |= 1 << bit;
                 flips.next();
             }
-            let before = ternary(&model.layers[layer].linear(slot).weights).code(row, column);
+            let before = rows.code(row, column);
             let delta = weight_of(flipped(before, mask, unused)) - weight_of(before);
             if delta != 0 {
                 changes.push(Change { layer, slot, row, column, delta });

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use engine::kernels::{GROUP_ROWS, Kernels, LANES};
-use engine::model::{Model, Norm, Scale, Slot, Weights};
+use engine::model::{Linear, Model, Norm, Scale, Slot, Weights};
 use engine::numerics::Levels;
 use engine::packing::TernaryRows;
 use engine::walk::{Codes, Read, scaled};
@@ -15,7 +15,6 @@ use super::Shortcuts;
 use super::job::{Change, Job};
 use super::rows::span;
 use super::trace::{LayerTrace, Trace};
-use crate::fault::ternary;
 use crate::golden::Golden;
 
 /// What all trials share.
@@ -114,12 +113,7 @@ impl<'a> Clean<'a> {
 
     /// The codes and the scale of a linear layer.
     pub(super) fn ternary(&self, layer: usize, slot: Slot) -> (&'a TernaryRows, Scale) {
-        match &self.model.layers[layer].linear(slot).weights {
-            Weights::Ternary { rows, scale, .. } => (rows, *scale),
-            Weights::Coded(_) | Weights::Dense(_) => {
-                unreachable!("a traced model is ternary throughout")
-            }
-        }
+        ternary(self.model.layers[layer].linear(slot))
     }
 
     /// What the codes that a linear layer reads are among.
@@ -250,7 +244,7 @@ impl<'a> Clean<'a> {
         rows: Range<usize>,
     ) -> Vec<i32> {
         let linear = self.model.layers[layer].linear(slot);
-        let mut weights = ternary(&linear.weights).row(changes[0].row);
+        let mut weights = ternary(linear).0.row(changes[0].row);
         for change in changes {
             let code = &mut weights[change.column];
             *code = (i32::from(*code) + change.delta) as u8;
@@ -266,4 +260,14 @@ impl<'a> Clean<'a> {
 pub(super) fn delta(changes: &[Change], codes: &Codes, padded: usize, row: usize) -> i32 {
     let q = &codes.q[row * padded..(row + 1) * padded];
     changes.iter().map(|change| change.delta * i32::from(q[change.column])).sum()
+}
+
+/// The codes and the scale of a linear layer of a traced model.
+fn ternary(linear: &Linear) -> (&TernaryRows, Scale) {
+    match &linear.weights {
+        Weights::Ternary { rows, scale, .. } => (rows, *scale),
+        Weights::Coded(_) | Weights::Dense(_) => {
+            unreachable!("a traced model is ternary throughout")
+        }
+    }
 }

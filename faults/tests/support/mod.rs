@@ -141,6 +141,7 @@ fn linear(outputs: usize, inputs: usize, shape: &Shape, random: &mut Lcg) -> Lin
             scale,
             stored: Some(shape.stored),
             layout: Layout::hf(outputs, inputs),
+            blocks: None,
         },
         norm,
         activations: shape.activations,
@@ -242,7 +243,12 @@ pub fn flip(model: &mut Model, address: &Address) {
         Address::Head { row, column, bit } => {
             flip_entry(Arc::make_mut(&mut model.head), row, column, bit);
         }
-        Address::Kv { .. } => panic!("the store is no part of the model"),
+        Address::GroupScale { .. } | Address::Byte { .. } => {
+            panic!("rows of these models have no scales, and their codes share no bytes")
+        }
+        Address::Kv { .. } | Address::KvScale { .. } => {
+            panic!("the store is no part of the model")
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::tables::{Table, interval, text};
 use crate::model::{
     Behind, CriticalFit, Encoding, EncodingDirection, Faults, FlipDirection, Protected, Stratum,
+    TritDirection,
 };
 use crate::number::{Side, count, number, percent};
 
@@ -32,6 +33,7 @@ pub(super) fn tables(faults: &Faults) -> Markup {
         @if !faults.encodings.is_empty() {
             h3 { "Codes of weights" }
             (encodings(&faults.encodings).render())
+            @if !faults.trit_bytes.is_empty() { (trits(&faults.trit_bytes).render()) }
         }
     }
 }
@@ -115,6 +117,26 @@ pub(super) fn behind(strata: &[Stratum]) -> Markup {
         ]
     });
     html! { @if !rows.is_empty() { (table.render()) } }
+}
+
+/// One line a direction.
+fn trits(rows: &[TritDirection]) -> Table {
+    let columns = ["flips", "#bits of a byte", "#weights hit", "#summed change", "#unused bytes"];
+    let title = "Five weights in a byte, as TQ1_0 packs them, under single flips";
+    Table::of(title, &columns, rows, |row| {
+        let direction = match row.direction {
+            FlipDirection::Both => "any",
+            FlipDirection::OneToZero => "1 to 0",
+            FlipDirection::ZeroToOne => "0 to 1",
+        };
+        vec![
+            text(direction),
+            text(&number(row.bits_per_byte, Side::Nearest)),
+            text(&number(row.mean_weights_hit, Side::Nearest)),
+            text(&number(row.mean_weight_change, Side::Nearest)),
+            text(&percent(row.unused_share, Side::Nearest)),
+        ]
+    })
 }
 
 /// One line an assignment.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CacheProven, Encoding, Exhaustive, FlipBudget, Generation, KvStorage, Method, ModelFlips,
-    Protected, StoredBits, Stratum, UntilPrecision, UnusedCode,
+    Protected, StoredBits, Stratum, TritDirection, UntilPrecision, UnusedCode,
 };
 
 /// Everything that the fault campaign and its bounds found.
@@ -42,6 +42,9 @@ pub struct Faults {
     /// What assignments of 2-bit codes to weights do to single flips, fewest sign flips first.
     #[serde(default)]
     pub encodings: Vec<Encoding>,
+    /// What five weights in a byte do to single flips, by direction, beside these assignments.
+    #[serde(default)]
+    pub trit_bytes: Vec<TritDirection>,
     /// Raw faults of packed weights behind memory codes.
     #[serde(default)]
     pub protection: Vec<Protected>,
@@ -90,9 +93,9 @@ pub struct Faults {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum FaultTarget {
-    /// A packed 2-bit weight code.
+    /// The code of a weight.
     WeightCode,
-    /// A scale of a packed weight.
+    /// A scale of weights: of a tensor, a row or a block.
     WeightScale,
     /// A gain of a norm.
     Norm,
@@ -100,6 +103,8 @@ pub enum FaultTarget {
     Embedding,
     /// A weight of the read-out.
     LmHead,
+    /// A weight of a linear layer that is stored as a float.
+    WeightFloat,
     /// An entry of a 32-bit float KV cache.
     KvF32,
     /// An entry of a 16-bit float KV cache.
@@ -109,20 +114,28 @@ pub enum FaultTarget {
     /// An entry of a 1-bit KV cache.
     #[serde(rename = "kv_1bit")]
     Kv1bit,
+    /// A scale beside the entries of an 8-bit KV cache.
+    KvInt8Scale,
+    /// A scale beside the entries of a 1-bit KV cache.
+    #[serde(rename = "kv_1bit_scale")]
+    Kv1bitScale,
 }
 
 impl FaultTarget {
     /// Every target, in the order of reports.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::WeightCode,
         Self::WeightScale,
         Self::Norm,
         Self::Embedding,
         Self::LmHead,
+        Self::WeightFloat,
         Self::KvF32,
         Self::KvF16,
         Self::KvInt8,
         Self::Kv1bit,
+        Self::KvInt8Scale,
+        Self::Kv1bitScale,
     ];
 
     /// The word in the JSON.
@@ -134,10 +147,13 @@ impl FaultTarget {
             Self::Norm => "norm",
             Self::Embedding => "embedding",
             Self::LmHead => "lm_head",
+            Self::WeightFloat => "weight_float",
             Self::KvF32 => "kv_f32",
             Self::KvF16 => "kv_f16",
             Self::KvInt8 => "kv_int8",
             Self::Kv1bit => "kv_1bit",
+            Self::KvInt8Scale => "kv_int8_scale",
+            Self::Kv1bitScale => "kv_1bit_scale",
         }
     }
 }

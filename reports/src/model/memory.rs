@@ -156,3 +156,20 @@ pub struct EncodingDirection {
     /// Mean change of a weight, in magnitude, with the unused code read by the report's policy.
     pub mean_weight_change: f64,
 }
+
+/// What single flips do to weights that stand five in a byte, as `TQ1_0` packs them, in one
+/// direction. Means over bytes whose weights are independent and have the shares of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TritDirection {
+    /// The direction.
+    pub direction: FlipDirection,
+    /// Bits of a byte that can move this way.
+    pub bits_per_byte: f64,
+    /// Mean number of weights that a flip changes; at most 5.
+    pub mean_weights_hit: f64,
+    /// Mean of the changes of the weights of a flip, in magnitude, added up.
+    pub mean_weight_change: f64,
+    /// Share of the flips that land in a byte which no writer makes: 13 of 256 are such.
+    pub unused_share: f64,
+}

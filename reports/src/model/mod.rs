@@ -43,7 +43,9 @@ pub use generation::{GeneratedBehind, GeneratedTarget, Generation, Texts};
 pub use ladder::{
     EpsilonRow, EpsilonUnit, GrownAt, MethodCost, MethodRadius, MethodSummary, MethodTry, StepAt,
 };
-pub use memory::{Encoding, EncodingDirection, FlipDirection, MemoryCode, Protected, StoredBits};
+pub use memory::{
+    Encoding, EncodingDirection, FlipDirection, MemoryCode, Protected, StoredBits, TritDirection,
+};
 pub use precision::{AnytimeRate, UntilPrecision};
 pub use request::{
     Gate, GateKind, KvStorage, Method, Norm, Positions, Request, Threshold, UnusedCode,

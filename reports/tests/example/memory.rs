@@ -75,3 +75,20 @@ pub(super) fn encodings() -> Vec<Encoding> {
     };
     vec![of(["01", "00", "10", "11"], false, 0.0), of(["00", "01", "10", "11"], true, 0.29)]
 }
+
+pub(super) fn trit_bytes() -> Vec<TritDirection> {
+    let of = |(direction, bits_per_byte, mean_weights_hit)| TritDirection {
+        direction,
+        bits_per_byte,
+        mean_weights_hit,
+        mean_weight_change: 3.67,
+        unused_share: 0.055,
+    };
+    [
+        (FlipDirection::Both, 8.0, 2.88),
+        (FlipDirection::OneToZero, 3.98, 2.91),
+        (FlipDirection::ZeroToOne, 4.02, 2.86),
+    ]
+    .map(of)
+    .to_vec()
+}

@@ -303,6 +303,7 @@ fn faults(layers: u32) -> Faults {
         bits: bit_rates(),
         stored_bits: Some(memory::stored_bits()),
         encodings: memory::encodings(),
+        trit_bytes: memory::trit_bytes(),
         protection: memory::protection(),
         worst: (1..=12).map(|rank| worst(rank, layers)).collect(),
         bounds: (0..layers).map(|layer| bound(layer, layers)).collect(),

@@ -69,6 +69,9 @@ impl Prover for Masked<'_> {
         let (context, point) = (self.context, self.point(sample));
         let weights = &context.deployed.model.layers[layer].linear(slot).weights;
         let Weights::Ternary { rows, .. } = weights else { return Vec::new() };
+        if !weights.is_plain() {
+            return Vec::new();
+        }
         let case = Case {
             context,
             layer,

@@ -42,10 +42,11 @@ pub(super) struct Prover<'a> {
 }
 
 impl Prover<'_> {
-    /// Whether flips of a tensor can be bounded: its sums are integers.
+    /// Whether flips of a tensor can be bounded: its sums are integers, under one scale whatever
+    /// its codes of two bits become.
     pub(super) fn speaks_of(&self, layer: usize, slot: Slot) -> bool {
         let linear = self.deployed.model.layers[layer].linear(slot);
-        matches!(linear.weights, Weights::Ternary { .. }) && linear.activations.levels().is_some()
+        linear.weights.is_plain() && linear.activations.levels().is_some()
     }
 
     /// Tries rows of a layer, which `streams[layer]` enters and `streams[layer + 1]` leaves.

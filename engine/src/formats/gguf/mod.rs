@@ -16,7 +16,7 @@ use std::sync::Arc;
 use header::{Container, Extent};
 use shape::Plan;
 use types::GgmlType;
-use weights::{Coded, Stored, gains, unturned};
+use weights::{Coded, Factor, Stored, gains, unturned};
 
 use super::error::FormatError;
 use super::hugging_face::{EMBEDDING, HEAD, linear_name, linear_shape, norm_name};
@@ -25,16 +25,13 @@ use super::source::{Bytes, Source};
 use super::{LoadOptions, Loaded};
 use crate::model::{
     Activations, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot, Rope, Scale, Slot,
-    Weights,
+    StoredBlocks, Weights,
 };
 use crate::packing::BlockType;
 pub(super) use tokens::{LLAMA3, QWEN2};
 
-/// What may stand beside a `.scale`, and why nothing else. Of ternary weights it enters their
-/// scale. Of blocks llama.cpp multiplies each output by it, once more rounded; a product with the
-/// scales of the blocks instead would be other bits.
-const BESIDE: &str = "ternary weights under one scale beside a .scale (it multiplies outputs \
-    after the product: behind blocks a rounding that no bound here counts)";
+/// What may stand beside a `.scale`: it enters the scales, as one product each.
+const BESIDE: &str = "codes of integer activations beside a .scale (else it is after the product)";
 
 /// Loads the GGUF file of a source.
 pub(super) fn load(
@@ -267,10 +264,10 @@ impl<'a> Builder<'a> {
 
     fn linear(&mut self, plan: &Plan, layer: usize, slot: Slot) -> Result<Linear, FormatError> {
         let shape = linear_shape(&plan.config, slot);
-        let (name, role) = (stored_linear(layer, slot), linear_name(layer, slot));
+        let name = stored_linear(layer, slot) + ".weight";
+        let role = linear_name(layer, slot) + ".weight";
         let turned =
             (plan.turned && matches!(slot, Slot::Q | Slot::K)).then_some(plan.config.head_dim);
-        let (name, role) = (name + ".weight", role + ".weight");
         let stored = self.stored(&name, &format!("weights {:?}", [shape.0, shape.1]))?;
         let factor = self.factor(layer, slot)?;
         let codes = match stored.extent.kind {
@@ -282,21 +279,24 @@ impl<'a> Builder<'a> {
             let (runs, unused) = (self.options.i2s, self.options.unused);
             let coded = stored.coded(shape, turned, runs, unused)?;
             if let Some(scale) = coded.scale {
-                return self.ternary(&stored, role, coded, scale, factor);
+                let blocks = stored.blocks_of(shape, turned, factor);
+                return self.ternary(&stored, role, coded, (scale, factor, blocks));
             }
-        }
-        if factor.is_some() {
-            return Err(stored.refused(BESIDE));
         }
         if let (GgmlType::Blocks(kind), Some(_)) = (stored.extent.kind, self.activations.levels())
             && kind.has_integers()
         {
-            let (coded, entry) = stored.grouped(kind, shape, turned, self.options.unused)?;
+            let how = (self.options.unused, factor);
+            let (coded, entry) = stored.grouped(kind, shape, turned, how)?;
             self.record(entry, role);
             let weights = Weights::Coded(Arc::new(coded));
             return Ok(Linear { weights, norm: None, activations: self.activations });
         }
+        if factor.is_some() {
+            return Err(stored.refused(BESIDE));
+        }
         let float = self.matrix(&name, &role, shape)?;
+        self.entries.entry(name).and_modify(|entry| entry.turned = turned);
         let float = match turned {
             Some(head_dim) => unturned(float, head_dim),
             None => float,
@@ -326,8 +326,7 @@ impl<'a> Builder<'a> {
         stored: &Stored,
         role: String,
         coded: Coded,
-        scale: f32,
-        factor: Option<(f32, FloatType)>,
+        (scale, factor, blocks): (f32, Factor, Option<Arc<StoredBlocks>>),
     ) -> Result<Linear, FormatError> {
         let Coded { rows, layout, census, .. } = coded;
         let mut entry = stored.entry(TensorKind::TernaryPacked).with_census(census);
@@ -350,10 +349,11 @@ impl<'a> Builder<'a> {
         if !(product.is_finite() && product > 0.0) {
             return Err(stored.refused("scales whose product is positive and finite"));
         }
-        // A scale that stands in blocks, or is a product, has no bits of its own.
+        // A scale that stands in blocks has its bits there, beside that of the tensor; a product of
+        // two scales of the tensor has none of its own.
         let scale_type = match factor {
             None if whole => Some(FloatType::F32),
-            Some((_, kind)) if scale == 1.0 => Some(kind),
+            Some((_, kind)) if blocks.is_some() || scale == 1.0 => Some(kind),
             _ => None,
         };
         let weights = Weights::Ternary {
@@ -361,6 +361,7 @@ impl<'a> Builder<'a> {
             scale: Scale::Multiply(product),
             stored: scale_type,
             layout: Some(layout),
+            blocks,
         };
         Ok(Linear { weights, norm: None, activations: self.activations })
     }

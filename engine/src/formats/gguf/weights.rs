@@ -14,15 +14,18 @@ use super::super::shards::Tensor;
 use super::super::values::count_zeros;
 use super::header::Extent;
 use super::types::GgmlType;
-use crate::model::{self, Float, FloatType, Scales};
+use crate::model::{self, CodedFile, Float, FloatType, Scales, StoredBlocks};
 use crate::packing::{
-    BlockType, CodedRows, I2S_TAIL, I2sRuns, Layout, TernaryRows, UNUSED_CODE, ZERO_CODE,
-    turned_row,
+    BlockShape, BlockType, CodedRows, I2S_TAIL, I2sRuns, Layout, TernaryRows, UNUSED_CODE,
+    ZERO_CODE, turned_row,
 };
 
 /// What an `I2_S` tensor must be, and how to say that it is laid out otherwise.
 const WHOLE_RUNS: &str = "I2_S in whole runs of 128 weights (or of 64, or of 4 rows: the words \
     i2s=64 or i2s=4 behind the name of the file)";
+
+/// The scale beside a tensor, if there is one, and its type.
+pub(super) type Factor = Option<(f32, FloatType)>;
 
 /// Codes of a matrix under one scale.
 pub(super) struct Coded {
@@ -104,6 +107,7 @@ impl<'a> Stored<'a> {
             census: None,
             zeros: None,
             constant: false,
+            turned: None,
         }
     }
 
@@ -119,7 +123,8 @@ impl<'a> Stored<'a> {
             return Err(self.refused("floats, or blocks with scales"));
         };
         self.check_shape(shape)?;
-        let float = Float::Blocks { kind, data: self.extent.data.to_vec(), columns: shape.1 };
+        let float =
+            Float::Blocks { kind, data: self.extent.data.to_vec(), columns: shape.1, turned: None };
         let judge = |(index, block): (usize, &[u8])| {
             let mut values = [0.0; 256];
             let values = &mut values[..kind.weights()];
@@ -240,7 +245,7 @@ impl<'a> Stored<'a> {
         kind: BlockType,
         shape: (usize, usize),
         turned: Option<usize>,
-        unused: UnusedCode,
+        (unused, factor): (UnusedCode, Factor),
     ) -> Result<(model::Coded, TensorEntry), FormatError> {
         let (_, entry) = self.matrix(shape)?;
         let width = shape.1 / kind.weights() * kind.bytes();
@@ -255,8 +260,28 @@ impl<'a> Stored<'a> {
                 out.iter_mut().filter(|code| zeroed && **code == 2).for_each(|code| *code = 0);
             }
         });
-        let scales = (0..shape.0).flat_map(blocks).map(|block| kind.scale(block)).collect();
-        Ok((model::Coded::new(kind.name(), rows, Scales::Groups(scales)), entry))
+        let times = factor.map_or(1.0, |(factor, _)| factor);
+        let scales = (0..shape.0).flat_map(blocks).map(|block| kind.scale(block) * times);
+        let scales: Vec<f32> = scales.collect();
+        if !scales.iter().all(|scale| scale.is_finite()) {
+            return Err(self.refused("scales whose products with the .scale are finite"));
+        }
+        let scales = Scales::Groups(scales);
+        let coded = model::Coded::new(kind.name(), rows, scales);
+        let blocks = self.blocks_of(shape, turned, factor).expect("a matrix of blocks");
+        Ok((coded.of_file(CodedFile::Blocks(blocks)), entry))
+    }
+
+    /// What the file holds beside the integers of a matrix of blocks; `None` of other matrices.
+    pub(super) fn blocks_of(
+        &self,
+        (rows, columns): (usize, usize),
+        turned: Option<usize>,
+        factor: Factor,
+    ) -> Option<Arc<StoredBlocks>> {
+        let GgmlType::Blocks(kind) = self.extent.kind else { return None };
+        let shape = BlockShape { kind, rows, columns, turned };
+        Some(Arc::new(StoredBlocks::read(shape, self.extent.data, factor)))
     }
 
     /// The one value of a scale tensor.
@@ -294,9 +319,10 @@ pub(super) fn unturned(float: Float, head_dim: usize) -> Float {
         Float::Bf16 { data, columns } => {
             Float::Bf16 { data: rows(&data, columns, head_dim), columns }
         }
-        Float::Blocks { kind, data, columns } => {
+        Float::Blocks { kind, data, columns, .. } => {
             let width = columns / kind.weights() * kind.bytes();
-            Float::Blocks { kind, data: rows(&data, width, head_dim), columns }
+            let data = rows(&data, width, head_dim);
+            Float::Blocks { kind, data, columns, turned: Some(head_dim) }
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn tensor(
     let wrong = |expected: String, got: String| NoForm { part: name.into(), expected, got };
     let what = match &linear.weights {
         Weights::Dense(float) => match &**float {
-            Float::Blocks { kind, data, columns } if kind.has_codes() => {
+            Float::Blocks { kind, data, columns, .. } if kind.has_codes() => {
                 let groups = Groups { kind: *kind, data, columns: *columns };
                 return groups.tensor(name, turned, block);
             }

@@ -43,6 +43,15 @@ pub(super) fn check_memory(check: &mut Check, faults: &Faults) {
             check.not_negative(&at("mean_weight_change"), of.mean_weight_change);
         }
     }
+    for (i, of) in faults.trit_bytes.iter().enumerate() {
+        let key = |key: &str| format!("faults.trit_bytes[{i}].{key}");
+        check.share(&key("unused_share"), of.unused_share);
+        check.not_negative(&key("bits_per_byte"), of.bits_per_byte);
+        check.not_negative(&key("mean_weight_change"), of.mean_weight_change);
+        if !(0.0..=5.0).contains(&of.mean_weights_hit) {
+            check.add(key("mean_weights_hit"), "is not from 0 to 5");
+        }
+    }
     if !faults.encodings.is_empty() && faults.encodings.iter().filter(|of| of.deployed).count() != 1
     {
         check.add("faults.encodings", "do not name the one that is deployed");
