@@ -96,7 +96,7 @@ fn logits_and_bounds_of_the_embedded_models_keep_their_bits() {
 fn draws_and_addresses_keep_their_values() {
     let identity = Identity::of(&["model", "inputs", "plan"]);
     let mut rng = TrialRng::new(&identity, 7);
-    assert_eq!([rng.word(), rng.below(1000)], [17679177444399982850, 613]);
+    assert_eq!([rng.word(), rng.below(1000)], [17195313606356337835, 339]);
     let model = model_of(embedded::digits());
     let space = Space::new(&model, KvKind::Int8);
     let addresses = [

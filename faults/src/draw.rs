@@ -19,8 +19,9 @@ use std::fmt;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Changes when the meaning of (identity, number) changes: draws, orders, round robin.
-pub const FORMAT_VERSION: u64 = 1;
+/// Changes when the meaning of (identity, number) changes: draws, orders, round robin, numbers of
+/// bits. 2: every kind of weight has numbers.
+pub const FORMAT_VERSION: u64 = 2;
 
 const START: [u8; 32] = *b"bitnet-certify fault campaign/1\0";
 
@@ -114,11 +115,11 @@ mod tests {
     fn the_identity_of_known_fields_is_pinned() {
         assert_eq!(
             identity().to_string(),
-            "e52123ea192d7e4cda162bbf2a51a8c45773db5a7f0cbe000349776231852bd3"
+            "8ce34646d0b8ef5d8f8bc3a5173ab07e11d6510515b77e35ad3f4ada655d83ca"
         );
         assert_eq!(
             Identity::of(&[]).to_string(),
-            "7c69dba6c7b60ced9beb5264ac42f260b9aee54c4ef600354948ae71e4eca220"
+            "786b9846ea4f73f89d44f5f35309f2b1beaea4f3b91b6b34fad345605f54be54"
         );
     }
 
@@ -148,11 +149,11 @@ mod tests {
             let mut rng = TrialRng::new(&identity(), index);
             [rng.word(), rng.word(), rng.word()]
         };
-        assert_eq!(words(0), [14171911411490755319, 583460919988479089, 16234455938189443239]);
-        assert_eq!(words(7), [17679177444399982850, 11321654674437966299, 11584466582455879016]);
+        assert_eq!(words(0), [14844803630121169011, 17648346729159598428, 1956259501216420438]);
+        assert_eq!(words(7), [17195313606356337835, 6256797128018371270, 3220630097662708234]);
         assert_eq!(
             words(u64::MAX),
-            [6317156103235347078, 5794567810399611166, 10205484059892154682]
+            [3311627394593426080, 14455057351511653165, 13876348797989822651]
         );
     }
 
@@ -163,7 +164,7 @@ mod tests {
             .into_iter()
             .map(|n| rng.below(n))
             .collect();
-        assert_eq!(draws, [0, 0, 507, 328300960141, 6367801341722801121, 10825466898511834111]);
+        assert_eq!(draws, [0, 1, 872, 58119347165, 8452152634424706988, 6201831911573895419]);
     }
 
     #[test]

@@ -188,15 +188,15 @@ fn the_first_draws_of_a_campaign_are_pinned() {
         })
         .collect();
     let pinned = [
-        "weight_code 3 model.layers.0.self_attn.q_proj.weight[16,18].1",
-        "weight_scale 2 model.layers.0.mlp.down_proj.weight_scale.8",
-        "norm 0 model.layers.0.post_attention_layernorm.weight[11].6",
-        "embedding 0 model.embed_tokens.weight[7,0].11",
-        "lm_head 0 lm_head.weight[2,20].7",
-        "kv_f32 1 kv.layers.0.key[token=1,head=0,dim=2].28@2",
-        "kv_f16 2 kv.layers.0.key[token=3,head=1,dim=0].9@4",
-        "kv_int8 4 kv.layers.0.key[token=0,head=0,dim=0].4@2",
-        "kv_1bit 2 kv.layers.0.key[token=1,head=1,dim=5].0@2",
+        "weight_code 4 model.layers.0.mlp.up_proj.weight[17,20].0",
+        "weight_scale 4 model.layers.0.self_attn.v_proj.weight_scale.6",
+        "norm 3 model.layers.0.post_attention_layernorm.weight[2].5",
+        "embedding 0 model.embed_tokens.weight[10,4].1",
+        "lm_head 4 lm_head.weight[10,1].8",
+        "kv_f32 4 kv.layers.0.value[token=2,head=0,dim=5].12",
+        "kv_f16 4 kv.layers.0.key[token=1,head=1,dim=2].15",
+        "kv_int8 1 kv.layers.0.key[token=3,head=1,dim=4].0",
+        "kv_1bit 4 kv.layers.0.value[token=2,head=1,dim=3].0",
     ];
     assert_eq!(draws, pinned);
 }
