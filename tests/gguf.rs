@@ -189,6 +189,21 @@ fn a_file_is_analysed_like_any_checkpoint() {
 }
 
 #[test]
+fn codes_under_float_activations_are_analysed_and_not_bounded() {
+    let desk = desk();
+    for name in ["bitnet256_tq2_0", "bitnet256_i2_s"] {
+        let model = format!("{},activations=none", file(name));
+        let words = format!("analyze {model} --inputs x.jsonl --epsilon 0 --faults 8 -q");
+        desk.run(&format!("{words} --no-certify -o {name}.json")).ends(0);
+        let bounds = desk.json(&format!("{name}.json"));
+        for bound in at(&bounds, "faults.bounds[]") {
+            assert!(bound["logit_change_bound"].is_null(), "{bound}");
+            assert_eq!(bound["proven_masked_share"], 0.0, "{bound}");
+        }
+    }
+}
+
+#[test]
 fn what_a_file_leaves_open_is_said_behind_its_name() {
     let desk = desk();
     let model = file("llama256_tq2_0");

@@ -93,6 +93,12 @@ impl LayerBound {
     }
 }
 
+/// Whether flips of the codes of a linear layer can be bounded: its sums are integers, under one
+/// scale whatever its codes of two bits become.
+pub(crate) fn speaks_of(linear: &Linear) -> bool {
+    linear.weights.is_plain() && linear.activations.levels().is_some()
+}
+
 /// How finely flips are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grain {
@@ -101,8 +107,8 @@ enum Grain {
 }
 
 fn layer_rows(layer: &engine::model::Layer) -> impl Iterator<Item = usize> {
-    let plain = layer.linears.iter().filter(|linear| linear.weights.is_plain());
-    plain.map(|linear| linear.outputs())
+    let bounded = layer.linears.iter().filter(|linear| speaks_of(linear));
+    bounded.map(|linear| linear.outputs())
 }
 
 /// From the last layer to the first; once a layer proves nothing, only what costs nothing is said
@@ -126,7 +132,7 @@ fn sample_bounds(context: &Context, index: usize, clean: &Clean, grain: Grain) -
         };
         let mut proven_more = false;
         for slot in Slot::ALL {
-            if model.layers[layer].linear(slot).weights.is_plain() {
+            if speaks_of(model.layers[layer].linear(slot)) {
                 let (bound, more) = case.slot(slot, if hopeless { None } else { Some(grain) });
                 layers[layer].merge(bound);
                 proven_more |= more;

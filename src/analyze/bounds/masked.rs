@@ -11,7 +11,7 @@ use faults::Prover;
 use ndarray::Array2;
 
 use super::reach::{Reach, change};
-use super::{Case, margin_of};
+use super::{Case, margin_of, speaks_of};
 use crate::analyze::Context;
 
 /// The clean run of a sample.
@@ -67,9 +67,9 @@ impl<'a> Masked<'a> {
 impl Prover for Masked<'_> {
     fn masked(&self, sample: usize, (layer, slot, row): (usize, Slot, usize)) -> Vec<bool> {
         let (context, point) = (self.context, self.point(sample));
-        let weights = &context.deployed.model.layers[layer].linear(slot).weights;
-        let Weights::Ternary { rows, .. } = weights else { return Vec::new() };
-        if !weights.is_plain() {
+        let linear = context.deployed.model.layers[layer].linear(slot);
+        let Weights::Ternary { rows, .. } = &linear.weights else { return Vec::new() };
+        if !speaks_of(linear) {
             return Vec::new();
         }
         let case = Case {

@@ -17,6 +17,7 @@ use engine::walk::{self, Read, Site, Step};
 use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 
+use super::super::bounds::speaks_of;
 use super::flips::{LEVELS, Range, columns, ranges};
 use crate::cli::UnusedArg;
 
@@ -42,11 +43,9 @@ pub(super) struct Prover<'a> {
 }
 
 impl Prover<'_> {
-    /// Whether flips of a tensor can be bounded: its sums are integers, under one scale whatever
-    /// its codes of two bits become.
+    /// Whether flips of a tensor can be bounded.
     pub(super) fn speaks_of(&self, layer: usize, slot: Slot) -> bool {
-        let linear = self.deployed.model.layers[layer].linear(slot);
-        linear.weights.is_plain() && linear.activations.levels().is_some()
+        speaks_of(self.deployed.model.layers[layer].linear(slot))
     }
 
     /// Tries rows of a layer, which `streams[layer]` enters and `streams[layer + 1]` leaves.
