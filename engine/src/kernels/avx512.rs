@@ -49,7 +49,7 @@ fn ternary(group: &[u8], codes: &[i8], out: &mut [i32]) {
                 4 => ternary_tile::<4>(group, now, results),
                 3 => ternary_tile::<3>(group, now, results),
                 2 => ternary_tile::<2>(group, now, results),
-                _ => ternary_row(group, now, results),
+                _ => ternary_row(group, now, sum(now), results),
             }
         }
         rest = (later, behind);
@@ -62,9 +62,11 @@ fn groups(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
     assert!(count > 0 && out.len().is_multiple_of(count), "as many results for every group");
     let width = group_width(&groups[..group_bytes], codes.len(), out.len() / count);
     if codes.len() == width {
-        for (group, out) in groups.chunks_exact(group_bytes).zip(out.chunks_exact_mut(GROUP_ROWS)) {
-            // SAFETY: the table's constructor detected the features that this function enables.
-            unsafe { ternary_row(group, codes, out) }
+        let groups = groups.chunks_exact(group_bytes).zip(out.chunks_exact_mut(GROUP_ROWS));
+        // SAFETY: the table's constructor detected the features that these functions enable.
+        unsafe {
+            let offset = sum(codes);
+            groups.for_each(|(group, out)| ternary_row(group, codes, offset, out));
         }
         return;
     }
@@ -207,7 +209,7 @@ fn as_bytes(codes: &[i8]) -> &[u8] {
 /// accumulators, and the sums are shifted once at the end. Exact up to K = 349,000 even if every
 /// code is 3 and every activation -128.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn ternary_row(group: &[u8], codes: &[i8], out: &mut [i32]) {
+fn ternary_row(group: &[u8], codes: &[i8], offset: i32, out: &mut [i32]) {
     if codes.len() > 300_000 {
         return ternary_tile::<1>(group, codes, out);
     }
@@ -228,7 +230,7 @@ fn ternary_row(group: &[u8], codes: &[i8], out: &mut [i32]) {
         _mm512_add_epi32(sums[0], _mm512_srai_epi32::<2>(sums[1])),
         _mm512_add_epi32(_mm512_srai_epi32::<4>(sums[2]), _mm512_srai_epi32::<6>(sums[3])),
     );
-    store(_mm512_sub_epi32(total, _mm512_set1_epi32(sum(codes))), out);
+    store(_mm512_sub_epi32(total, _mm512_set1_epi32(offset)), out);
 }
 
 /// The sum of the codes, 64 at a time.

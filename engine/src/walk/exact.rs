@@ -16,6 +16,8 @@ use crate::packing::{RUN_ROWS, TernaryRows, weight_of};
 
 /// Outputs of a float product that are computed behind one another.
 const RUN: usize = 32;
+/// Outputs of integers under scales of groups, likewise: whole groups of packed rows.
+const CODED_RUN: usize = 128;
 /// Below this many float operations a step runs on the calling thread.
 pub(super) const PARALLEL_WORK: usize = 1 << 18;
 
@@ -178,14 +180,14 @@ impl Exact {
     /// Integer weights under scales of rows or groups, on integer rows.
     fn coded(&self, codes: &Codes, coded: &Coded) -> Array2<f32> {
         let (rows, Codes { q, scales }) = (coded.rows(), codes);
-        by_output((scales.len(), rows.columns()), rows.rows(), |first, out| {
+        by_output((scales.len(), rows.columns()), (rows.rows(), CODED_RUN), |first, out| {
             coded.values(self.kernels, (q, scales), first, out);
         })
     }
 
     /// Ternary weights on unquantised rows: `dot16`, then the scale.
     fn float_ternary(&self, x: &Array2<f32>, rows: &TernaryRows, scale: Scale) -> Array2<f32> {
-        by_output(x.dim(), rows.rows(), |first, out| {
+        by_output(x.dim(), (rows.rows(), RUN), |first, out| {
             let mut codes = vec![0; rows.columns()];
             let mut weights = vec![0.0; rows.columns()];
             for (index, dots) in out.chunks_exact_mut(x.nrows()).enumerate() {
@@ -204,7 +206,7 @@ impl Exact {
 
     /// Float weights on unquantised rows.
     fn dense(&self, x: &Array2<f32>, weights: &Float) -> Array2<f32> {
-        by_output(x.dim(), weights.rows(), |first, dots| {
+        by_output(x.dim(), (weights.rows(), RUN), |first, dots| {
             weights.dots(self.kernels, x.view(), first, dots);
         })
     }
@@ -224,19 +226,20 @@ impl Exact {
     }
 }
 
-/// Computes outputs in runs (`f(first, [output][token])`), then turns them to rows of tokens.
+/// Computes outputs in runs of so many (`f(first, [output][token])`), then turns them to rows of
+/// tokens.
 fn by_output(
     (tokens, inputs): (usize, usize),
-    outputs: usize,
+    (outputs, run): (usize, usize),
     f: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Array2<f32> {
     let mut columns = Array2::zeros((outputs, tokens));
     let data = columns.as_slice_mut().expect("standard rows");
-    let run = |(index, out): (usize, &mut [f32])| f(index * RUN, out);
+    let one = |(index, out): (usize, &mut [f32])| f(index * run, out);
     if outputs * tokens * inputs < PARALLEL_WORK {
-        data.chunks_mut(RUN * tokens).enumerate().for_each(run);
+        data.chunks_mut(run * tokens).enumerate().for_each(one);
     } else {
-        data.par_chunks_mut(RUN * tokens).enumerate().for_each(run);
+        data.par_chunks_mut(run * tokens).enumerate().for_each(one);
     }
     columns.reversed_axes().as_standard_layout().into_owned()
 }
