@@ -200,7 +200,40 @@ fn codes_under_float_activations_are_analysed_and_not_bounded() {
             assert!(bound["logit_change_bound"].is_null(), "{bound}");
             assert_eq!(bound["proven_masked_share"], 0.0, "{bound}");
         }
+        let part = "--exhaustive --layers 1 --tensors self_attn.v_proj --limit 1 --shard 0/128";
+        let map = format!("faults run {model} --inputs x.jsonl {part} --journal {name} -q");
+        desk.run(&format!("{map} --prove")).ends(0);
     }
+}
+
+/// A file of a ternary tensor in which a block of zeros has a large scale of its own: a code in it
+/// that is no zero any more makes a tensor of groups, and counts for as much.
+fn with_a_loud_block(desk: &Desk, tensor: &str) -> String {
+    let mut bytes = std::fs::read(file("bitnet256_tq2_0")).expect("a file");
+    let source = engine::formats::Source::memory("made", [("m.gguf", bytes.clone())]);
+    let loaded = engine::formats::load(&source, &Default::default()).expect("a sound file");
+    let entry = loaded.manifest.entry(&format!("{tensor}.weight")).expect("a tensor");
+    let block = entry.offset as usize;
+    bytes[block..block + 64].fill(0b0101_0101);
+    // 60 as f16.
+    bytes[block + 64..block + 66].copy_from_slice(&0x5380u16.to_le_bytes());
+    desk.put("loud.gguf", bytes);
+    "loud.gguf".into()
+}
+
+#[test]
+fn a_ranking_proves_nothing_of_codes_that_change_the_scales_of_their_tensor() {
+    let desk = desk();
+    desk.put("one.jsonl", "{\"input_ids\": [510]}\n");
+    let model = with_a_loud_block(&desk, "model.layers.1.self_attn.v_proj");
+    let within = "--layers 1 --tensors self_attn.v_proj --top 3 -q -o r.jsonl";
+    desk.run(&format!("faults rank {model} --inputs one.jsonl {within}")).ends(0);
+    let text = desk.text("r.jsonl");
+    let worst: serde_json::Value =
+        serde_json::from_str(text.lines().next().expect("a bit")).expect("JSON");
+    assert!(worst["address"].as_str().is_some_and(|bit| bit.contains("[0,")), "{worst}");
+    assert!(worst["row_logit_change_bound"].is_null(), "{worst}");
+    assert!(worst["row_proven_samples"].is_null(), "{worst}");
 }
 
 #[test]

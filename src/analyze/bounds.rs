@@ -153,7 +153,7 @@ pub struct RowBound {
 }
 
 /// Bounds of rows (layer, place and row) on the first samples; `None` for those that the budget
-/// leaves nothing for.
+/// leaves nothing for, and for those of tensors that no bound speaks of.
 pub(crate) fn row_bounds(
     context: &Context,
     rows: &[(usize, Slot, usize)],
@@ -163,7 +163,8 @@ pub(crate) fn row_bounds(
     let pass = (context.weights * tokens * 4).max(LEAST_PASS);
     let fits = (BUDGET / pass / (samples as u64).max(1)) as usize;
     let bound = |(index, &(layer, slot, row)): (usize, &(usize, Slot, usize))| {
-        (index < fits).then(|| {
+        let spoken = speaks_of(context.deployed.model.layers[layer].linear(slot));
+        (index < fits && spoken).then(|| {
             let mut sum = RowBound { change: Some(0.0), proven: 0 };
             for sample in 0..samples {
                 let one = Case::with(context, sample, layer, |case| case.row(slot, row));
