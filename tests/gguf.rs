@@ -206,6 +206,24 @@ fn codes_under_float_activations_are_analysed_and_not_bounded() {
     }
 }
 
+#[test]
+fn a_bound_of_a_layer_speaks_of_all_its_codes_or_is_none() {
+    let desk = desk();
+    let whole = file("bitnet256_tq2_0");
+    let loud = with_a_loud_block(&desk, "model.layers.1.self_attn.v_proj");
+    let mut pairs = Vec::new();
+    for (name, model) in [("whole", &whole), ("loud", &loud)] {
+        let words = format!("analyze {model} --inputs x.jsonl --no-certify --faults 8 -q");
+        desk.run(&format!("{words} -o {name}.json")).ends(0);
+        let report = desk.json(&format!("{name}.json"));
+        let last = at(&report, "faults.bounds[]")[1].clone();
+        let bounded = last["logit_change_bound"].is_number();
+        assert_eq!((bounded, last["reason"].is_null()), (name == "whole", name == "whole"));
+        pairs.push(last["pairs"].clone());
+    }
+    assert_eq!(pairs[0], pairs[1], "codes that are not bounded are pairs too");
+}
+
 /// A file of a ternary tensor in which a block of zeros has a large scale of its own: a code in it
 /// that is no zero any more makes a tensor of groups, and counts for as much.
 fn with_a_loud_block(desk: &Desk, tensor: &str) -> String {
