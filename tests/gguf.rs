@@ -224,6 +224,17 @@ fn a_bound_of_a_layer_speaks_of_all_its_codes_or_is_none() {
     assert_eq!(pairs[0], pairs[1], "codes that are not bounded are pairs too");
 }
 
+#[test]
+fn a_memory_code_is_refused_with_the_tensor_that_has_no_words_of_codes() {
+    let desk = desk();
+    let fault = "[[fault]]\ntarget = \"weight_code\"\nprotection = \"secded\"\nlayers = [1]\n";
+    desk.put("plan.toml", format!("trials = 4\n{fault}"));
+    let run = |name| format!("faults run {} --inputs x.jsonl --plan plan.toml -q", file(name));
+    let parts = ["fault 0", "model.layers.1.self_attn.q_proj", "blocks of TQ2_0", "expected bytes"];
+    desk.run(&run("bitnet256_tq2_0")).ends(2).says(&parts);
+    desk.run(&run("bitnet256_i2_s")).ends(0);
+}
+
 /// A file of a ternary tensor in which a block of zeros has a large scale of its own: a code in it
 /// that is no zero any more makes a tensor of groups, and counts for as much.
 fn with_a_loud_block(desk: &Desk, tensor: &str) -> String {
