@@ -61,6 +61,11 @@ fn a_flip_that_is_written_into_a_file_computes_what_was_foretold() {
         let (flipped, again) = effects(&desk, &written, &bit);
         assert!(flipped == after, "{name} {bit}");
         assert!(again == before, "{name} {bit}: flipped back");
+        if bit.contains("_proj.weight_scale[") && policy == "int8" {
+            // Now that the file has groups, it is said how its activations are read as before.
+            let shown = desk.run(&format!("inspect {out}/{name}.gguf")).ends(0);
+            assert!((shown.out + &shown.err).contains("(activations=int8 behind the name"));
+        }
     }
     assert!(changed >= 12, "only {changed} flips changed a logit");
 }
@@ -200,7 +205,69 @@ fn codes_under_float_activations_are_analysed_and_not_bounded() {
             assert!(bound["logit_change_bound"].is_null(), "{bound}");
             assert_eq!(bound["proven_masked_share"], 0.0, "{bound}");
         }
+        let part = "--exhaustive --layers 1 --tensors self_attn.v_proj --limit 1 --shard 0/128";
+        let map = format!("faults run {model} --inputs x.jsonl {part} --journal {name} -q");
+        desk.run(&format!("{map} --prove")).ends(0);
     }
+}
+
+#[test]
+fn a_bound_of_a_layer_speaks_of_all_its_codes_or_is_none() {
+    let desk = desk();
+    let whole = file("bitnet256_tq2_0");
+    let loud = with_a_loud_block(&desk, "model.layers.1.self_attn.v_proj");
+    let mut pairs = Vec::new();
+    for (name, model) in [("whole", &whole), ("loud", &loud)] {
+        let words = format!("analyze {model} --inputs x.jsonl --no-certify --faults 8 -q");
+        desk.run(&format!("{words} -o {name}.json")).ends(0);
+        let report = desk.json(&format!("{name}.json"));
+        let last = at(&report, "faults.bounds[]")[1].clone();
+        let bounded = last["logit_change_bound"].is_number();
+        assert_eq!((bounded, last["reason"].is_null()), (name == "whole", name == "whole"));
+        pairs.push(last["pairs"].clone());
+    }
+    assert_eq!(pairs[0], pairs[1], "codes that are not bounded are pairs too");
+}
+
+#[test]
+fn a_memory_code_is_refused_with_the_tensor_that_has_no_words_of_codes() {
+    let desk = desk();
+    let fault = "[[fault]]\ntarget = \"weight_code\"\nprotection = \"secded\"\nlayers = [1]\n";
+    desk.put("plan.toml", format!("trials = 4\n{fault}"));
+    let run = |name| format!("faults run {} --inputs x.jsonl --plan plan.toml -q", file(name));
+    let parts = ["fault 0", "model.layers.1.self_attn.q_proj", "blocks of TQ2_0", "expected bytes"];
+    desk.run(&run("bitnet256_tq2_0")).ends(2).says(&parts);
+    desk.run(&run("bitnet256_i2_s")).ends(0);
+}
+
+/// A file of a ternary tensor in which a block of zeros has a large scale of its own: a code in it
+/// that is no zero any more makes a tensor of groups, and counts for as much.
+fn with_a_loud_block(desk: &Desk, tensor: &str) -> String {
+    let mut bytes = std::fs::read(file("bitnet256_tq2_0")).expect("a file");
+    let source = engine::formats::Source::memory("made", [("m.gguf", bytes.clone())]);
+    let loaded = engine::formats::load(&source, &Default::default()).expect("a sound file");
+    let entry = loaded.manifest.entry(&format!("{tensor}.weight")).expect("a tensor");
+    let block = entry.offset as usize;
+    bytes[block..block + 64].fill(0b0101_0101);
+    // 60 as f16.
+    bytes[block + 64..block + 66].copy_from_slice(&0x5380u16.to_le_bytes());
+    desk.put("loud.gguf", bytes);
+    "loud.gguf".into()
+}
+
+#[test]
+fn a_ranking_proves_nothing_of_codes_that_change_the_scales_of_their_tensor() {
+    let desk = desk();
+    desk.put("one.jsonl", "{\"input_ids\": [510]}\n");
+    let model = with_a_loud_block(&desk, "model.layers.1.self_attn.v_proj");
+    let within = "--layers 1 --tensors self_attn.v_proj --top 3 -q -o r.jsonl";
+    desk.run(&format!("faults rank {model} --inputs one.jsonl {within}")).ends(0);
+    let text = desk.text("r.jsonl");
+    let worst: serde_json::Value =
+        serde_json::from_str(text.lines().next().expect("a bit")).expect("JSON");
+    assert!(worst["address"].as_str().is_some_and(|bit| bit.contains("[0,")), "{worst}");
+    assert!(worst["row_logit_change_bound"].is_null(), "{worst}");
+    assert!(worst["row_proven_samples"].is_null(), "{worst}");
 }
 
 #[test]

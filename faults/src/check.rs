@@ -9,7 +9,7 @@ use crate::campaign::Plan;
 use crate::ecc::{Protection, Words};
 use crate::golden::{Sample, SampleError};
 use crate::matrix::{Grid, Matrix};
-use crate::mix::Mix;
+use crate::mix::{Mix, Within};
 use crate::pattern::{Image, Pattern, Poisson};
 use crate::space::{Space, Target};
 
@@ -71,14 +71,17 @@ pub enum CampaignError {
     },
     /// Codes that have no place in a file.
     #[error(
-        "fault {number} of the plan asks where codes lie: a tensor has {rows} rows, expected a \
-         multiple of 4, and behind a memory code bytes that hold nothing but codes of two bits"
+        "fault {number} of the plan asks where codes lie: {tensor} has {got}, expected {expected}"
     )]
     Layout {
         /// Its number, from 0.
         number: usize,
-        /// The rows of the tensor.
-        rows: usize,
+        /// The first tensor in its reach of which that cannot be said.
+        tensor: String,
+        /// What it has.
+        got: String,
+        /// What would do.
+        expected: &'static str,
     },
     /// A memory code of what is not stored in words that have one.
     #[error("fault {number} of the plan: {target} has no memory code, only weight_code has")]
@@ -139,7 +142,7 @@ impl Mix {
             let space = Space::new(model, kv);
             let guarded = stratum.protection != Protection::None;
             if target == Target::WeightCode && (guarded || stratum.pattern.is_physical()) {
-                check_layouts(model, number, guarded)?;
+                check_layouts(model, number, guarded, &stratum.within)?;
             }
             if guarded && target != Target::WeightCode {
                 return Err(CampaignError::Unguarded { number, target: target.name() });
@@ -164,22 +167,33 @@ impl Mix {
     }
 }
 
-/// Checks that codes have a place in the bytes of a file; for a memory code in bytes of their own,
-/// for each of its words is one of codes.
-fn check_layouts(model: &Model, number: usize, guarded: bool) -> Result<(), CampaignError> {
+/// Checks that codes in reach have a place in the bytes of a file; for a memory code in bytes of
+/// their own, for each of its words is one of codes.
+fn check_layouts(
+    model: &Model,
+    number: usize,
+    guarded: bool,
+    within: &Within,
+) -> Result<(), CampaignError> {
     for (layer, block) in model.layers.iter().enumerate() {
-        for slot in Slot::ALL {
-            let linear = block.linear(slot);
-            let grid = (Matrix::Linear { layer, slot }).grid(model);
-            let struck = match grid {
-                Grid::Codes { .. } | Grid::Blocks { .. } => true,
-                Grid::Floats(_) | Grid::Made => false,
-            };
+        for slot in Slot::ALL.into_iter().filter(|slot| within.has(layer, slot.name())) {
+            let (linear, matrix) = (block.linear(slot), Matrix::Linear { layer, slot });
+            let grid = matrix.grid(model);
             let plain = matches!(linear.weights, Weights::Ternary { .. }) && grid.flat().is_some();
             let fits = if guarded { plain } else { Image::has(model, layer, slot) };
-            if struck && !fits {
-                return Err(CampaignError::Layout { number, rows: linear.outputs() });
-            }
+            let got = match grid {
+                Grid::Floats(_) | Grid::Made => continue,
+                _ if fits => continue,
+                Grid::Blocks { shape, .. } => format!("blocks of {}", shape.kind.name()),
+                Grid::Codes { scales: Some(_), .. } if guarded => "scales of its rows".into(),
+                Grid::Codes { .. } => format!("{} rows", linear.outputs()),
+            };
+            let expected = if guarded {
+                "bytes of nothing but codes of two bits under one scale, in whole fours of rows"
+            } else {
+                "a multiple of 4 rows"
+            };
+            return Err(CampaignError::Layout { number, tensor: matrix.name(), got, expected });
         }
     }
     Ok(())

@@ -14,8 +14,9 @@ mod reach;
 use certify::claim::{Decision, decide};
 use certify::interval::{BoxPrepared, Boxes, Interval, Margin};
 use certify::moved::{AnyFlip, Moved};
-use engine::model::{Linear, Slot};
+use engine::model::{KvKind, Layer, Linear, Model, Slot};
 use engine::walk::{self, Read, Site, Step};
+use faults::{Space, Target};
 use ndarray::Array2;
 use rayon::prelude::*;
 
@@ -32,6 +33,10 @@ const LEAST_PASS: u64 = 200_000;
 const MOST_SAMPLES: usize = 64;
 /// How often a row's flips are halved when all of them together are too many.
 const HALVINGS: u32 = 4;
+
+/// Why nothing is said of some codes.
+const OTHERS: &str = "not bounded: not all of its weights are codes of two bits under one scale \
+                      with sums that are integers";
 
 /// What is proven about any single flip in one layer.
 #[derive(Clone, Debug, Default)]
@@ -54,16 +59,22 @@ pub(super) fn bounds(context: &Context, clean: &[Clean]) -> Option<Vec<LayerBoun
     let pass = (context.weights * tokens * 4).max(LEAST_PASS);
     let by_row = 2 * rows as u64 * pass;
     let by_tensor = 7 * model.layers.len() as u64 * pass;
+    let left_out = left_out(model);
     if rows == 0 {
-        // No ternary weights: there is no flip of a code to bound.
-        return Some(vec![LayerBound::default(); model.layers.len()]);
+        let samples = context.samples.len().min(MOST_SAMPLES) as u64;
+        return Some(left_out.into_iter().map(|bits| LayerBound::open(samples * bits)).collect());
     }
     let (grain, each) =
         if by_row <= BUDGET { (Grain::Row, by_row) } else { (Grain::Tensor, by_tensor) };
     let count = ((BUDGET / each) as usize).clamp(1, MOST_SAMPLES).min(context.samples.len());
     let stage = context.clock.stage("bounds under any flip", count as u64);
     let results = context.each(&stage, |index, _| {
-        (index < count).then(|| sample_bounds(context, index, &clean[index], grain))
+        (index < count).then(|| {
+            let mut bounds = sample_bounds(context, index, &clean[index], grain);
+            let others = bounds.iter_mut().zip(&left_out).filter(|(_, bits)| **bits > 0);
+            others.for_each(|(bound, &bits)| bound.merge(LayerBound::open(bits)));
+            bounds
+        })
     });
     context.clock.count_missing("bounds under any flip", &results[..count]);
     let mut layers = vec![LayerBound::default(); model.layers.len()];
@@ -78,6 +89,12 @@ pub(super) fn bounds(context: &Context, clean: &[Clean]) -> Option<Vec<LayerBoun
 }
 
 impl LayerBound {
+    /// What is said of flips that are not bounded.
+    fn open(pairs: u64) -> Self {
+        let reason = (pairs > 0).then(|| OTHERS.to_owned());
+        Self { pairs, reason, ..Self::default() }
+    }
+
     fn merge(&mut self, other: Self) {
         let first = self.pairs == 0;
         self.pairs += other.pairs;
@@ -99,6 +116,19 @@ pub(crate) fn speaks_of(linear: &Linear) -> bool {
     linear.weights.is_plain() && linear.activations.levels().is_some()
 }
 
+/// The bits of codes of each layer that no bound speaks of.
+fn left_out(model: &Model) -> Vec<u64> {
+    let mut bits = vec![0; model.layers.len()];
+    for tensor in Space::new(model, KvKind::F32).tensors(Target::WeightCode, 0) {
+        let slot = Slot::ALL.into_iter().find(|slot| slot.name() == tensor.name);
+        let (layer, slot) = tensor.layer.zip(slot).expect("codes are those of linear layers");
+        if !speaks_of(model.layers[layer].linear(slot)) {
+            bits[layer] += tensor.numbers.end - tensor.numbers.start;
+        }
+    }
+    bits
+}
+
 /// How finely flips are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grain {
@@ -106,7 +136,7 @@ enum Grain {
     Tensor,
 }
 
-fn layer_rows(layer: &engine::model::Layer) -> impl Iterator<Item = usize> {
+fn layer_rows(layer: &Layer) -> impl Iterator<Item = usize> {
     let bounded = layer.linears.iter().filter(|linear| speaks_of(linear));
     bounded.map(|linear| linear.outputs())
 }
@@ -153,7 +183,7 @@ pub struct RowBound {
 }
 
 /// Bounds of rows (layer, place and row) on the first samples; `None` for those that the budget
-/// leaves nothing for.
+/// leaves nothing for, and for those of tensors that no bound speaks of.
 pub(crate) fn row_bounds(
     context: &Context,
     rows: &[(usize, Slot, usize)],
@@ -163,7 +193,8 @@ pub(crate) fn row_bounds(
     let pass = (context.weights * tokens * 4).max(LEAST_PASS);
     let fits = (BUDGET / pass / (samples as u64).max(1)) as usize;
     let bound = |(index, &(layer, slot, row)): (usize, &(usize, Slot, usize))| {
-        (index < fits).then(|| {
+        let spoken = speaks_of(context.deployed.model.layers[layer].linear(slot));
+        (index < fits && spoken).then(|| {
             let mut sum = RowBound { change: Some(0.0), proven: 0 };
             for sample in 0..samples {
                 let one = Case::with(context, sample, layer, |case| case.row(slot, row));

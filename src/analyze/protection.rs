@@ -77,7 +77,7 @@ fn shield<'a>(
     Shield::new(deployed.model, deployed.kernels, protection, raw, campaign.plan().unused).ok()
 }
 
-/// Single flips without a code: what the campaign itself tried.
+/// Single flips without a code: what the campaign itself tried, where it struck the same bits.
 fn single(context: &Context, campaign: &Campaign, found: &Tally) -> Option<Protected> {
     let summary = found.targets.get(&Target::WeightCode)?;
     let shield = shield(context, campaign, Protection::None, 1)?;
@@ -91,7 +91,9 @@ fn single(context: &Context, campaign: &Campaign, found: &Tally) -> Option<Prote
     };
     let (protection, exact) = (Protection::None, shield.exact_residual());
     let row = Protected { protection, flips: 1, bits: shield.bits(), exact, tally };
-    (campaign.plan().flips == 1).then_some(row)
+    // Of codes under scales of rows the campaign knows, and no memory code here does.
+    let struck = campaign.space(Target::WeightCode).count(Target::WeightCode, 0);
+    (campaign.plan().flips == 1 && row.bits == struck).then_some(row)
 }
 
 /// One flip of any stored bit of the parameters that were struck.

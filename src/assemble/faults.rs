@@ -224,7 +224,7 @@ fn worst(campaigned: &Campaigned) -> Vec<out::Worst> {
 
 fn bound((index, bound): (usize, &LayerBound)) -> out::Bound {
     let change = bound.change.and_then(finite);
-    let missing = || "there are no ternary weights to flip in this layer".to_owned();
+    let missing = || "there are no codes of weights to flip in this layer".to_owned();
     out::Bound {
         layer: number(index),
         flips: 1,

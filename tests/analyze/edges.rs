@@ -3,7 +3,7 @@
 use fixtures::embedded;
 use serde_json::{Value, json};
 
-use crate::terminal::{Desk, at, number, one};
+use crate::terminal::{Desk, at, extent, number, one};
 
 #[test]
 fn the_largest_epsilon_certifies_nothing_and_breaks_nothing() {
@@ -126,4 +126,49 @@ fn unlabelled_samples_are_counted_apart_and_judged_by_their_clean_decision() {
     let sample = one(&wrong, "certification.samples[]");
     assert_eq!((&sample["verdict"], &sample["correct"]), (&json!("falsified"), &json!(false)));
     assert_eq!((number(sample, "certified_radius"), number(sample, "attack_radius")), (0.0, 0.0));
+}
+
+/// A safetensors file whose scales in layer 1 are one a row, all as they were for the tensor.
+fn with_scales_of_rows(file: &[u8]) -> Vec<u8> {
+    let length = u64::from_le_bytes(file[..8].try_into().expect("eight bytes")) as usize;
+    let header: Value = serde_json::from_slice(&file[8..8 + length]).expect("a header");
+    let (mut tensors, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, of) in header.as_object().expect("tensors").iter().filter(|(_, of)| of.is_object()) {
+        let Some(shape) = of["shape"].as_array() else { continue };
+        let (mut shape, mut bytes) = (shape.clone(), file[extent(file, name)].to_vec());
+        if name.contains("layers.1") && name.ends_with(".weight_scale") {
+            let packed = header[name.trim_end_matches("_scale")]["shape"][0].as_u64();
+            let rows = 4 * packed.expect("packed weights");
+            (shape, bytes) = (vec![json!(rows)], bytes.repeat(rows as usize));
+        }
+        let begin = data.len();
+        data.extend(bytes);
+        let ends = [begin, data.len()];
+        let entry = json!({"dtype": of["dtype"], "shape": shape, "data_offsets": ends});
+        tensors.insert(name.clone(), entry);
+    }
+    let header = Value::Object(tensors).to_string();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+}
+
+#[test]
+fn codes_that_no_bound_speaks_of_count_among_the_pairs_and_behind_no_memory_code() {
+    let desk = Desk::new();
+    desk.checkpoint("model", embedded::digits());
+    let words = "model --inputs model/inputs.safetensors --limit 2 --no-certify --faults 80";
+    let whole = desk.report(words);
+    let file = with_scales_of_rows(&desk.read("model/model.safetensors"));
+    desk.put("model/model.safetensors", file);
+    let mixed = desk.report(words);
+    let pairs = |report| at(report, "faults.bounds[].pairs");
+    assert_eq!(pairs(&whole), pairs(&mixed));
+    assert_eq!(at(&mixed, "faults.bounds[].proven_masked_share")[1], 0.0);
+    let bits = |report| at(report, "faults.protection[]").into_iter().map(one_flip).collect();
+    let (before, after): (Vec<bool>, Vec<bool>) = (bits(&whole), bits(&mixed));
+    assert!(before.contains(&true) && !after.is_empty() && !after.contains(&true));
+}
+
+/// Whether a row of memory codes is what the campaign itself tried.
+fn one_flip(row: &Value) -> bool {
+    row["code"] == "none" && row["raw_flips"] == 1
 }

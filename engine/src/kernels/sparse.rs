@@ -1,5 +1,5 @@
-//! Rows that differ in few codes, portably: where, and the columns of weights that their sums gain
-//! or lose.
+//! Rows that differ in few codes, portably: where, and the columns of weights that their sums
+//! gain or lose.
 
 use super::{Columns, Differ, LANES, SPARE_PLACES};
 

@@ -244,7 +244,7 @@ impl Pattern {
                         Direction::ZeroToOne => false,
                         Direction::Mixed => {
                             let image = scene.image(address);
-                            Templates::new(scene.identity, address)
+                            Templates::new(scene.model, scene.identity, address)
                                 .is_true_cell(image.place(address))
                         }
                     };
@@ -321,7 +321,7 @@ impl Scene<'_> {
         let image = self.image(&address);
         let page_bits = 8 * page_bytes;
         let page = image.place(&address) / page_bits;
-        let templates = Templates::new(self.identity, &address);
+        let templates = Templates::new(self.model, self.identity, &address);
         let mut disturbed = templates.page(page, page_bits, image.bits(), cells);
         if let Some(flips) = flips {
             let all: Vec<u64> = (0..disturbed.len() as u64).collect();

@@ -2,16 +2,24 @@
 
 use std::collections::BTreeSet;
 
+use engine::model::Model;
+
 use crate::address::Address;
 use crate::draw::{Identity, TrialRng};
+use crate::matrix::{Grid, Matrix};
 
 /// The cells under one tensor.
 pub(super) struct Templates(Identity);
 
 impl Templates {
     /// Those of the tensor that a bit lies in.
-    pub(super) fn new(identity: &Identity, address: &Address) -> Self {
-        let text = address.to_string();
+    pub(super) fn new(model: &Model, identity: &Identity, address: &Address) -> Self {
+        // Codes, trits and scales of blocks are one tensor.
+        let blocks = |matrix: &Matrix| matches!(matrix.grid(model), Grid::Blocks { .. });
+        let text = match address.matrix().filter(blocks) {
+            Some(matrix) => format!("{}.weight[", matrix.name()),
+            None => address.to_string(),
+        };
         // Behind the last bracket, or the last dot, comes what tells bits of one tensor apart.
         let tensor = match text.find('[') {
             Some(end) => &text[..end],

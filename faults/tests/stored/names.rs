@@ -1,10 +1,15 @@
 //! Numbers, names and places of all bits of small files.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use engine::kernels;
 use engine::model::{KvKind, Model};
 use engine::packing::{BitPlace, BlockType};
-use faults::{Address, AnyAddress, Image, PhysicalAddress, Space, Target};
+use engine::walk::Read;
+use faults::{
+    Address, AnyAddress, Campaign, Image, Mix, PhysicalAddress, Plan, PlanFile, Sample, Space,
+    Target, UnusedCode,
+};
 
 use crate::files::{Folder, KINDS, Scaled, gguf, read};
 use crate::{FLOATS, INT8, linear};
@@ -92,4 +97,38 @@ fn codes_that_are_made_at_load_have_no_bits_of_a_file() {
     let message = address.check(&model, KvKind::F32, 1).expect_err("made").to_string();
     assert!(message.contains("made at load"), "{message}");
     assert_eq!(Space::new(&model, KvKind::F32).number(1, &address), None);
+}
+
+#[test]
+fn a_page_of_blocks_has_the_same_weak_cells_whichever_of_its_bits_was_drawn() {
+    let file = gguf((34, BlockType::Tq1), Scaled::Each, false, 5);
+    let model = read(file.bytes(), INT8).expect("a sound file").model;
+    let text = "[[fault]]\ntarget = \"weight_code\"\nmodel = \"row-hammer\"\npage_bytes = 64\n\
+                cells = 12";
+    let plan = Plan {
+        seed: 3,
+        trials: 200,
+        flips: 1,
+        targets: vec![Target::WeightCode],
+        unused: UnusedCode::Deployed,
+        kv: KvKind::F32,
+        confidence: 0.95,
+        positions: Read::All,
+        worst: 4,
+    };
+    let strata = PlanFile::parse(text).expect("TOML").strata().expect("a sound plan");
+    let mix = Mix { plan, strata };
+    let (identity, samples) = (mix.identity("model", "inputs"), [Sample::of_ids(vec![1, 3, 2])]);
+    let campaign =
+        Campaign::mixed(&model, kernels::best(), mix, identity, &samples).expect("a sound plan");
+    let (mut pages, mut again) = (BTreeMap::new(), 0);
+    for index in 0..200 {
+        let flips: Vec<Address> = campaign.draw(index).fault.flips().copied().collect();
+        let Some(first) = flips.first() else { continue };
+        let at = first.physical(&model).expect("a bit").expect("a place");
+        let page = (at.matrix, at.place.byte / 64);
+        again += usize::from(pages.contains_key(&page));
+        assert_eq!(pages.entry(page).or_insert_with(|| flips.clone()), &flips, "{page:?}");
+    }
+    assert!(again > 50 && pages.len() > 5, "{again} of {} pages again", pages.len());
 }

@@ -307,11 +307,12 @@ pub struct Bound {
     pub layer: u32,
     /// Number of weight bits flipped together.
     pub flips: u32,
-    /// No such flip changes any logit by more than this; null where the bound diverged.
+    /// No flip of any code of the layer changes any logit by more than this; null where the bound
+    /// diverged, and where not all of the layer's codes are bounded.
     pub logit_change_bound: Option<f64>,
     /// Share of the pairs (bit, sample) that are proven masked.
     pub proven_masked_share: f64,
-    /// Number of those pairs.
+    /// Number of those pairs: all bits of codes of the layer, those that are not bounded too.
     pub pairs: u64,
     /// Why the bound is null.
     pub reason: Option<String>,

@@ -155,7 +155,7 @@ impl<'a> Builder<'a> {
                         if stored.uniform_scale(kind)?.is_none() {
                             self.warnings.push(format!(
                                 "tensor {name}: blocks have scales of their own, so activations \
-                                 are taken as floats (--activations says otherwise)"
+                                 are floats (activations=int8 behind the name says otherwise)"
                             ));
                             return Ok(Activations::None);
                         }
