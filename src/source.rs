@@ -4,7 +4,7 @@
 //! What a GGUF file leaves open can be said behind its name, `model.gguf,activations=none,i2s=64`,
 //! so that every command, journal and data set names the same model in the same words.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use engine::formats::{self, LoadOptions, Loaded, Source, UnusedCode};
 use engine::model::{Activations, HeadForm};
@@ -84,6 +84,16 @@ fn split(text: &str) -> Result<(PathBuf, LoadOptions), Failure> {
         }
     }
     Ok((PathBuf::from(path), options))
+}
+
+impl Origin {
+    /// The same words behind the name of a copy of its files in another folder.
+    #[must_use]
+    pub fn copied_to(&self, folder: &Path) -> Self {
+        let file = self.path.file_name().filter(|_| self.path.is_file());
+        let path = file.map_or_else(|| folder.to_path_buf(), |file| folder.join(file));
+        Self { embedded: None, source: Source::path(&path), path, options: self.options }
+    }
 }
 
 /// Loads a model.

@@ -55,19 +55,27 @@ fn a_flip_that_is_written_into_a_file_computes_what_was_foretold() {
         changed += usize::from(before != after);
         let out = format!("flipped{index}");
         let words = format!("flip {model} --inputs x.jsonl --bit {bit} --write {out}");
-        desk.run(&words).ends(0);
+        let told = desk.run(&words).ends(0).err;
         let policy = if name.starts_with("qwen3") { "none" } else { "int8" };
+        let groups = bit.contains("_proj.weight_scale[") && policy == "int8";
+        let noted = "activations are none, not per_token_int8";
+        assert_eq!(told.contains(noted), groups, "{bit}: {told}");
         let written = format!("{out}/{name}.gguf,activations={policy} --unused-code deployed");
         let (flipped, again) = effects(&desk, &written, &bit);
         assert!(flipped == after, "{name} {bit}");
         assert!(again == before, "{name} {bit}: flipped back");
-        if bit.contains("_proj.weight_scale[") && policy == "int8" {
+        if groups {
             // Now that the file has groups, it is said how its activations are read as before.
             let shown = desk.run(&format!("inspect {out}/{name}.gguf")).ends(0);
             assert!((shown.out + &shown.err).contains("(activations=int8 behind the name"));
         }
     }
     assert!(changed >= 12, "only {changed} flips changed a logit");
+    // The sign of the scale of a tensor: computed with, and refused by who reads the file.
+    let words = format!("flip {}", file("bitnet256_i2_s"));
+    let bit = "--bit model.layers.1.mlp.up_proj.weight_scale.31";
+    let told = desk.run(&format!("{words} --inputs x.jsonl {bit} --write negative")).ends(0).err;
+    assert!(told.contains("readers refuse the written checkpoint: "), "{told}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::analyze::{fault_sample, unused_code};
 use crate::cli::{KvArg, UnusedArg};
 use crate::failure::Failure;
 use crate::input::Sample;
+use crate::source::Origin;
 use crate::{commands, input, machine, source};
 
 /// Options of `flip`.
@@ -71,6 +72,9 @@ pub fn run(args: &FlipArgs) -> Result<(), Failure> {
         Some(folder) => {
             write_patched(&origin, &loaded, &[address], folder)?;
             eprintln!("wrote {} with {address} flipped", folder.display());
+            if let Some(otherwise) = read_otherwise(&origin.copied_to(folder), &loaded) {
+                eprintln!("note: {otherwise}");
+            }
             Ok(())
         }
         None => Ok(()),
@@ -107,6 +111,25 @@ pub fn run(args: &FlipArgs) -> Result<(), Failure> {
         text
     };
     commands::tell(text.as_bytes())
+}
+
+/// What a reader of a written copy does that a fault in loaded weights does not: it may refuse the
+/// flipped bit, or take the activations of the whole model otherwise.
+fn read_otherwise(written: &Origin, loaded: &Loaded) -> Option<String> {
+    let again = match source::load(written, Some(UnusedArg::Deployed), false) {
+        Ok(again) => again,
+        Err(refusal) => return Some(format!("readers refuse the written checkpoint: {refusal}")),
+    };
+    let (before, after) = (loaded.model.config.activations, again.model.config.activations);
+    (before != after).then(|| {
+        format!(
+            "read again its activations are {}, not {}; a word behind its name keeps them, as in \
+             {},activations=int8",
+            after.name(),
+            before.name(),
+            written.path.display()
+        )
+    })
 }
 
 fn absent(error: AddressError) -> Failure {
