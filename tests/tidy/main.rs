@@ -3,6 +3,7 @@
 //! A rule that nobody checks is a wish. Each rule is one test, and its failure lists every place
 //! that breaks it; the scanners' own tests, beside them, show that each rule can fail.
 
+mod features;
 mod manifest;
 mod scan;
 mod tree;
@@ -94,6 +95,21 @@ fn only_kernels_and_the_memory_map_are_unsafe() {
     hold(rule, rust(&texts).filter(|text| !allowed(&text.path)), |text| {
         scan::words(&scan::code(&text.content), &["unsafe"])
     });
+}
+
+#[test]
+fn a_table_detects_what_its_kernels_enable() {
+    let texts = texts();
+    let doors = texts.iter().find(|text| text.path == "engine/src/kernels/mod.rs");
+    let doors = &doors.expect("the constructors of tables").content;
+    for door in ["avx2", "avx512"] {
+        let (file, folder) = (format!("kernels/{door}.rs"), format!("kernels/{door}/"));
+        let own =
+            rust(&texts).filter(|text| text.path.ends_with(&file) || text.path.contains(&folder));
+        hold("what a kernel enables, the constructor of its table detects", own, |text| {
+            features::undetected(&text.content, doors, door)
+        });
+    }
 }
 
 #[test]

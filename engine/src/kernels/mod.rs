@@ -212,6 +212,7 @@ pub fn avx512() -> Option<&'static Kernels> {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni")
         && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("popcnt")
     {
         return Some(&avx512::TABLE);
     }

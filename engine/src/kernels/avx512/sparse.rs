@@ -16,7 +16,7 @@ pub(super) fn differ(a: &[i8], b: &[i8], lists: [&mut [u32]; 3]) -> [usize; 3] {
 ///
 /// # Safety
 /// Each list has room for all places and 16 more.
-#[target_feature(enable = "avx512f,avx512bw,popcnt,bmi1")]
+#[target_feature(enable = "avx512f,avx512bw,popcnt")]
 unsafe fn differing(a: &[i8], b: &[i8], [up, down, far]: [*mut u32; 3]) -> [usize; 3] {
     let mut counts = [0; 3];
     for (index, (a, b)) in a.chunks(64).zip(b.chunks(64)).enumerate() {
