@@ -4,9 +4,11 @@
 use engine::model::{Coded, Float, Linear, Slot, Weights};
 use engine::walk::{Site, Step};
 
+use super::curved::Layers;
 use super::form::{Form, through_magnitudes};
 use super::linear::outputs;
-use super::margin::{Final, Stream, lower_ends, parts_of};
+use super::margin::{Attended, Final, Stream, lower_ends, parts_of};
+use super::past::Past;
 use super::rows::{Normed, Rows, Shape};
 use super::state::{Affine, Prepared};
 use super::{Kind, Share};
@@ -157,7 +159,7 @@ impl Affine<'_> {
         head: &Float,
     ) -> (f64, Option<usize>) {
         let (mut least, close) = parted(claim, logits);
-        let bounds = self.final_of(&normed[claim.row], head).lower(claim.winner, &close);
+        let bounds = self.final_of(&normed[claim.row], head).decide(claim.winner, &close);
         for (bound, rival) in bounds.into_iter().zip(close) {
             let lower = bound < least.0 || bound.is_nan();
             least = if lower { (bound, Some(rival)) } else { least };
@@ -240,6 +242,18 @@ impl Affine<'_> {
             gains: &normed.gains,
             eps: normed.eps,
             head,
+            layers: Some(Layers {
+                gate: self.matrices.of(last, Slot::Gate),
+                up: self.matrices.of(last, Slot::Up),
+            }),
+            behind: match &normed.past {
+                Some(Past::Added(added)) => Some(Attended {
+                    added,
+                    output: self.matrices.of(last, Slot::O),
+                    attention: self.attention(last),
+                }),
+                _ => None,
+            },
         }
     }
 }

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use engine::model::{Activations, Float, Gate, Linear, Norm, NormSlot, Rope, Slot};
-use engine::walk::{Domain, Site, Step, score_scale};
+use engine::walk::{Domain, Site, Step};
 use rayon::prelude::*;
 
-use super::attend::Attention;
 use super::form::Form;
-use super::linear::{Matrix, outputs_together};
+use super::linear::{Matrix, outputs};
+use super::past::{Added, Mix, Past};
 use super::rows::{Normed, Pending, Rows, Scaled, Shape, absolute, cut, ends_of, turn};
 use super::state::{Affine, Gated, NORM_ERROR, Prepared};
 use super::store::{Head, Token, stored};
@@ -39,6 +39,7 @@ impl Domain for Affine<'_> {
                     error: NORM_ERROR,
                     absolute: absolute.clone(),
                     regular: whole[row],
+                    past: base[row].past.clone(),
                     ends: ends(row),
                 };
                 (0..base.len()).map(one).collect()
@@ -65,6 +66,7 @@ impl Domain for Affine<'_> {
                         absolute: absolute.clone(),
                         // A form under a factor says nothing of the engine's own range.
                         regular: if plain && !last { finite[row] } else { whole[row] },
+                        past: scaled.past,
                         ends: range,
                     }
                 };
@@ -103,14 +105,17 @@ impl Domain for Affine<'_> {
             return Rows { boxes, shape: Shape::Pending(pending) };
         }
         let matrix: &Matrix = self.matrices.of(at.layer, slot);
-        let together = slot == Slot::O && at.layer + 1 == self.model.layers.len();
+        let last = at.layer + 1 == self.model.layers.len();
         let (kernels, inputs) = (self.kernels, self.inputs.clone());
         let forms = (x.readings.par_iter().zip(&x.factors[..]).with_min_len(self.grain()))
             .map(|(ways, &factor)| {
                 let w = (&matrix.w[..], matrix.scale);
-                let (form, together) =
-                    outputs_together(kernels, &inputs, &ways[0], w, x.rounded, together);
-                Scaled { form: Arc::new(form), factor, together }
+                let form = Arc::new(outputs(kernels, &inputs, &ways[0], w, x.rounded));
+                let past = (slot == Slot::O && last).then(|| {
+                    let (stream, reading) = (Arc::default(), ways[0].clone());
+                    Past::Added(Arc::new(Added { stream, reading, rounded: x.rounded }))
+                });
+                Scaled { form, factor, past }
             })
             .collect();
         self.finish(at, boxes, forms)
@@ -168,18 +173,25 @@ impl Domain for Affine<'_> {
         if self.interval.diverged().is_some() {
             return Rows { boxes, shape: Shape::shared(forms) };
         }
-        let config = &self.model.config;
-        let attention = Attention {
-            kernels: self.kernels,
-            inputs: &self.inputs,
-            tokens: &self.tokens[at.layer],
-            heads: config.heads,
-            kv_heads: config.kv_heads,
-            dim: config.head_dim,
-            factor: f64::from(score_scale(config.head_dim)),
-            grain: self.grain(),
-        };
-        let mixed = attention.rows(&forms, first).into_iter().map(Scaled::plain).collect();
+        let attention = self.attention(at.layer);
+        let last = at.layer + 1 == self.model.layers.len();
+        let rows = attention.rows(&forms, first).into_iter().zip(&forms).enumerate();
+        let mixed = rows
+            .map(|(row, ((form, shift, error), query))| {
+                let past = last.then(|| {
+                    Past::Mixed(Arc::new(Mix {
+                        query: query.clone(),
+                        seen: first + row + 1,
+                        shift,
+                        error,
+                        rest: form.rest.clone(),
+                        span: None,
+                        values: Vec::new(),
+                    }))
+                });
+                Scaled { past, ..Scaled::plain(form) }
+            })
+            .collect();
         self.finish(at, boxes, mixed)
     }
 
@@ -206,12 +218,21 @@ impl Domain for Affine<'_> {
         let boxes = self.interval.add(at, &stream.boxes, &update.boxes);
         let forms = self.forms(stream);
         if let Shape::Pending(pending) = &update.shape {
-            let base = forms.into_iter().map(Scaled::shared).collect();
+            let base = match &stream.shape {
+                Shape::Forms(all) => all.to_vec(),
+                _ => forms.into_iter().map(Scaled::shared).collect(),
+            };
             return Rows { boxes, shape: Shape::Sum(Arc::new(base), pending.clone()) };
         }
         let updates = self.forms(update);
-        let together = |row: usize| match &update.shape {
-            Shape::Forms(forms) => forms[row].together.clone(),
+        let past = |row: usize| match &update.shape {
+            Shape::Forms(all) => match &all[row].past {
+                Some(Past::Added(added)) => {
+                    let added = Added { stream: forms[row].clone(), ..Added::clone(added) };
+                    Some(Past::Added(Arc::new(added)))
+                }
+                _ => None,
+            },
             _ => None,
         };
         let (kernels, inputs) = (self.kernels, self.inputs.clone());
@@ -223,7 +244,7 @@ impl Domain for Affine<'_> {
                 for (k, rest) in sum.rest.iter_mut().enumerate() {
                     *rest += (sum.c[k].abs() + radii[k]) * (UNIT + 1e-12) + 1e-40;
                 }
-                Scaled { together: together(row), ..Scaled::plain(sum) }
+                Scaled { past: past(row), ..Scaled::plain(sum) }
             })
             .collect();
         self.finish(at, boxes, sums)

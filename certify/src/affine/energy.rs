@@ -25,6 +25,16 @@ pub(super) struct Energy {
 }
 
 impl Energy {
+    /// The matrix `C`, `[width, width]`.
+    pub(super) fn matrix(&self) -> &[f64] {
+        &self.matrix
+    }
+
+    /// How many values.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
     /// Of nothing.
     pub(super) fn none(width: usize) -> Self {
         Self { weight: 0.0, matrix: vec![0.0; width * width], width, open: 0 }

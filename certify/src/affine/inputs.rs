@@ -15,7 +15,6 @@ use ndarray::ArrayView1;
 use super::budget::Budget;
 use super::energy::Energy;
 use super::form::{Form, Span};
-use super::joint::Group;
 use crate::region::{Ball, Region};
 
 /// How the symbols of the input are bounded.
@@ -31,15 +30,13 @@ pub(super) enum Bound {
     Budget(Arc<Budget>),
 }
 
-/// The symbols of the input, and those of remainders that are bounded together.
+/// The symbols of the input.
 #[derive(Clone, Debug)]
 pub(super) struct Inputs {
     /// All numbers below are input symbols.
     pub(super) end: usize,
     /// How they are bounded.
     pub(super) bound: Bound,
-    /// Symbols of remainders that are bounded together, rising.
-    pub(super) groups: Vec<Arc<Group>>,
 }
 
 /// Rows of coefficients that are summed at once, so that columns stay in the cache.
@@ -48,7 +45,7 @@ const CHUNK: usize = 1024;
 impl Inputs {
     /// So many symbols under a bound.
     pub(super) fn new(end: usize, bound: Bound) -> Self {
-        Self { end, bound, groups: Vec::new() }
+        Self { end, bound }
     }
 
     /// The forms of a region, and its symbols.
@@ -136,38 +133,11 @@ impl Inputs {
                 *radius = self.dual(spans, |s| value(s, k));
             }
         }
-        let mut plain = |rows: Range<usize>| {
-            let (g, r) = (&g[rows.start * columns..rows.end * columns], &r[rows]);
-            for (g, r) in g.chunks(CHUNK * columns).zip(r.chunks(CHUNK)) {
-                (kernels.forms.magnitudes)(g, r, a, b, &mut radii);
-            }
-        };
-        let mut together = Vec::new();
-        for (rows, group) in self.grouped(spans) {
-            plain(first..rows.start);
-            first = rows.end;
-            together.push((rows, group));
-        }
-        plain(first..r.len());
-        for (rows, group) in together {
-            let values: Vec<f64> = rows
-                .flat_map(|s| (0..columns).map(move |k| (s, k)))
-                .map(|(s, k)| g[s * columns + k] * a[k] + r[s] * b[k])
-                .collect();
-            let most = group.most(kernels, self, &values, columns);
-            radii.iter_mut().zip(most).for_each(|(radius, most)| *radius += most);
+        let (g, r) = (&g[first * columns..], &r[first..]);
+        for (g, r) in g.chunks(CHUNK * columns).zip(r.chunks(CHUNK)) {
+            (kernels.forms.magnitudes)(g, r, a, b, &mut radii);
         }
         radii
-    }
-
-    /// The rows of remainders that are bounded together.
-    fn grouped<'a>(&'a self, spans: &'a [Span]) -> impl Iterator<Item = (Range<usize>, &'a Group)> {
-        let mut row = 0;
-        spans.iter().filter_map(move |span| {
-            row += span.count;
-            let found = self.groups.binary_search_by_key(&span.first, |group| group.span.first);
-            found.ok().map(|index| (row - span.count..row, &*self.groups[index]))
-        })
     }
 
     /// The dual norm over the input symbols of a column.

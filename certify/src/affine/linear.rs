@@ -1,6 +1,6 @@
 //! Linear layers over affine forms: the whole of norm, rounding and product as one step.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use engine::kernels::Kernels;
 use engine::model::{Linear, Model, Scale, Slot, Weights};
@@ -8,8 +8,6 @@ use engine::packing::weight_of;
 
 use super::form::{Form, through_magnitudes};
 use super::inputs::Inputs;
-use super::joint::Together;
-use super::quotient::Division;
 use super::sites::{Reading, boxes_through};
 use crate::interval::UNIT;
 
@@ -140,28 +138,21 @@ pub(super) fn outputs(
     w: (&[f64], f64),
     rounded: bool,
 ) -> Form {
-    outputs_together(kernels, inputs, reading, w, rounded, false).0
+    let y = reading.form.product_of_scaled(kernels, &reading.gains, w.0);
+    finished(kernels, inputs, reading, y, w, rounded)
 }
 
-/// The same, with what may be known of the remainders together.
-pub(super) fn outputs_together(
+/// The same from the numerators of what is late.
+pub(super) fn finished(
     kernels: &Kernels,
     inputs: &Inputs,
     reading: &Reading,
+    mut y: Form,
     (w, scale): (&[f64], f64),
     rounded: bool,
-    together: bool,
-) -> (Form, Option<Together>) {
-    let mut y = reading.form.product_of_scaled(kernels, &reading.gains, w);
-    let mut remainder = None;
+) -> Form {
     if let Some(quotient) = &reading.quotient {
-        let numerators = together.then(|| y.clone());
-        let expanded = quotient.divide(kernels, inputs, &mut y);
-        if let (Some(y), Some((shift, second))) = (numerators, expanded) {
-            let part = second.iter().map(|x| x * scale.abs()).collect();
-            let division = Division { y, quotient: quotient.clone(), shift, scale };
-            remainder = Some(Together { part, of: Arc::new(division) });
-        }
+        quotient.divide(kernels, inputs, &mut y);
     }
     y.add(&boxes_through(kernels, reading, w));
     add_noise(&mut y, reading, w);
@@ -180,7 +171,7 @@ pub(super) fn outputs_together(
     }
     // The result may itself fall below the normal range.
     y.rest.iter_mut().for_each(|rest| *rest += 1e-40);
-    (y, remainder)
+    y
 }
 
 /// The rounding symbols of the codes through the matrix.

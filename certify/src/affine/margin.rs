@@ -5,18 +5,20 @@
 //! residual addition the rows of the down layer are projected too, so that one quotient a rival is
 //! made linear and not one a feature.
 //!
-//! Second way, for a stream `z + W (x g / r)`: its margin times `r` is `alpha r + beta`, with alpha
-//! and beta forms of z and x. No quotient is left; the products are `alpha R` (polarised) and the
-//! curvature of r.
+//! Other ways: [`super::undivided`], and [`super::refine`] for what these do not decide.
 
 use engine::kernels::Kernels;
 use engine::model::Float;
 
-use super::form::{Form, rows_product, spread, through_magnitudes, union};
+use super::attend::Attention;
+use super::curved::Layers;
+use super::form::{Form, Span, rows_product, through_magnitudes};
 use super::inputs::Inputs;
 use super::linear::{Matrix, dot_error, outputs};
-use super::quotient::polar;
+use super::past::{Added, Mix, Past};
+use super::project::Directed;
 use super::rows::absolute;
+use super::scores::Scored;
 use super::sites::Reading;
 use crate::interval::UNIT;
 
@@ -39,12 +41,49 @@ pub(super) struct Final<'a> {
     pub(super) gains: &'a [f64],
     pub(super) eps: (f64, f64),
     pub(super) head: &'a Float,
+    /// The layers of the last gated product.
+    pub(super) layers: Option<Layers<'a>>,
+    /// What the stream before it was made of.
+    pub(super) behind: Option<Attended<'a>>,
 }
 
-/// The engine's floor under an absmax, with room.
-const FLOOR: f64 = 2e-5;
+/// What the stream behind the last attention was made of.
+pub(super) struct Attended<'a> {
+    pub(super) added: &'a Added,
+    pub(super) output: &'a Matrix,
+    pub(super) attention: Attention<'a>,
+}
+
+impl<'a> Attended<'a> {
+    fn mix(&self) -> Option<&'a Mix> {
+        match &self.added.reading.past {
+            Some(Past::Mixed(mix)) => Some(mix),
+            _ => None,
+        }
+    }
+
+    /// The symbols of attention.
+    pub(super) fn spans(&self) -> Option<Vec<Span>> {
+        self.mix().map(|mix| self.attention.spans(&mix.query, mix.seen))
+    }
+
+    /// The scores of all heads.
+    pub(super) fn heads<'b>(&'b self, spans: &'b [Span]) -> Vec<Scored<'b>> {
+        let Some(mix) = self.mix() else { return Vec::new() };
+        let tokens = &self.attention.tokens[..mix.seen];
+        (0..self.attention.heads)
+            .map(|head| Scored::new(&self.attention, &mix.query, (spans, tokens), head))
+            .collect()
+    }
+
+    /// What attention is not linear in.
+    pub(super) fn directed<'b>(&'b self, heads: &'b [Scored<'b>]) -> Directed<'b> {
+        Directed { attention: &self.attention, heads }
+    }
+}
+
 /// Rivals that are looked at together.
-const TOGETHER: usize = 64;
+pub(super) const TOGETHER: usize = 64;
 
 impl Final<'_> {
     /// Lower bounds of the margins of the winner over each rival.
@@ -90,15 +129,18 @@ impl Final<'_> {
                 all.reduce(larger).expect("at least one way")
             }
         };
-        let (least, largest) = self.root_mean_square();
+        let off = error.into_iter().zip(absolute);
         low.iter()
-            .zip(error)
-            .zip(absolute)
-            .map(|((low, error), absolute)| {
-                let low = low - error - 1e-36;
-                low / if low > 0.0 { largest } else { least } - absolute
-            })
+            .zip(off)
+            .map(|(low, (error, absolute))| self.whole(*low, error, absolute))
             .collect()
+    }
+
+    /// A margin from its numerator and what either may be off.
+    pub(super) fn whole(&self, numerator: f64, error: f64, absolute: f64) -> f64 {
+        let (least, most) = self.root_mean_square();
+        let low = numerator - error - 1e-36;
+        low / if low > 0.0 { most } else { least } - absolute
     }
 
     /// `(w_y - w_k) g`, `[width, rivals]`, and what the engine and f64 may be off in each margin of
@@ -111,14 +153,14 @@ impl Final<'_> {
     }
 
     /// The errors of the final norm and both dot products, of all magnitudes; and of f64 here.
-    fn relative_error(&self, magnitudes: &[f64], most: &[f64]) -> Vec<f64> {
+    pub(super) fn relative_error(&self, magnitudes: &[f64], most: &[f64]) -> Vec<f64> {
         let relative = dot_error(most.len()) + 10.0 * UNIT + 1e-9;
         let scaled: Vec<f64> = most.iter().map(|x| x * relative).collect();
         through_magnitudes(&scaled, magnitudes)
     }
 
     /// `(w_y - w_k) g`, `[width, rivals]`, and `(|w_y| + |w_k|) |g|`.
-    fn projection(&self, winner: usize, rivals: &[usize]) -> (Vec<f64>, Vec<f64>) {
+    pub(super) fn projection(&self, winner: usize, rivals: &[usize]) -> (Vec<f64>, Vec<f64>) {
         let width = self.head.columns();
         let (mut own, mut other) = (vec![0f32; width], vec![0f32; width]);
         self.head.read_row(winner, &mut own);
@@ -137,7 +179,7 @@ impl Final<'_> {
     }
 
     /// What the engine loses below its normal range in the normed row and in both products.
-    fn underflow(&self, winner: usize, rivals: &[usize]) -> Vec<f64> {
+    pub(super) fn underflow(&self, winner: usize, rivals: &[usize]) -> Vec<f64> {
         let width = self.head.columns();
         let mut row = vec![0f32; width];
         let mut of = |index: usize| -> f64 {
@@ -150,7 +192,7 @@ impl Final<'_> {
     }
 
     /// The largest magnitude of each feature of the stream.
-    fn largest(&self) -> Vec<f64> {
+    pub(super) fn largest(&self) -> Vec<f64> {
         let (lo, hi) = &self.ends;
         let most = |(&lo, &hi): (&f64, &f64)| if -lo > hi { -lo } else { hi };
         lo.iter().zip(*hi).map(most).collect()
@@ -178,7 +220,7 @@ impl Final<'_> {
     }
 
     /// The engine's errors of the last down layer and of the addition behind it, by feature.
-    fn sum_error(
+    pub(super) fn sum_error(
         &self,
         reading: &Reading,
         matrix: &Matrix,
@@ -206,74 +248,6 @@ impl Final<'_> {
             Some(undivided) => larger(divided, undivided),
         }
     }
-
-    /// `(alpha r + beta) / r` without a quotient; `None` where some site is not late.
-    pub(super) fn undivided(
-        &self,
-        alpha: &Form,
-        reading: &Reading,
-        through: &[f64],
-    ) -> Option<Vec<f64>> {
-        let quotient = reading.quotient.as_ref()?;
-        // A box has a centre of its own and is no rounding, even where both share a symbol.
-        if reading.fixed.is_some() || reading.boxed {
-            return None;
-        }
-        let (kernels, inputs) = (self.kernels, self.inputs);
-        let form = &reading.form;
-        let scaled = form.scaled(&reading.gains);
-        let beta = scaled.product(kernels, through);
-        let spans = union([&form.spans[..], &alpha.spans[..]]);
-        let rivals = beta.width();
-        let r = spread(
-            &Form {
-                c: vec![0.0],
-                spans: form.spans.clone(),
-                g: quotient.r.clone(),
-                rest: vec![0.0],
-            },
-            &spans,
-        );
-        let (a, b) = (spread(alpha, &spans), spread(&beta, &spans));
-        // Rounding symbols, in the scale of the numerator: half a code of the largest magnitude.
-        let radii = scaled.radii(kernels, inputs);
-        let largest = (scaled.c.iter().zip(&radii).map(|(c, r)| c.abs() + r))
-            .fold(0.0, |most, x| if x > most { x } else { most });
-        // The floor under the absmax does not scale with the row.
-        let above_floor = largest > FLOOR * quotient.most;
-        let noise: Vec<f64> = (reading.noise.iter())
-            .map(|&n| {
-                let by_scale = n * quotient.most;
-                let by_form = 0.5 * largest / reading.top * (1.0 + 1e-6 + reading.error);
-                if n > 0.0 && above_floor && by_form < by_scale { by_form } else { by_scale }
-            })
-            .collect();
-        let noise = through_magnitudes(&noise, through);
-        let q = 2.0 * (quotient.rc - quotient.r0);
-        let rounding = quotient.half - 0.5 * q;
-        let alpha_radii = alpha.radii(kernels, inputs);
-        let mut low = Vec::with_capacity(rivals);
-        for k in 0..rivals {
-            let column =
-                |g: &[f64]| g.iter().skip(k).step_by(rivals).copied().collect::<Vec<f64>>();
-            let (ga, gb) = (column(&a), column(&b));
-            let linear: Vec<f64> = (ga.iter().zip(&gb).zip(&r))
-                .map(|((a, b), r)| alpha.c[k] * r + quotient.r0 * a + b)
-                .collect();
-            let radius = inputs.radius(kernels, &spans, &linear);
-            let own = alpha_radii[k] - alpha.rest[k];
-            let (product, _) = polar(kernels, inputs, &spans, (&ga, own), (&r, quotient.radius));
-            let rest = alpha.rest[k] * quotient.most + beta.rest[k] + noise[k];
-            let least = alpha.c[k] - alpha_radii[k];
-            let most = alpha.c[k].abs() + alpha_radii[k];
-            let curved = if least < 0.0 { least * q } else { 0.0 } - most * rounding;
-            let whole = alpha.c[k] * quotient.r0 + beta.c[k] - radius - rest + product + curved;
-            let f64_error = 1e-9 * (most * quotient.most + beta.c[k].abs() + radius);
-            let whole = whole - f64_error;
-            low.push(whole / if whole > 0.0 { quotient.most } else { quotient.least });
-        }
-        Some(low)
-    }
 }
 
 /// What each span of symbols contributes to the radius of a form of one value.
@@ -296,7 +270,7 @@ fn larger(a: Vec<f64>, b: Vec<f64>) -> Vec<f64> {
 }
 
 /// A projection through the last down layer.
-fn through(kernels: &Kernels, matrix: &Matrix, w: &[f64], width: usize) -> Vec<f64> {
+pub(super) fn through(kernels: &Kernels, matrix: &Matrix, w: &[f64], width: usize) -> Vec<f64> {
     let mut through = rows_product(kernels, &matrix.w, w, w.len() / width);
     through.iter_mut().for_each(|x| *x *= matrix.scale);
     through
@@ -306,78 +280,4 @@ pub(super) fn lower_ends(kernels: &Kernels, inputs: &Inputs, form: &Form) -> Vec
     let radii = form.radii(kernels, inputs);
     let ends = form.c.iter().zip(radii);
     ends.map(|(c, r)| c - r - 1e-12 * (c.abs() + r)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::form::Span;
-    use super::super::inputs::Bound;
-    use super::super::sites::{Known, Source};
-    use std::sync::Arc;
-
-    use super::*;
-    use engine::kernels;
-    use engine::numerics::INT8;
-
-    /// The margin of `k + n` over 0, `n` the first value of a row `(c, 1)` behind its norm and its
-    /// codes. `known` are boxes behind the norm and lower codes of both values, `width` codes wide.
-    fn lower(
-        (k, c, gain): (f64, f64, f64),
-        known: [((f64, f64), i8); 2],
-        (width, step): (u8, f64),
-        most: f64,
-    ) -> f64 {
-        let (kernels, inputs) = (kernels::scalar(), Inputs::new(1, Bound::Each));
-        let spans = vec![Span { first: 0, count: 1 }];
-        let x = Form { c: vec![c, 1.0], spans, g: vec![0.4 * c, 0.0], rest: vec![0.0; 2] };
-        let source = Source {
-            form: &Arc::new(x),
-            gains: vec![gain; 2],
-            eps: Some((1e-6, 1e-6)),
-            error: 0.0,
-            absolute: vec![0.0; 2],
-        };
-        let (boxes, codes): (Vec<(f64, f64)>, Vec<i8>) = known.into_iter().unzip();
-        let known = Known {
-            source: (vec![-2.0; 2], vec![2.0; 2]),
-            normed: boxes.into_iter().unzip(),
-            codes: Some((&codes, &[width; 2], (step, step), INT8)),
-        };
-        let ways = Reading::ways(kernels, &inputs, source, &known, 1);
-        let matrix = Matrix { w: vec![1.0, 0.0, 0.0, 1.0], scale: 1.0 };
-        let head = Float::F32 { data: vec![1.0, 0.0, 0.0, 0.0], columns: 2 };
-        let base = Form::constant(vec![k, 0.0]);
-        let of = Final {
-            kernels,
-            inputs: &inputs,
-            stream: Stream::Sum(&base, &ways, &matrix, true),
-            ends: (&[-most; 2], &[most; 2]),
-            gains: &[1.0, 1.0],
-            eps: (1e-6, 1e-6),
-            head: &head,
-        };
-        of.lower(0, &[1])[0]
-    }
-
-    #[test]
-    fn a_site_that_is_a_box_counts_in_the_undivided_margin() {
-        // The form of the site is far wider than its box at -1.
-        let known = [((-1.001, -0.999), -127), ((0.5, 1.5), 60)];
-        let least = lower((0.5, -1.0, 1.0), known, (67, 1.0 / 127.0), 3.0);
-        assert!(least < 0.0, "{least}");
-    }
-
-    #[test]
-    fn rounding_below_the_floor_under_the_absmax_counts_in_the_undivided_margin() {
-        // Values near 1e-6 in steps of the floor: the first is at least 0.58e-6 or so, its code 7,
-        // so that 7.5 steps are not a lower bound.
-        let known = [((0.0, 2e-6), 5), ((0.0, 2e-6), 5)];
-        let step = 1e-5 / 127.0;
-        let by_rounding = |k: f64| lower((k, 1.0, 1e-6), known, (20, step), 3e-6);
-        let ends: Vec<f64> = (0..200).map(|i| f64::from(i) * -1e-8).collect();
-        let most = ends.iter().filter(|&&k| by_rounding(k) > 0.0).count();
-        // Without any rounding the value is 0.6 / sqrt(0.68) of 1e-6 at least.
-        let least = 0.6e-6 / 0.68f64.sqrt() - 0.5 * step;
-        assert!(most as f64 * 1e-8 <= least + 1e-8, "{most} of {least}");
-    }
 }

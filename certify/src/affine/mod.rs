@@ -14,23 +14,35 @@ mod budget;
 pub mod change;
 mod claims;
 mod codes;
+mod curved;
 mod domain;
+mod dual;
 mod energy;
+mod first;
 mod form;
 mod gate;
 mod inputs;
-mod joint;
+mod latent;
 mod linear;
 mod margin;
 mod mixture;
 mod moved;
+mod past;
+mod project;
+mod psd;
 mod quotient;
+mod readings;
+mod refine;
+mod rivals;
 mod rows;
+mod scores;
+mod second;
 mod sites;
 mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod undivided;
 
 use engine::walk::{self, Read, Site};
 

@@ -55,8 +55,7 @@ impl Affine<'_> {
             .map(|row| {
                 let w = (&matrix.w[..], matrix.scale);
                 let form = outputs(kernels, &inputs, &x.readings[row][0], w, x.rounded);
-                let mut scaled =
-                    Scaled { form: Arc::new(form), factor: x.factors[row], together: None };
+                let mut scaled = Scaled { factor: x.factors[row], ..Scaled::plain(form) };
                 // What would stand there without faults: a point where the codes are points.
                 scaled.narrow(kernels, &inputs, &ends_of(&still, row));
                 scaled

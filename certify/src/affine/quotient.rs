@@ -11,11 +11,9 @@
 //! (b) `1/r = 1/rc - (R + w)/rc^2 + (R + w)^2 / (rc^2 r)`: linear part `N / rc`, and the product `N
 //! R` by polarisation. The smaller remainder is taken, output by output.
 
-use std::sync::Arc;
-
 use engine::kernels::Kernels;
 
-use super::form::{Form, Span, through_magnitudes};
+use super::form::{Form, Span};
 use super::inputs::Inputs;
 
 /// The root mean square of a row as a form.
@@ -31,6 +29,10 @@ pub(super) struct Quotient {
     pub(super) r: Vec<f64>,
     /// The radius of R.
     pub(super) radius: f64,
+    /// What r moves besides R, of which numerators say their own part.
+    pub(super) apart: f64,
+    /// What eps varies.
+    pub(super) spread: f64,
     /// The range of r.
     pub(super) least: f64,
     pub(super) most: f64,
@@ -47,43 +49,6 @@ struct Expansion {
     shift: Vec<f64>,
     /// The radius of the remainder.
     second: Vec<f64>,
-}
-
-/// A division whose remainders are bounded together: of any sum of outputs, what is not linear is
-/// that of the sum of the numerators, which is one division.
-#[derive(Clone, Debug)]
-pub(super) struct Division {
-    /// The numerators.
-    pub(super) y: Form,
-    pub(super) quotient: Arc<Quotient>,
-    /// The shifts of the centres.
-    pub(super) shift: Vec<f64>,
-    /// What the quotients are multiplied by.
-    pub(super) scale: f64,
-}
-
-impl Division {
-    /// An upper bound of `|sum of mu_k x_k|`, `x` the remainders, for each column of mu.
-    pub(super) fn most(
-        &self,
-        kernels: &Kernels,
-        inputs: &Inputs,
-        mu: &[f64],
-        columns: usize,
-    ) -> Vec<f64> {
-        let y = self.y.product(kernels, mu);
-        let Expansion { shift, second, .. } = self.quotient.expand(kernels, inputs, &y);
-        let mut shifted = vec![0.0; columns];
-        (kernels.forms.product)(&self.shift, mu, self.shift.len(), &mut shifted);
-        let size: Vec<f64> = (self.y.radii(kernels, inputs).iter().zip(&self.y.c))
-            .map(|(radius, c)| (radius + c.abs()) / self.quotient.least)
-            .collect();
-        let size = through_magnitudes(&size, mu);
-        (0..columns)
-            .map(|k| (shift[k] - shifted[k]).abs() + second[k] + 1e-11 * size[k])
-            .map(|most| most * self.scale.abs() * (1.0 + 1e-12))
-            .collect()
-    }
 }
 
 /// Below this mean square the engine's own root is not within its error bound.
@@ -139,30 +104,32 @@ impl Quotient {
         let most = if by_box < by_form { by_box } else { by_form };
         let fine = least * least > SMALLEST_MEAN && most.is_finite() && r0 > 0.0;
         let (least, most) = (least * (1.0 - 1e-14), most * (1.0 + 1e-14));
-        fine.then_some(Self { rc: r0 + 0.5 * q, r0, half, r, radius, least, most })
+        let spread = eps.1 - eps.0;
+        fine.then_some(Self {
+            rc: r0 + 0.5 * q,
+            r0,
+            half,
+            r,
+            radius,
+            apart: 0.0,
+            spread,
+            least,
+            most,
+        })
     }
 
     /// Turns `y` into `y / r`; `y` is a linear image of the form, with its symbols.
-    ///
-    /// Gives the shift of each centre and the radius of each remainder, if all are of way (b).
-    pub(super) fn divide(
-        &self,
-        kernels: &Kernels,
-        inputs: &Inputs,
-        y: &mut Form,
-    ) -> Option<(Vec<f64>, Vec<f64>)> {
+    pub(super) fn divide(&self, kernels: &Kernels, inputs: &Inputs, y: &mut Form) {
         let outputs = y.width();
         let Expansion { centres, moves, own, shift, second } = self.expand(kernels, inputs, y);
         let (mu, delta) = (0.5 * (1.0 / self.least + 1.0 / self.most), self.delta());
         let mut a = vec![0.0; outputs];
         let mut b = vec![0.0; outputs];
-        let mut expanded = true;
         for k in 0..outputs {
             let plain = mu * own[k] + (moves[k] + own[k]) * delta;
             let (factor, rest, shift) = if second[k] < plain {
                 (1.0 / self.rc, second[k], shift[k])
             } else {
-                expanded = false;
                 (mu, plain, 0.0)
             };
             (a[k], b[k]) = (factor, -centres[k] * factor);
@@ -171,7 +138,6 @@ impl Quotient {
             y.rest[k] = rest + 1e-12 * (rest + centres[k].abs() + moves[k] / self.least);
         }
         (kernels.forms.combine)(&mut y.g, &self.r, &a, &b);
-        expanded.then_some((shift, second))
     }
 
     /// Way (b) for each value of `y`.
@@ -185,14 +151,15 @@ impl Quotient {
         let moves = radii(&ones, &shared);
         let (low, high) = self.products(&moves, &shared, radii);
         let rc2 = self.rc * self.rc;
-        let moved = self.radius + self.half;
+        let around = self.half + self.apart;
+        let moved = self.radius + around;
         let own: Vec<f64> =
             (0..outputs).map(|k| centres[k].abs() * self.half + y.rest[k]).collect();
         let (shift, second) = (0..outputs)
             .map(|k| {
                 let cubic = (moves[k] + own[k]) * moved * moved / (rc2 * self.least);
                 let second = 0.5 * (high[k] - low[k]) / rc2
-                    + moves[k] * self.half / rc2
+                    + moves[k] * around / rc2
                     + own[k] / self.rc
                     + own[k] * moved / rc2
                     + cubic;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use engine::kernels::Kernels;
 use engine::model::Rope;
 
+use super::curved::NormedGate;
 use super::form::Form;
 use super::inputs::Inputs;
-use super::joint::Together;
+use super::past::Past;
 use super::quotient::Quotient;
 use super::sites::{Known, Reading, RowCodes, Source};
 use crate::interval::{Boxes, UNIT};
@@ -40,8 +41,8 @@ pub(super) enum Shape {
 pub(super) struct Scaled {
     pub(super) form: Arc<Form>,
     pub(super) factor: (f64, f64),
-    /// What is known of its boxes together.
-    pub(super) together: Option<Together>,
+    /// What it was made of, in the last layer.
+    pub(super) past: Option<Past>,
 }
 
 /// A row behind its norm.
@@ -58,6 +59,8 @@ pub(super) struct Normed {
     pub(super) absolute: Vec<f64>,
     /// Whether the engine's root mean square is within its error of the truth.
     pub(super) regular: bool,
+    /// What the row was made of, in the last layer.
+    pub(super) past: Option<Past>,
     /// The boxes of what is normed, in the scale of the form.
     pub(super) ends: (Vec<f64>, Vec<f64>),
 }
@@ -92,12 +95,24 @@ impl Normed {
             return (Reading::ways(kernels, inputs, source, &known, next), (1.0, 1.0));
         }
         if free && let Some((source, known, factor)) = self.scale_free(kernels, inputs, codes) {
-            return (Reading::ways(kernels, inputs, source, &known, next), factor);
+            let mut ways = Reading::ways(kernels, inputs, source, &known, next);
+            ways.iter_mut().for_each(|way| way.past.clone_from(&self.past));
+            return (ways, factor);
         }
         let (gains, absolute) = (self.gains.clone(), self.absolute.clone());
         let source = Source { form, gains, eps: Some(self.eps), error, absolute };
         let known = Known::new(self.ends.clone(), ends, codes);
-        (Reading::ways(kernels, inputs, source, &known, next), (1.0, 1.0))
+        let mut ways = Reading::ways(kernels, inputs, source, &known, next);
+        let past = match &self.past {
+            Some(Past::Gated(of)) => Some(Past::NormedGate(NormedGate {
+                of: of.clone(),
+                gains: Arc::new(self.gains.clone()),
+                eps: self.eps,
+            })),
+            other => other.clone(),
+        };
+        ways.iter_mut().for_each(|way| way.past.clone_from(&past));
+        (ways, (1.0, 1.0))
     }
 
     /// The row divided by the root mean square of its centre instead of its own: `g z / r0`, which
@@ -155,13 +170,13 @@ pub(super) fn absolute(gain: f64) -> f64 {
 
 impl Scaled {
     pub(super) fn shared(form: Arc<Form>) -> Self {
-        Self { form, factor: (1.0, 1.0), together: None }
+        Self { form, factor: (1.0, 1.0), past: None }
     }
 
     /// The centres alone.
     pub(super) fn centre(&self) -> Self {
         let form = Arc::new(Form::constant(self.form.c.clone()));
-        Self { form, factor: self.factor, together: None }
+        Self { form, factor: self.factor, past: None }
     }
 
     /// Intersects with the boxes of the row; gives the radii that the values of the form then have.
@@ -175,12 +190,7 @@ impl Scaled {
     ) -> Vec<f64> {
         if self.factor == (1.0, 1.0) || ends.iter().all(|(lo, hi)| lo == hi) {
             self.factor = (1.0, 1.0);
-            let before = self.together.is_some().then(|| self.form.rest.clone());
-            let radii = Arc::make_mut(&mut self.form).narrow(kernels, inputs, ends);
-            if let (Some(together), Some(before)) = (&mut self.together, before) {
-                together.forget(&before, &self.form.rest);
-            }
-            return radii;
+            return Arc::make_mut(&mut self.form).narrow(kernels, inputs, ends);
         }
         self.form.radii(kernels, inputs)
     }

@@ -19,6 +19,7 @@ use engine::numerics::{INT8, Levels, forms};
 use super::codes::{Codes, Ends};
 use super::form::{Form, NARROWER, Span};
 use super::inputs::Inputs;
+use super::past::Past;
 use super::quotient::Quotient;
 use crate::interval::UNIT;
 
@@ -50,6 +51,8 @@ pub(super) struct Reading {
     pub(super) boxed: bool,
     /// The largest code, where there are codes.
     pub(super) top: f64,
+    /// What the row was made of, in the last layer.
+    pub(super) past: Option<Past>,
 }
 
 /// Lower codes, their widths, the range of a scale, and what the codes are among.
@@ -164,6 +167,7 @@ impl Reading {
             error: error + 6.0 * UNIT,
             boxed: false,
             top: known.codes.map_or(INT8, |(.., levels)| levels).most().into(),
+            past: None,
         };
         let codes = known.codes.map(|(lo, width, scale, _)| {
             Codes::new(kernels, inputs, &plain, &ends, (lo, width), scale)

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use engine::kernels::Kernels;
 use engine::model::{Gate, KvKind, Model, Slot};
-use engine::walk::{Site, Step};
+use engine::walk::{Site, Step, score_scale};
 use rayon::prelude::*;
 
+use super::attend::Attention;
+use super::curved::{Behind, Side};
 use super::form::Form;
 use super::inputs::Inputs;
-use super::joint::Group;
 use super::linear::{Matrices, outputs};
-use super::quotient::Quotient;
-use super::rows::{Normed, Rows, Scaled, Shape, absolute, cut, ends_of};
-use super::sites::{Known, Reading, Source};
+use super::past::Past;
+use super::rows::{Rows, Scaled, Shape, cut, ends_of};
+use super::sites::Reading;
 use super::store::Token;
 use super::{Birth, Growth, Kind, Proof, Share, gate};
 use crate::claim::Deployed;
@@ -173,21 +174,28 @@ impl<'a> Affine<'a> {
         kind: Gate,
     ) -> Gated {
         let (kernels, inputs) = (self.kernels, &self.inputs);
+        let last = at.layer + 1 == self.model.layers.len() && self.waits;
+        let gate_rows = gate;
         let one = |rows: &Rows, slot: Slot| {
             let pending = match &rows.shape {
                 Shape::Pending(pending) => pending,
                 Shape::Forms(forms) => {
                     let radii = forms[row].form.radii(kernels, inputs);
-                    return (forms[row].clone(), radii);
+                    return (forms[row].clone(), radii, None);
                 }
                 _ => unreachable!("gate and up are outputs of layers"),
             };
             let matrix = self.matrices.of(at.layer, slot);
             let (w, reading) = ((&matrix.w[..], matrix.scale), &pending.readings[row][0]);
             let form = Arc::new(outputs(kernels, inputs, reading, w, pending.rounded));
-            let mut scaled = Scaled { form, factor: pending.factors[row], together: None };
+            let side = last.then(|| Side {
+                c: form.c.clone(),
+                radii: form.radii(kernels, inputs),
+                rest: form.rest.clone(),
+            });
+            let mut scaled = Scaled { factor: pending.factors[row], ..Scaled::shared(form) };
             let radii = scaled.narrow(kernels, inputs, &ends_of(&rows.boxes, row));
-            (scaled, radii)
+            (scaled, radii, side)
         };
         let (gate, up) = (one(gate, Slot::Gate), one(up, Slot::Up));
         let (g, u) = (gate.0.factor, up.0.factor);
@@ -198,7 +206,16 @@ impl<'a> Affine<'a> {
             (g.0 * g.0 * u.0 * (1.0 - 1e-14), g.1 * g.1 * u.1 * (1.0 + 1e-14))
         };
         let form = gate::gate(kernels, inputs, (&gate.0.form, &up.0.form), kind);
-        let product = Scaled { form: Arc::new(form), factor, together: None };
+        let closed = ends_of(&gate_rows.boxes, row).iter().map(|ends| ends.1 <= 0.0).collect();
+        let past = match (&gate_rows.shape, gate.2, up.2) {
+            (Shape::Pending(pending), Some(gate), Some(up)) if kind == Gate::Relu2 => {
+                let reading = pending.readings[row][0].clone();
+                Some(Past::Gated(Arc::new(Behind { reading, gate, up, closed })))
+            }
+            _ => None,
+        };
+        let (gate, up) = ((gate.0, gate.1), (up.0, up.1));
+        let product = Scaled { factor, past, ..Scaled::plain(form) };
         let thin = |(scaled, radii): (Scaled, Vec<f64>)| (scaled.centre(), radii);
         Gated { gate: thin(gate), up: thin(up), product }
     }
@@ -247,10 +264,24 @@ impl<'a> Affine<'a> {
             if scaled.form.rest.iter().any(|&x| x > 0.0) {
                 let total = scaled.form.rest.clone();
                 let span = Arc::make_mut(&mut scaled.form).settle(&mut self.next);
-                if let (Some(span), Some(together)) = (span, scaled.together.take()) {
-                    self.inputs.groups.push(Arc::new(Group::new(span, &total, together)));
-                }
+                let Some(span) = span else { continue };
+                scaled.past = scaled.past.as_ref().map(|past| past.settled(span, &total));
             }
+        }
+    }
+
+    /// What attention of a layer knows.
+    pub(super) fn attention(&self, layer: usize) -> Attention<'_> {
+        let config = &self.model.config;
+        Attention {
+            kernels: self.kernels,
+            inputs: &self.inputs,
+            tokens: &self.tokens[layer],
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            dim: config.head_dim,
+            factor: f64::from(score_scale(config.head_dim)),
+            grain: self.grain(),
         }
     }
 
@@ -260,128 +291,5 @@ impl<'a> Affine<'a> {
         let slack = |c: f64, r: f64| r + 1e-12 * (c.abs() + r);
         let ends = form.c.iter().zip(radii);
         ends.map(|(&c, r)| (c - slack(c, r), c + slack(c, r))).unzip()
-    }
-
-    /// A norm of normed rows: the first root mean square cancels but for the second's eps.
-    pub(super) fn norm_again(
-        &mut self,
-        at: Site,
-        first: &[Normed],
-        boxes: &Boxes,
-        (gains, eps): (&[f64], f64),
-        regular: &[bool],
-    ) -> Vec<Normed> {
-        let (kernels, inputs) = (self.kernels, self.inputs.clone());
-        self.births.push(Birth { first: self.next, site: at, kind: Kind::Remainder });
-        let one = |(row, normed): (usize, &Normed)| {
-            let (lo, hi) = &normed.ends;
-            let quotient = Quotient::new(kernels, &inputs, &normed.form, (lo, hi), normed.eps);
-            let (mut form, eps) = match quotient {
-                Some(q) => (
-                    normed.form.scaled(&normed.gains),
-                    (eps * q.least * q.least, eps * q.most * q.most),
-                ),
-                None => {
-                    let (lo, hi): (Vec<f64>, Vec<f64>) = ends_of(boxes, row).into_iter().unzip();
-                    (Form::of_box(&lo, &hi), (eps, eps))
-                }
-            };
-            form.settle(&mut self.next);
-            let (ends, form) = (self.own_ends(&form), Arc::new(form));
-            let eps = (eps.0 * (1.0 - 1e-12), eps.1 * (1.0 + 1e-12));
-            // The value and the root mean square of it carry the first norm's error.
-            let error = 2.0 * normed.error + NORM_ERROR;
-            // Behind a root mean square of at least 1e-15.
-            let all = normed.absolute.iter().copied().fold(0.0, |a, b| if b > a { b } else { a });
-            let first = all * (1.0 + (gains.len() as f64).sqrt()) * 1e15;
-            let of = |gain: &f64| absolute(*gain) + gain.abs() * first;
-            let absolute = gains.iter().map(of).collect();
-            let regular = normed.regular && regular[row];
-            let gains = gains.to_vec();
-            Normed { form, pending: None, gains, eps, error, absolute, regular, ends }
-        };
-        first.iter().enumerate().map(one).collect()
-    }
-
-    /// Whether the norm before the down layer cancels the scale that gate and up share.
-    pub(super) fn scale_free(&self, layer: usize) -> bool {
-        self.model.config.gate == Gate::Relu2 && self.model.layers[layer].ffn_sub_norm.is_some()
-    }
-
-    /// Whether the down layer of a layer is left to the margins.
-    pub(super) fn down_waits(&self, layer: usize) -> bool {
-        let last = layer + 1 == self.model.layers.len();
-        // In front of a head of integers the row is quantised, so it must be there.
-        self.waits && last && self.model.coded_head.is_none()
-    }
-
-    /// The readings of normed or plain rows, with their factors.
-    pub(super) fn readings(
-        &mut self,
-        at: Site,
-        x: &Rows,
-        prepared: &BoxPrepared,
-    ) -> (Vec<Vec<Reading>>, Vec<(f64, f64)>) {
-        let rows = x.boxes.lo.nrows();
-        let width = x.boxes.lo.ncols();
-        let free =
-            matches!(at.step, Step::Prepare(Slot::Gate | Slot::Up)) && self.scale_free(at.layer);
-        let plain = match &x.shape {
-            Shape::Normed(_) => Vec::new(),
-            _ => {
-                let mut forms: Vec<Scaled> =
-                    self.forms(x).into_iter().map(Scaled::shared).collect();
-                self.settle(at, &mut forms);
-                forms
-            }
-        };
-        // Symbols rise along a form: those of the rounding come behind what was settled.
-        let base = self.next;
-        self.births.push(Birth { first: base, site: at, kind: Kind::Rounding });
-        self.next += rows * width;
-        let (kernels, inputs) = (self.kernels, self.inputs.clone());
-        (0..rows)
-            .into_par_iter()
-            .with_min_len(self.grain())
-            .map(|row| {
-                let next = base + row * width;
-                let ends = ends_of(&x.boxes, row).into_iter().unzip();
-                let codes = prepared.codes.as_ref().map(|codes| {
-                    let (lo, width, scale) = codes.row(row);
-                    (lo, width, scale, codes.levels)
-                });
-                match &x.shape {
-                    Shape::Normed(normed) => {
-                        normed[row].reading(kernels, &inputs, ends, codes, free, next)
-                    }
-                    _ => {
-                        let form = &plain[row].form;
-                        let (gains, absolute) = (vec![1.0; width], vec![0.0; width]);
-                        let source = Source { form, gains, eps: None, error: 0.0, absolute };
-                        let known = Known::new(ends.clone(), ends, codes);
-                        (Reading::ways(kernels, &inputs, source, &known, next), (1.0, 1.0))
-                    }
-                }
-            })
-            .map(|(ways, factor)| (self.narrowest(at, ways, prepared.codes.is_some()), factor))
-            .unzip()
-    }
-
-    /// The way of reading a row that gives the layer the narrowest outputs; all of them in front of
-    /// a down layer that waits, whose margins choose for themselves.
-    fn narrowest(&self, at: Site, ways: Vec<Reading>, rounded: bool) -> Vec<Reading> {
-        let Step::Prepare(slot) = at.step else { return ways };
-        if ways.len() == 1 || (slot == Slot::Down && self.down_waits(at.layer)) {
-            return ways;
-        }
-        let matrix = self.matrices.of(at.layer, slot);
-        let w = (&matrix.w[..], matrix.scale);
-        let width = |reading: &Reading| -> f64 {
-            let form = outputs(self.kernels, &self.inputs, reading, w, rounded);
-            form.radii(self.kernels, &self.inputs).iter().sum()
-        };
-        let best = ways.into_iter().map(|way| (width(&way), way));
-        let best = best.reduce(|best, way| if way.0 < best.0 { way } else { best });
-        best.into_iter().map(|(_, way)| way).collect()
     }
 }

@@ -4,7 +4,7 @@ use engine::kernels::Kernels;
 use engine::model::KvKind;
 
 use super::energy::Energy;
-use super::form::{Form, Span};
+use super::form::{Form, Span, rows_product, through_magnitudes};
 use super::inputs::Inputs;
 
 /// One head of a key or a value.
@@ -50,6 +50,26 @@ impl Head {
         radii.iter_mut().zip(&rest).for_each(|(radius, rest)| *radius += rest);
         let energy = inputs.energy(kernels, &form.spans, &g, &rest);
         Self { c, g, rest, radii, energy }
+    }
+}
+
+impl Head {
+    /// The values through a matrix `[dim, columns]`; without their energy, which nobody asks for.
+    pub(super) fn through(
+        &self,
+        kernels: &Kernels,
+        inputs: &Inputs,
+        spans: &[Span],
+        w: &[f64],
+    ) -> Self {
+        let columns = w.len() / self.c.len();
+        let mut c = vec![0.0; columns];
+        (kernels.forms.product)(&self.c, w, self.c.len(), &mut c);
+        let g = rows_product(kernels, &self.g, w, columns);
+        let rest = through_magnitudes(&self.rest, w);
+        let mut radii = inputs.radii(kernels, spans, &g, columns);
+        radii.iter_mut().zip(&rest).for_each(|(radius, rest)| *radius += rest);
+        Self { c, g, rest, radii, energy: Energy::none(columns) }
     }
 }
 

@@ -1,0 +1,76 @@
+//! What values of the last layer were made of, for margins that look behind them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::curved::{Behind, NormedGate};
+use super::form::{Form, Span};
+use super::sites::Reading;
+
+/// What a row was made of.
+#[derive(Clone, Debug)]
+pub(super) enum Past {
+    /// Mixed by attention.
+    Mixed(Arc<Mix>),
+    /// An output of attention on top of a stream.
+    Added(Arc<Added>),
+    /// A gated product.
+    Gated(Arc<Behind>),
+    /// A gated product behind its norm.
+    NormedGate(NormedGate),
+}
+
+/// A row of attention.
+#[derive(Clone, Debug)]
+pub(super) struct Mix {
+    pub(super) query: Arc<Form>,
+    /// How many tokens it sees.
+    pub(super) seen: usize,
+    /// The shift of each centre for what is not linear.
+    pub(super) shift: Vec<f64>,
+    /// What the engine may be off.
+    pub(super) error: Vec<f64>,
+    /// The boxes of what is not linear, before they were symbols; 0 where a value was replaced by
+    /// its box.
+    pub(super) rest: Vec<f64>,
+    /// The symbols that the boxes became, and the values they belong to.
+    pub(super) span: Option<Span>,
+    pub(super) values: Vec<usize>,
+}
+
+/// A stream with the output of attention on top.
+#[derive(Clone, Debug)]
+pub(super) struct Added {
+    pub(super) stream: Arc<Form>,
+    /// What the output layer reads.
+    pub(super) reading: Reading,
+    pub(super) rounded: bool,
+}
+
+impl Mix {
+    /// The rows of its symbols in a form over spans.
+    pub(super) fn rows(&self, spans: &[Span]) -> Option<Range<usize>> {
+        let own = self.span?;
+        let mut end = 0;
+        let found = spans.iter().find(|span| {
+            end += span.count;
+            span.first == own.first
+        });
+        found.map(|_| end - own.count..end)
+    }
+}
+
+impl Past {
+    /// A mix whose boxes became symbols; `before` are the boxes.
+    pub(super) fn settled(&self, span: Span, before: &[f64]) -> Self {
+        let Self::Mixed(mix) = self else { return self.clone() };
+        let mut mix = Mix::clone(mix);
+        mix.span = Some(span);
+        mix.values = (0..before.len()).filter(|&k| before[k] > 0.0).collect();
+        for (rest, before) in mix.rest.iter_mut().zip(before) {
+            // Replaced by a box, which knows nothing of what it was made of.
+            *rest = if rest == before { *rest } else { 0.0 };
+        }
+        Self::Mixed(Arc::new(mix))
+    }
+}
