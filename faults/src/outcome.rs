@@ -5,7 +5,7 @@
 //!
 //! Invariant: exactly one outcome, in the order due, sdc, masked; and no figure that is not finite.
 
-use engine::numerics::special::{exp, ln};
+use engine::numerics::special::{exp, exp_each, ln};
 
 use crate::search::Goal;
 
@@ -206,7 +206,9 @@ fn margin(logits: &[f32], candidates: Option<&[u32]>, decision: u32) -> f64 {
 fn log_total(logits: &[f32]) -> f64 {
     let top = logits.iter().fold(f32::NEG_INFINITY, |top, &x| if x > top { x } else { top });
     let top = f64::from(top);
-    top + ln(logits.iter().map(|&x| exp(f64::from(x) - top)).sum())
+    let mut shares: Vec<f64> = logits.iter().map(|&x| f64::from(x) - top).collect();
+    exp_each(&mut shares);
+    top + ln(shares.iter().sum())
 }
 
 #[cfg(test)]

@@ -15,12 +15,23 @@ use halves::HALVES;
 use super::scalar::group_width;
 use super::{
     BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
+    sparse::SPARSE,
 };
 
 pub(super) static TABLE: Kernels =
-    table!("avx2", (ternary, groups, spread), super::sparse::SPARSE, HALVES, self::floats);
+    table!("avx2", (ternary, groups, spread), (SPARSE.0, moved::columns), HALVES, self::floats);
 
-stamp_floats!("avx2", crate::kernels::programs::trees);
+stamp_floats!("avx2", crate::kernels::programs::trees, crate::kernels::quotients::Quotient::all);
+
+mod moved {
+    use crate::kernels::{Block, Numbers, Quotient, sparse};
+
+    crate::kernels::programs::stamp_floats!(@fn "avx2",
+        columns(weights: &[u8], numbers: &Numbers, blocks: &mut [Block; 2]) -> () {
+            sparse::moved(weights, numbers, blocks, Quotient::all)
+        }
+    );
+}
 
 /// Blocks whose int16 sums are added before they are widened.
 const PATIENCE: usize = 10;

@@ -5,9 +5,11 @@
 //! of `(code - 1) q` is the sum of `code q` less the sum of `q`. Exact: at most 3 * 128 * K for any
 //! operand, below 2^31 up to K = 5.5 million.
 
+mod dots;
 mod halves;
 mod probe;
 mod prompt;
+mod quotients;
 mod sparse;
 mod trees;
 
@@ -18,14 +20,17 @@ use super::{
     BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
 };
 
+use dots::dot_rows;
 use halves::HALVES;
 pub(super) use probe::{peak, read};
 use sparse::{columns, differ};
 
-pub(super) static TABLE: Kernels =
-    table!("avx512", (ternary, groups, spread), (differ, columns), HALVES, self::floats);
+pub(super) static TABLE: Kernels = Kernels {
+    dot_rows,
+    ..table!("avx512", (ternary, groups, spread), (differ, columns), HALVES, self::floats)
+};
 
-stamp_floats!("avx512f,avx512bw,avx2", super::trees::trees);
+stamp_floats!("avx512f,avx512bw,avx2", super::trees::trees, super::quotients::all);
 
 /// Token rows that share one unpacking of a block: eight accumulators hide the latency.
 const TILE: usize = 8;

@@ -17,6 +17,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod moves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub mod probe;
@@ -26,6 +27,9 @@ mod scalar;
 mod sparse;
 #[cfg(test)]
 mod suite;
+
+pub use moves::{End, Moves, Numbers};
+pub use quotients::Quotient;
 
 /// Rows of a packed group.
 pub const GROUP_ROWS: usize = 16;
@@ -74,9 +78,21 @@ pub type Differ = fn(&[i8], &[i8], [&mut [u32]; 3]) -> [usize; 3];
 /// See [`Differ`].
 pub const SPARE_PLACES: usize = 16;
 
-/// `fn(weights, plus, minus, base, sums)`: the 64 sums of `base`, plus columns of 64 weights, less
-/// others. A column is named by its number; weights lie column behind column, in -2..=2.
-pub type Columns = fn(&[i8], &[u32], &[u32], &[i32], &mut [i32]);
+/// A block of 64 outputs of one row: what their sums were, and what becomes of these.
+#[derive(Debug)]
+pub struct Block<'a> {
+    /// The sums before.
+    pub base: &'a [i32],
+    /// What makes values of sums.
+    pub quotient: Quotient,
+    /// The values behind: 64, or fewer in a last block, or none.
+    pub out: &'a mut [f32],
+}
+
+/// `fn(weights, numbers, blocks)`: the values of the sums of both blocks plus and less the columns
+/// that have the numbers. A column is 64 bytes, each with a weight of either block, plus 1: of the
+/// first in the low four bits, of the second in the high ones. Weights are in -1..=2.
+pub type Columns = fn(&[u8], &Numbers, &mut [Block; 2]);
 
 /// One instruction set's kernels.
 #[derive(Debug)]
@@ -93,7 +109,7 @@ pub struct Kernels {
     pub dot_codes: fn(&[i8], &[i8]) -> i32,
     /// Where the int8 codes of two rows differ.
     pub differ: Differ,
-    /// Columns of weights added to sums.
+    /// Columns of weights added to sums, and their values.
     pub columns: Columns,
     /// Sums to values where the stored scale multiplies.
     pub multiply: Rescale,

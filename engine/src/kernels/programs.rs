@@ -176,22 +176,26 @@ pub(super) const HALVES: super::Halves = super::Halves { widen: widen_f16, dot_r
 /// the features on this processor. NEON is part of every aarch64, so only x86-64 needs stamps.
 #[cfg(target_arch = "x86_64")]
 macro_rules! stamp_floats {
-    ($features:literal, $trees:path) => {
+    ($features:literal, $trees:path, $quotients:path) => {
         mod floats {
             use crate::kernels::{Ends, programs, quotients};
             use crate::numerics;
             crate::kernels::programs::stamp_floats!(@fn $features,
                 multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
-                    quotients::rescale(s, t, out, stride, |t| t, ws)
+                    let all = |q, s: &[i32], out: &mut [f32]| $quotients(q, s, out);
+                    quotients::rescale(s, t, out, stride, (|t| t, ws), all)
                 }
                 divide(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
-                    quotients::rescale(s, t, out, stride, |t| ws * t, 1.0)
+                    let all = |q, s: &[i32], out: &mut [f32]| $quotients(q, s, out);
+                    quotients::rescale(s, t, out, stride, (|t| ws * t, 1.0), all)
                 }
                 multiply_groups(s: &[i32], t: &[f32], ws: f32, outs: &mut [&mut [f32]]) -> () {
-                    quotients::rescale_groups(s, t, outs, |t| t, ws)
+                    let all = |q, s: &[i32], out: &mut [f32]| $quotients(q, s, out);
+                    quotients::rescale_groups(s, t, outs, (|t| t, ws), all)
                 }
                 divide_groups(s: &[i32], t: &[f32], ws: f32, outs: &mut [&mut [f32]]) -> () {
-                    quotients::rescale_groups(s, t, outs, |t| ws * t, 1.0)
+                    let all = |q, s: &[i32], out: &mut [f32]| $quotients(q, s, out);
+                    quotients::rescale_groups(s, t, outs, (|t| ws * t, 1.0), all)
                 }
                 dot(a: &[f32], b: &[f32]) -> f32 { numerics::dot16(a, b) }
                 dot_ends(w: &[f32], lo: &[f32], hi: &[f32]) -> (f32, f32) {

@@ -4,7 +4,7 @@ use super::{GROUP_ROWS, LANES};
 use crate::numerics::{max, min};
 
 /// The 64 sums of each row as values; see [`super::Rescale`]. `divisor` is that of
-/// a row's scale, `factor` what follows the division.
+/// a row's scale, `factor` what follows the division, `all` divides as [`Quotient::all`] does.
 ///
 /// A quotient of two f32 is no midpoint of f32 (that has 25 bits, and its product with a divisor of
 /// 24 has more than 24), and lies 2^-49 or more of itself beside the next one. So the product with
@@ -16,8 +16,8 @@ pub(super) fn rescale(
     scales: &[f32],
     out: &mut [f32],
     stride: usize,
-    divisor: impl Fn(f32) -> f32,
-    factor: f32,
+    (divisor, factor): (impl Fn(f32) -> f32, f32),
+    all: impl Fn(Quotient, &[i32], &mut [f32]),
 ) {
     assert_eq!(sums.len(), scales.len() * LANES, "64 sums a row");
     let last = scales.len().saturating_sub(1);
@@ -25,7 +25,7 @@ pub(super) fn rescale(
     assert!(width <= stride, "rows that do not overlap");
     for (i, (sums, &t)) in sums.chunks_exact(LANES).zip(scales).enumerate() {
         let out = &mut out[i * stride..i * stride + width];
-        Quotient::by(divisor(t), factor).all(sums, out);
+        all(Quotient::by(divisor(t), factor), sums, out);
     }
 }
 
@@ -35,15 +35,15 @@ pub(super) fn rescale_groups(
     sums: &[i32],
     scales: &[f32],
     outs: &mut [&mut [f32]],
-    divisor: impl Fn(f32) -> f32,
-    factor: f32,
+    (divisor, factor): (impl Fn(f32) -> f32, f32),
+    all: impl Fn(Quotient, &[i32], &mut [f32]),
 ) {
     assert_eq!(scales.len(), outs.len(), "a row of results for each scale");
     for (row, (&t, out)) in scales.iter().zip(outs).enumerate() {
         let quotient = Quotient::by(divisor(t), factor);
         let groups = sums.chunks_exact(scales.len() * GROUP_ROWS);
         for (sums, out) in groups.zip(out.chunks_mut(GROUP_ROWS)) {
-            quotient.all(&sums[row * GROUP_ROWS..][..GROUP_ROWS], out);
+            all(quotient, &sums[row * GROUP_ROWS..][..GROUP_ROWS], out);
         }
     }
 }
@@ -79,23 +79,25 @@ pub(super) fn corners(
     }
 }
 
-/// A division by one number of many, and what follows it.
-#[derive(Clone, Copy)]
-struct Quotient {
-    divisor: f32,
+/// A division of many sums by one number, and the factor that follows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Quotient {
+    pub(super) divisor: f32,
     reciprocal: f64,
-    factor: f32,
+    pub(super) factor: f32,
 }
 
 impl Quotient {
+    /// `sum / divisor * factor`, each operation rounded to f32.
+    #[must_use]
     #[inline(always)]
-    fn by(divisor: f32, factor: f32) -> Self {
+    pub fn by(divisor: f32, factor: f32) -> Self {
         Self { divisor, reciprocal: 1.0 / f64::from(divisor), factor }
     }
 
     /// As many values as `out` takes.
     #[inline(always)]
-    fn all(self, sums: &[i32], out: &mut [f32]) {
+    pub(super) fn all(self, sums: &[i32], out: &mut [f32]) {
         if self.divisor.abs() < 1e30 {
             let value = |sum: i32| (f64::from(sum as f32) * self.reciprocal) as f32 * self.factor;
             let whole = out.len() / 16 * 16;

@@ -14,6 +14,7 @@ pub(super) static TABLE: Kernels = table!(
 
 /// The float entries without any instruction set: plain calls.
 pub(super) mod floats {
+    use crate::kernels::quotients::Quotient;
     use crate::kernels::{programs, quotients};
     use crate::numerics;
 
@@ -22,16 +23,16 @@ pub(super) mod floats {
     pub(crate) use numerics::{rms_norm_row as rms_norm, softmax_row as softmax};
 
     pub(crate) fn multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
-        quotients::rescale(s, t, out, stride, |t| t, ws);
+        quotients::rescale(s, t, out, stride, (|t| t, ws), Quotient::all);
     }
     pub(crate) fn divide(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) {
-        quotients::rescale(s, t, out, stride, |t| ws * t, 1.0);
+        quotients::rescale(s, t, out, stride, (|t| ws * t, 1.0), Quotient::all);
     }
     pub(crate) fn multiply_groups(s: &[i32], t: &[f32], ws: f32, outs: &mut [&mut [f32]]) {
-        quotients::rescale_groups(s, t, outs, |t| t, ws);
+        quotients::rescale_groups(s, t, outs, (|t| t, ws), Quotient::all);
     }
     pub(crate) fn divide_groups(s: &[i32], t: &[f32], ws: f32, outs: &mut [&mut [f32]]) {
-        quotients::rescale_groups(s, t, outs, |t| ws * t, 1.0);
+        quotients::rescale_groups(s, t, outs, (|t| ws * t, 1.0), Quotient::all);
     }
     pub(crate) use numerics::boxes::{dots as box_dots, mix as box_mix, respond};
     pub(crate) fn box_multiply(

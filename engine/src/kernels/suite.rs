@@ -5,7 +5,8 @@
 //! `BITNET_REQUIRE_KERNELS=scalar,avx2` makes a missing table a failure instead of a silent pass.
 
 use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, SPARE_PLACES, available, scalar,
+    BLOCK_BYTES, BLOCK_COLUMNS, Block, GROUP_ROWS, Kernels, LANES, Numbers, Quotient, SPARE_PLACES,
+    available, scalar,
 };
 use crate::numerics;
 
@@ -87,30 +88,63 @@ fn extreme_codes_do_not_wrap(table: &Kernels) {
 
 /// Columns of weights and masks of codes, as the words of their definitions.
 fn sparse_kernels_agree(table: &Kernels) {
-    let weights: Vec<i8> = (0..200 * LANES).map(|i| (paint(i, 3) % 5) as i8 - 2).collect();
-    for count in [0, 1, 2, 62, 63, 64, 127, 500] {
+    let paired = |i| paint(i, 3) & 0x33;
+    let weights: Vec<u8> = (0..200 * LANES).map(paired).collect();
+    let weight = |column: u32, j: usize, bit: u32| {
+        i32::from(weights[column as usize * LANES + j] >> bit & 15) - 1
+    };
+    let bases = [1000, -777].map(|k| (0..LANES as i32).map(|j| k * j).collect::<Vec<_>>());
+    for (count, widths) in [(0, [64, 64]), (1, [64, 0]), (2, [64, 63]), (62, [64, 64])]
+        .into_iter()
+        .chain([(63, [1, 0]), (64, [17, 64]), (127, [64, 64]), (500, [64, 16])])
+    {
         let list = |salt| -> Vec<u32> {
             (0..count).map(|i| u32::from(paint(7 * i, salt)) % 200).collect()
         };
         let (plus, minus) = (list(1), list(2));
-        let base: Vec<i32> = (0..LANES as i32).map(|j| 1000 * j).collect();
-        let mut sums = vec![-1; LANES];
-        let expected: Vec<i32> = (0..LANES)
-            .map(|j| {
-                let sum = |list: &[u32]| -> i32 {
-                    list.iter().map(|&c| i32::from(weights[c as usize * LANES + j])).sum()
-                };
-                1000 * j as i32 + sum(&plus) - sum(&minus)
-            })
-            .collect();
-        (table.columns)(&weights, &plus, &minus, &base, &mut sums);
-        assert_eq!(sums, expected, "{} {count}", table.name);
+        for by in
+            [[(13.37, 0.5), (-0.01, 3.0)], [(1e31, 1.0), (77.0, 1.0)], [(0.0, 1.0), (1e-38, 1.0)]]
+        {
+            let mut values = widths.map(|width| vec![-1.0f32; width]);
+            let [low, high] = values.each_mut().map(Vec::as_mut_slice);
+            let block = |n: usize, out| {
+                let quotient = Quotient::by(by[n].0, by[n].1);
+                Block { base: &bases[n], quotient, out }
+            };
+            let numbers = Numbers::new(&plus, &minus, 200);
+            (table.columns)(&weights, &numbers, &mut [block(0, low), block(1, high)]);
+            for (n, values) in values.iter().enumerate() {
+                for (j, value) in values.iter().enumerate() {
+                    let sum = |list: &[u32]| -> i32 {
+                        list.iter().map(|&c| weight(c, j, 4 * n as u32)).sum()
+                    };
+                    let sum = bases[n][j] + sum(&plus) - sum(&minus);
+                    let expected = sum as f32 / by[n].0 * by[n].1;
+                    let same = value.to_bits() == expected.to_bits() || expected.is_nan();
+                    assert!(same, "{} {count} {n} {j}: {value} {expected}", table.name);
+                }
+            }
+        }
         places_of_steps(table, count);
     }
-    let twos = vec![2i8; LANES];
-    let mut sums = vec![0; LANES];
-    (table.columns)(&twos, &[0; 1000], &[], &[0; LANES], &mut sums);
-    assert_eq!(sums, [2000; LANES], "{}", table.name);
+    many_columns_do_not_wrap(table);
+}
+
+/// More columns than fit a word, all of one weight.
+fn many_columns_do_not_wrap(table: &Kernels) {
+    let (base, quotient) = ([5; LANES], Quotient::by(1.0, 1.0));
+    for (byte, weights) in [(0x33u8, [2.0, 2.0]), (0x00, [-1.0, -1.0]), (0x30, [-1.0, 2.0])] {
+        for (count, sign) in [1000, 16_380, 16_381, 40_000].into_iter().zip([1.0, -1.0, 1.0, -1.0])
+        {
+            let mut values = [[0.0; LANES]; 2];
+            let all = vec![0; count];
+            let [plus, minus] = if sign > 0.0 { [&all[..], &[]] } else { [&[], &all[..]] };
+            let mut blocks = values.each_mut().map(|out| Block { base: &base, quotient, out });
+            (table.columns)(&[byte; LANES], &Numbers::new(plus, minus, 1), &mut blocks);
+            let expected = weights.map(|weight| [5.0 + sign * weight * count as f32; LANES]);
+            assert_eq!(values, expected, "{} {count}", table.name);
+        }
+    }
 }
 
 /// Where codes differ, against the words of [`super::Differ`].
@@ -140,7 +174,8 @@ fn rescaling_divides(table: &Kernels) {
     let scales = [13.37, 0.0, f32::INFINITY, f32::NAN, 1.27e7, 4e-37, 1e-45, 3e38];
     for round in 0..4000 {
         let t = if round < 8 { scales[round] } else { random.unit() * 37.0 + 40.3 };
-        let t = f32::from_bits(t.to_bits() ^ (random.next_u64() & 0xfff) as u32);
+        let bits = t.to_bits() ^ (random.next_u64() & 0xfff) as u32;
+        let t = if round < 8 { t } else { f32::from_bits(bits) };
         let ws = 0.01 + random.unit() / 128.0;
         let shift = random.below(31);
         let sums: Vec<i32> = (0..LANES).map(|_| (random.next_u64() as i32) >> shift).collect();
@@ -160,6 +195,36 @@ fn rescaling_divides(table: &Kernels) {
             }
         }
     }
+}
+
+/// Quotients as near to the middle of two f32 as any are: `a / b` with `2^25 a - m b = k`, `m` odd
+/// and of 25 bits, `k` small. The inverse of an odd `b` modulo `2^25` finds such an `m`.
+fn hard_quotients_are_rounded_to_the_nearest(table: &Kernels) {
+    let mut random = crate::model::random::SplitMix(17);
+    let mut tried = 0;
+    for round in 0..4000u64 {
+        // The hardest divisors lie just below a power of two.
+        let near = if round % 2 == 0 { 1 << 10 } else { 1 << 23 };
+        let b = (1 << 24) - 1 - 2 * (random.next_u64() % near / 2);
+        let inverse = (0..5).fold(b, |x, _| x.wrapping_mul(2u64.wrapping_sub(b.wrapping_mul(x))));
+        let mut sums = [0i32; LANES];
+        for (sum, k) in sums.iter_mut().zip((-63i64..).step_by(2)) {
+            let m = (k.wrapping_neg() as u64).wrapping_mul(inverse) % (1 << 25);
+            let product = (m * b).wrapping_add(k as u64);
+            assert_eq!(product % (1 << 25), 0);
+            let a = product >> 25;
+            if m >= 1 << 24 && a < 1 << 24 {
+                (*sum, tried) = (a as i32, tried + 1);
+            }
+        }
+        let t = b as f32 / 65_536.0;
+        let mut out = [0.0; LANES];
+        (table.multiply)(&sums, &[t], 1.0, &mut out, LANES);
+        for (&sum, out) in sums.iter().zip(out) {
+            assert_eq!(out.to_bits(), (sum as f32 / t).to_bits(), "{} {sum} {b}", table.name);
+        }
+    }
+    assert!(tried > 50_000, "{tried} hard quotients");
 }
 
 fn floats(n: usize, salt: usize) -> Vec<f32> {
@@ -310,6 +375,7 @@ fn every_table_gives_the_bits_of_the_portable_one() {
         extreme_codes_do_not_wrap(table);
         sparse_kernels_agree(table);
         rescaling_divides(table);
+        hard_quotients_are_rounded_to_the_nearest(table);
         float_kernels_agree(table);
         halves_are_the_values_of_their_bits(table);
         form_kernels_agree(table);

@@ -47,6 +47,30 @@ pub fn exp(x: f64) -> f64 {
     (1.0 + r * exp_quotient(r)) * power_of_two(half) * power_of_two(n - half)
 }
 
+/// [`exp`] of every value, in place.
+pub fn exp_each(values: &mut [f64]) {
+    let (runs, rest) = values.as_chunks_mut::<16>();
+    for run in runs {
+        if !run.iter().all(|x| x.abs() < 700.0) {
+            run.iter_mut().for_each(|x| *x = exp(*x));
+            continue;
+        }
+        let n = run.map(|x| (x * std::f64::consts::LOG2_E + MAGIC) - MAGIC);
+        let mut r = *run;
+        r.iter_mut().zip(n).for_each(|(r, n)| *r = (*r - n * LN2_HI) - n * LN2_LO);
+        // The series of `exp_quotient`, side by side.
+        let mut sums = [1.0; 16];
+        for k in (2..=14).rev() {
+            sums.iter_mut().zip(r).for_each(|(sum, r)| *sum = 1.0 + *sum * r / f64::from(k));
+        }
+        for (x, ((r, sum), n)) in run.iter_mut().zip(r.into_iter().zip(sums).zip(n)) {
+            let half = (n * 0.5 + MAGIC) - MAGIC;
+            *x = (1.0 + r * sum) * power_of_two(half) * power_of_two(n - half);
+        }
+    }
+    rest.iter_mut().for_each(|x| *x = exp(*x));
+}
+
 /// 2^n for an integer n in the normal range.
 fn power_of_two(n: f64) -> f64 {
     f64::from_bits(((n as i64 + 1023) as u64) << 52)
@@ -176,6 +200,26 @@ mod tests {
     fn close(a: f64, b: f64, ulps: f64) {
         let scale = b.abs() + f64::MIN_POSITIVE;
         assert!((a - b).abs() <= ulps * f64::EPSILON * scale, "{a:e} is not {b:e}");
+    }
+
+    #[test]
+    fn many_exponentials_have_the_bits_of_each() {
+        let mut random = crate::model::random::SplitMix(3);
+        for length in [0, 1, 15, 16, 17, 64, 100] {
+            for scale in [1e-6, 1.0, 30.0, 800.0, 1e300] {
+                let one = |_| (random.next_u64() as i64 as f64) / 9.3e18 * scale;
+                let mut values: Vec<f64> = (0..length).map(one).collect();
+                if length == 100 {
+                    values[40] = f64::NAN;
+                    values[60] = f64::NEG_INFINITY;
+                    values[90] = -0.0;
+                }
+                let expected: Vec<u64> = values.iter().map(|&x| exp(x).to_bits()).collect();
+                exp_each(&mut values);
+                let found: Vec<u64> = values.iter().map(|x| x.to_bits()).collect();
+                assert_eq!(found, expected, "{length} {scale}");
+            }
+        }
     }
 
     #[test]

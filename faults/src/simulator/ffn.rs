@@ -6,12 +6,12 @@ use engine::kernels::LANES;
 use engine::model::{Gate, Slot};
 
 use super::job::Job;
-use super::prepared::Prepared;
+use super::prepared::{Places, Prepared};
 use super::product::{Adjust, Clean, Joins, Scratch};
 use super::rows::{Rows, same};
 
 /// Values between gate and down that a lot may hold.
-const LOT: usize = 1 << 17;
+const LOT: usize = 1 << 16;
 
 /// Values between two rows of a lot, so that their beginnings do not meet in the cache.
 const SPACE: usize = 16;
@@ -72,7 +72,7 @@ impl FeedForward {
     ) {
         out.reset(clean.model.config.hidden);
         self.gather(clean, layer, jobs, middle);
-        let lot = (LOT / clean.model.config.ffn).clamp(16, 512);
+        let lot = (LOT / clean.model.config.ffn).clamp(32, 512);
         let items = std::mem::take(&mut self.items);
         for items in items.chunks(lot) {
             self.lot(clean, (layer, jobs), middle, items, scratch, out);
@@ -285,24 +285,30 @@ fn gate_and_up(
     let (count, width) = (prepared[0].len(), clean.model.config.ffn);
     let stride = width + SPACE;
     out.resize(count * stride, 0.0);
-    if count == 0 {
+    if !clean.layer(layer).shares(Slot::Gate, Slot::Up) {
+        for (index, slot) in [Slot::Gate, Slot::Up].into_iter().enumerate() {
+            let place = (layer, slot);
+            clean.product(place, prepared[index], &adjusts[index], scratch, &mut factors[index]);
+        }
+        for (row, out) in out.chunks_exact_mut(stride).enumerate() {
+            let [gate, up] = [0, 1].map(|index| &factors[index][row * width..(row + 1) * width]);
+            gated(clean, gate, up, &mut out[..width]);
+        }
         return;
     }
-    let factors = [Slot::Gate, Slot::Up].into_iter().zip(factors);
-    let mut factors = factors.zip(prepared.into_iter().zip(adjusts)).collect::<Vec<_>>();
+    let prepared = prepared[0];
+    let mut factors = [[0.0; LANES]; 2];
     for block in 0..width.div_ceil(LANES) {
-        for ((slot, values), (prepared, adjusts)) in &mut factors {
-            clean.block((layer, *slot), block, prepared, adjusts, scratch);
-            values.resize(count * LANES, 0.0);
-            let (scale, scales) = (clean.ternary(layer, *slot).1, &prepared.codes.scales);
-            clean.values(scale, &scratch.sums, scales, values, LANES);
-        }
-        let columns = LANES.min(width - block * LANES);
-        let [((_, gate), _), ((_, up), _)] = &factors[..] else { unreachable!("two factors") };
-        for row in 0..count {
-            let at = row * LANES..row * LANES + columns;
-            let out = &mut out[row * stride + block * LANES..][..columns];
-            gated(clean, &gate[at.clone()], &up[at], out);
+        let both = [(Slot::Gate, block, &adjusts[0][..]), (Slot::Up, block, &adjusts[1][..])];
+        let wholes = clean.wholes(layer, &both, prepared, &mut scratch.some);
+        let mut rows = Places::default();
+        for out in out.chunks_exact_mut(stride) {
+            let out = &mut out[block * LANES..width.min((block + 1) * LANES)];
+            let outs = factors.each_mut().map(|factor| &mut factor[..out.len()]);
+            let place = rows.next(prepared);
+            clean.values_of((layer, &both), prepared, &wholes, place, outs);
+            let [gate, up] = factors.each_ref().map(|factor| &factor[..out.len()]);
+            gated(clean, gate, up, out);
         }
     }
 }

@@ -24,7 +24,6 @@ mod attention;
 mod counts;
 mod ffn;
 mod job;
-mod moves;
 mod prepared;
 mod product;
 mod read_out;

@@ -4,12 +4,11 @@
 //! plus the columns of weights whose codes moved, once for each step of a code (shortcut
 //! `columns`). Integers, so exact in any order. Other rows are multiplied whole, many at once.
 
-use engine::kernels::{GROUP_ROWS, LANES};
-use engine::model::{Model, Slot, Weights};
-use engine::packing::{TernaryRows, weight_of};
-use engine::walk::{Codes, quantize_row};
+use engine::kernels::{self, End, GROUP_ROWS, LANES, Moves, Numbers, Quotient};
+use engine::model::{Layer, Model, Scale, Slot, Weights};
+use engine::packing::TernaryRows;
+use engine::walk::{Codes, quantize_row, scaled};
 
-use super::moves::{End, Moves};
 use super::product::{Adjust, Clean, Scratch};
 
 /// Groups of packed rows in a block of columns.
@@ -17,48 +16,76 @@ const GROUPS: usize = LANES / GROUP_ROWS;
 /// Weights that are also held column by column, a byte each.
 const MOST: usize = 1 << 28;
 
-/// The weights of all linear layers, column by column, in blocks of 64 outputs; behind the last
-/// column of a block stands one of zeros, with which lists of columns are filled up.
+/// The weights of all linear layers, column by column: those of two blocks of 64 outputs together,
+/// as [`engine::kernels::Columns`] reads them. Behind the last column of a pair stands one of
+/// zeros, with which lists of columns are filled up.
 #[derive(Debug, Default)]
 pub(super) struct Columns {
-    /// By layer and slot; empty where the model is too large.
-    blocks: Vec<[Vec<i8>; 7]>,
+    /// By layer and slot, blocks that stand side by side; empty where the model is too large. Gate
+    /// and up are paired with one another where they read the same rows, at the slot of gate.
+    pairs: Vec<[Vec<u8>; 7]>,
 }
 
 impl Columns {
-    /// Lays out the weights of a ternary model.
-    pub(super) fn new(model: &Model) -> Self {
+    /// Lays out the weights of a ternary model whose gates and ups read the same rows, or not, by
+    /// layer.
+    pub(super) fn new(model: &Model, shared: impl Fn(usize) -> bool) -> Self {
         let linears = || model.layers.iter().flat_map(|layer| &layer.linears);
         let size: usize = linears().map(|linear| linear.outputs() * linear.inputs()).sum();
         if size > MOST {
             return Self::default();
         }
-        let one = |weights: &Weights| match weights {
-            Weights::Ternary { rows, .. } => blocks(rows),
-            Weights::Coded(_) | Weights::Dense(_) => Vec::new(),
+        let layer = |(index, layer): (usize, &Layer)| {
+            let rows = |slot: Slot| match &layer.linear(slot).weights {
+                Weights::Ternary { rows, .. } => rows,
+                Weights::Coded(_) | Weights::Dense(_) => unreachable!("a traced model is ternary"),
+            };
+            Slot::ALL.map(|slot| match slot {
+                Slot::Gate if shared(index) => {
+                    let count = rows(slot).rows().div_ceil(LANES);
+                    pairs(count, |pair| [Slot::Gate, Slot::Up].map(|slot| (&**rows(slot), pair)))
+                }
+                Slot::Up if shared(index) => Vec::new(),
+                _ => {
+                    let count = rows(slot).rows().div_ceil(2 * LANES);
+                    pairs(count, |pair| [0, 1].map(|half| (&**rows(slot), 2 * pair + half)))
+                }
+            })
         };
-        let layer = |layer: &engine::model::Layer| {
-            std::array::from_fn(|slot| one(&layer.linears[slot].weights))
-        };
-        Self { blocks: model.layers.iter().map(layer).collect() }
+        Self { pairs: model.layers.iter().enumerate().map(layer).collect() }
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.blocks.iter().flatten().map(Vec::len).sum()
+        self.pairs.iter().flatten().map(Vec::len).sum()
+    }
+
+    /// So many bytes of columns of one or two blocks.
+    fn of(&self, layer: usize, blocks: &[Block], size: usize) -> &[u8] {
+        let all = &self.pairs[layer];
+        let (slot, block, _) = blocks[0];
+        let both = matches!(blocks, [_, (Slot::Up, ..)]) && slot == Slot::Gate;
+        let pair = if both { block } else { block / 2 };
+        &all[slot as usize][pair * size..(pair + 1) * size]
     }
 }
 
-fn blocks(rows: &TernaryRows) -> Vec<i8> {
-    let columns = rows.columns();
+/// Columns of pairs of blocks: a block of each half, by its matrix and its number.
+fn pairs<'r>(count: usize, halves: impl Fn(usize) -> [(&'r TernaryRows, usize); 2]) -> Vec<u8> {
+    let columns = halves(0)[0].0.columns();
     let size = (columns + 1) * LANES;
-    let mut out = vec![0; rows.rows().div_ceil(LANES) * size];
+    // Weight 0 of both.
+    let mut out = vec![0x11; count * size];
     let mut codes = vec![0; columns];
-    for row in 0..rows.rows() {
-        rows.read_row(row, &mut codes);
-        let block = &mut out[row / LANES * size..];
-        for (column, &code) in codes.iter().enumerate() {
-            block[column * LANES + row % LANES] = weight_of(code) as i8;
+    for (pair, out) in out.chunks_exact_mut(size).enumerate() {
+        for (half, (rows, block)) in halves(pair).into_iter().enumerate() {
+            for row in (block * LANES..(block + 1) * LANES).take_while(|&row| row < rows.rows()) {
+                rows.read_row(row, &mut codes);
+                for (column, &code) in codes.iter().enumerate() {
+                    let byte = &mut out[column * LANES + row % LANES];
+                    *byte = *byte & (0xf0 >> (4 * half)) | code << (4 * half);
+                }
+            }
         }
     }
     out
@@ -68,29 +95,34 @@ fn blocks(rows: &TernaryRows) -> Vec<i8> {
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) codes: Codes,
-    /// Rows that are multiplied whole.
-    whole: Vec<u32>,
+    /// How the sums of each row come about.
+    ways: Vec<Way>,
+    /// How many rows are multiplied whole.
+    wholes: usize,
     /// Their codes, where they are not all rows.
     gathered: Vec<i8>,
-    /// The other rows: their numbers and tokens, and where their moves end.
-    partial: Vec<Partial>,
     moves: Moves,
 }
 
+/// How the sums of a row come about.
 #[derive(Clone, Copy, Debug)]
-struct Partial {
-    row: u32,
-    token: u32,
-    end: End,
+enum Way {
+    /// The row is multiplied whole.
+    Whole,
+    /// From those of the clean row of a token, by the moves between two ends.
+    Moved { token: u32, from: End, to: End },
 }
+
+/// A block of outputs: of which linear layer, and which of its blocks.
+pub(super) type Block<'a> = (Slot, usize, &'a [Adjust]);
 
 impl Prepared {
     pub(super) fn new() -> Self {
         Self {
             codes: Codes { q: Vec::new(), scales: Vec::new() },
-            whole: Vec::new(),
+            ways: Vec::new(),
+            wholes: 0,
             gathered: Vec::new(),
-            partial: Vec::new(),
             moves: Moves::default(),
         }
     }
@@ -106,27 +138,30 @@ impl Prepared {
         let padded = self.codes.q.len() / (row + 1);
         let q = &self.codes.q[row * padded..];
         let golden = &clean.layer(layer).codes(slot).q[token * padded..(token + 1) * padded];
-        let known = !clean.trace.columns.blocks.is_empty() && clean.shortcuts.columns;
+        let known = !clean.trace.columns.pairs.is_empty() && clean.shortcuts.columns;
         let (kernels, most) = (clean.kernels, padded / 2);
-        let zeros = clean.ternary(layer, slot).0.columns();
-        let push = || self.moves.push(kernels, (q, golden), zeros, most);
-        let near = known.then(push).flatten();
-        match near {
-            Some(end) => self.partial.push(Partial { row: row as u32, token: token as u32, end }),
-            None => self.whole.push(row as u32),
-        }
+        let from = self.moves.end();
+        let token = token as u32;
+        let near = known && self.moves.push(kernels, (q, golden), most);
+        self.wholes += usize::from(!near);
+        let to = self.moves.end();
+        self.ways.push(if near { Way::Moved { token, from, to } } else { Way::Whole });
+    }
+
+    /// The codes of the rows that are multiplied whole.
+    fn whole_codes(&self) -> &[i8] {
+        if self.wholes == self.len() { &self.codes.q } else { &self.gathered }
     }
 
     /// Gathers the codes of the rows that are multiplied whole, where others are not.
     fn gather(&mut self) {
         self.gathered.clear();
-        if self.partial.is_empty() || self.whole.is_empty() {
+        if self.wholes == 0 || self.wholes == self.len() {
             return;
         }
-        let padded = self.codes.q.len() / self.len();
-        for &row in &self.whole {
-            let row = row as usize;
-            self.gathered.extend_from_slice(&self.codes.q[row * padded..(row + 1) * padded]);
+        let rows = self.codes.q.chunks_exact(self.codes.q.len() / self.len());
+        for (row, _) in rows.zip(&self.ways).filter(|(_, way)| matches!(way, Way::Whole)) {
+            self.gathered.extend_from_slice(row);
         }
     }
 }
@@ -140,12 +175,13 @@ impl Clean<'_> {
         scratch: &mut Scratch,
         prepared: &mut Prepared,
     ) {
-        let padded = self.ternary(layer, slot).0.padded_columns();
+        let weights = self.ternary(layer, slot).0;
+        let padded = weights.padded_columns();
         let levels = self.levels(layer, slot);
         let norms = self.norms(layer, slot);
-        prepared.whole.clear();
-        prepared.moves.clear();
-        prepared.partial.clear();
+        prepared.ways.clear();
+        prepared.wholes = 0;
+        prepared.moves.clear(weights.columns());
         prepared.codes.q.clear();
         prepared.codes.scales.clear();
         for (token, row) in rows {
@@ -175,8 +211,7 @@ impl Clean<'_> {
         scratch: &mut Scratch,
         out: &mut Vec<f32>,
     ) {
-        let (rows, scale) = self.ternary(layer, slot);
-        let (count, width) = (prepared.len(), rows.rows());
+        let (count, width) = (prepared.len(), self.ternary(layer, slot).0.rows());
         if out.len() < count * width {
             out.resize(count * width, 0.0);
         }
@@ -184,68 +219,152 @@ impl Clean<'_> {
             return;
         }
         let out = &mut out[..count * width];
-        for block in 0..width.div_ceil(LANES) {
-            self.block((layer, slot), block, prepared, adjusts, scratch);
-            let out = &mut out[block * LANES..];
-            self.values(scale, &scratch.sums, &prepared.codes.scales, out, width);
-        }
-    }
-
-    /// The sums of a block of outputs in the scratch buffer, `[rows][64]`.
-    pub(super) fn block(
-        &self,
-        (layer, slot): (usize, Slot),
-        block: usize,
-        prepared: &Prepared,
-        adjusts: &[Adjust],
-        scratch: &mut Scratch,
-    ) {
-        let rows = self.ternary(layer, slot).0;
-        let Scratch { sums, some, .. } = scratch;
-        sums.resize(prepared.len() * LANES, 0);
-        if !prepared.whole.is_empty() {
-            let all = prepared.partial.is_empty();
-            let codes = if all { &prepared.codes.q } else { &prepared.gathered };
-            some.resize(prepared.whole.len() * GROUP_ROWS, 0);
-            let groups = rows.groups().skip(block * GROUPS).take(GROUPS);
-            for (index, group) in groups.enumerate() {
-                (self.kernels.ternary)(group, codes, some);
-                let some = some.as_chunks::<GROUP_ROWS>().0;
-                for (&row, some) in prepared.whole.iter().zip(some) {
-                    let at = row as usize * LANES + index * GROUP_ROWS;
-                    sums[at..at + GROUP_ROWS].copy_from_slice(some);
-                }
+        let blocks: Vec<Block> = (0..width.div_ceil(LANES)).map(|b| (slot, b, adjusts)).collect();
+        for pair in blocks.chunks(2) {
+            let first = pair[0].1 * LANES;
+            let wholes = self.wholes(layer, pair, prepared, &mut scratch.some);
+            let mut rows = Places::default();
+            for out in out.chunks_exact_mut(width) {
+                let out = &mut out[first..];
+                let (one, two) = out.split_at_mut(out.len().min(LANES));
+                let end = two.len().min(LANES);
+                let place = rows.next(prepared);
+                self.values_of((layer, pair), prepared, &wholes, place, [one, &mut two[..end]]);
             }
         }
-        if !prepared.partial.is_empty() {
-            self.partial((layer, slot), block, prepared, sums);
+    }
+
+    /// The sums of the rows that are multiplied whole, for up to two blocks of outputs.
+    pub(super) fn wholes<'s>(
+        &self,
+        layer: usize,
+        blocks: &[Block],
+        prepared: &Prepared,
+        some: &'s mut Vec<i32>,
+    ) -> Wholes<'s> {
+        let mut groups = [0; 2];
+        let part = GROUPS * prepared.wholes * GROUP_ROWS;
+        some.resize(2 * part, 0);
+        for (index, &(slot, block, _)) in blocks.iter().enumerate().filter(|_| part > 0) {
+            let rows = self.ternary(layer, slot).0;
+            let end = rows.rows().div_ceil(GROUP_ROWS).min((block + 1) * GROUPS);
+            let these = block * GROUPS..end;
+            groups[index] = these.len();
+            let some = &mut some[index * part..][..these.len() * prepared.wholes * GROUP_ROWS];
+            rows.some(self.kernels, these, prepared.whole_codes(), some);
         }
-        let from = adjusts.partition_point(|adjust| adjust.output / LANES < block);
-        for adjust in adjusts[from..].iter().take_while(|a| a.output / LANES == block) {
-            adjust.to(&mut sums[adjust.row * LANES..]);
+        Wholes { rows: prepared.wholes, groups, sums: some.as_chunks::<GROUP_ROWS>().0 }
+    }
+
+    /// The values of a row in up to two blocks of outputs.
+    pub(super) fn values_of(
+        &self,
+        (layer, blocks): (usize, &[Block]),
+        prepared: &Prepared,
+        wholes: &Wholes,
+        place: Place,
+        outs: [&mut [f32]; 2],
+    ) {
+        let t = prepared.codes.scales[place.row];
+        match prepared.ways[place.row] {
+            Way::Whole => {
+                for (index, (&(slot, block, adjusts), out)) in blocks.iter().zip(outs).enumerate() {
+                    let mut sums = wholes.read(index, place.whole);
+                    for adjust in Adjust::among(adjusts, block, place.row) {
+                        adjust.to(&mut sums[adjust.output % LANES]);
+                    }
+                    self.values(self.ternary(layer, slot).1, &sums, &[t], out, LANES);
+                }
+            }
+            Way::Moved { token, from, to } => {
+                let numbers = prepared.moves.between(from, to);
+                self.moved((layer, blocks), (token as usize, t), &numbers, outs, place.row);
+            }
         }
     }
 
-    /// The sums of rows that differ little from the clean ones.
-    fn partial(
+    /// The values of a row that differs little from the clean one of its token.
+    fn moved(
         &self,
-        (layer, slot): (usize, Slot),
-        block: usize,
-        prepared: &Prepared,
-        sums: &mut [i32],
+        (layer, blocks): (usize, &[Block]),
+        (token, t): (usize, f32),
+        numbers: &Numbers,
+        [one, two]: [&mut [f32]; 2],
+        row: usize,
     ) {
-        let columns = self.ternary(layer, slot).0.columns();
-        let weights = &self.trace.columns.blocks[layer][slot as usize];
-        let size = (columns + 1) * LANES;
-        let weights = &weights[block * size..(block + 1) * size];
         let (trace, tokens) = (self.layer(layer), self.tokens());
-        let mut from = End::default();
-        for row in &prepared.partial {
-            let base = trace.sums(slot, tokens, row.token as usize, block);
-            let [up, down] = prepared.moves.between(from, row.end);
-            let sums = &mut sums[row.row as usize * LANES..][..LANES];
-            (self.kernels.columns)(weights, up, down, base, sums);
-            from = row.end;
+        let size = (self.ternary(layer, blocks[0].0).0.columns() + 1) * LANES;
+        let weights = self.trace.columns.of(layer, blocks, size);
+        let part = |&(slot, block, _): &Block, out| {
+            let quotient = match self.ternary(layer, slot).1 {
+                Scale::Multiply(ws) => Quotient::by(t, ws),
+                Scale::Divide(ws) => Quotient::by(ws * t, 1.0),
+            };
+            kernels::Block { base: trace.sums(slot, tokens, token, block), quotient, out }
+        };
+        let second = blocks.get(1).unwrap_or(&blocks[0]);
+        (self.kernels.columns)(
+            weights,
+            numbers,
+            &mut [part(&blocks[0], &mut *one), part(second, &mut *two)],
+        );
+        for (half, (&(slot, block, adjusts), out)) in blocks.iter().zip([one, two]).enumerate() {
+            for adjust in Adjust::among(adjusts, block, row) {
+                let place = adjust.output % LANES;
+                let weight = |&number: &u32| {
+                    let byte = weights[number as usize * LANES + place];
+                    i32::from(byte >> (4 * half) & 15) - 1
+                };
+                let sum = |numbers: &[u32]| numbers.iter().map(weight).sum::<i32>();
+                let mut sum = trace.sum(slot, tokens, token, adjust.output) + sum(numbers.plus())
+                    - sum(numbers.minus());
+                adjust.to(&mut sum);
+                out[place] = scaled(sum, t, self.ternary(layer, slot).1);
+            }
         }
+    }
+}
+
+/// A row, and its number among those that are multiplied whole, if it is one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    row: usize,
+    whole: usize,
+}
+
+/// The places of rows in their order.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    row: usize,
+    whole: usize,
+}
+
+impl Places {
+    /// The next one.
+    pub(super) fn next(&mut self, prepared: &Prepared) -> Place {
+        let place = Place { row: self.row, whole: self.whole };
+        self.whole += usize::from(matches!(prepared.ways[self.row], Way::Whole));
+        self.row += 1;
+        place
+    }
+}
+
+/// The sums of the rows that are multiplied whole: `[block][group][row][16]`.
+pub(super) struct Wholes<'s> {
+    rows: usize,
+    /// Groups of each block.
+    groups: [usize; 2],
+    sums: &'s [[i32; GROUP_ROWS]],
+}
+
+impl Wholes<'_> {
+    /// The sums of one of the rows in a block; zeros for outputs that there are not.
+    fn read(&self, block: usize, row: usize) -> [i32; LANES] {
+        let mut sums = [0; LANES];
+        let groups = sums.as_chunks_mut::<GROUP_ROWS>().0.iter_mut().take(self.groups[block]);
+        for (group, sums) in groups.enumerate() {
+            *sums = self.sums[(block * GROUPS + group) * self.rows + row];
+        }
+        sums
     }
 }

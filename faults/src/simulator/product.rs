@@ -37,9 +37,23 @@ pub(super) struct Adjust {
 }
 
 impl Adjust {
-    /// Changes the sum among the 64 of its row and block.
-    pub(super) fn to(&self, sums: &mut [i32]) {
-        let sum = &mut sums[self.output % LANES];
+    /// In the order of [`Self::among`].
+    fn order(&self) -> (usize, usize) {
+        (self.output / LANES, self.row)
+    }
+
+    /// Those of a row and a block of outputs among sorted ones.
+    pub(super) fn among(all: &[Self], block: usize, row: usize) -> &[Self] {
+        if all.is_empty() {
+            return all;
+        }
+        let from = all.partition_point(|adjust| adjust.order() < (block, row));
+        let to = all.partition_point(|adjust| adjust.order() <= (block, row));
+        &all[from..to]
+    }
+
+    /// Changes the sum.
+    pub(super) fn to(&self, sum: &mut i32) {
         *sum = match self.sum {
             Sum::Add(delta) => *sum + delta,
             Sum::Set(value) => value,
@@ -74,7 +88,7 @@ pub(super) struct Joins {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) normed: [Vec<f32>; 2],
-    pub(super) sums: Vec<i32>,
+    /// Sums of rows that are multiplied whole.
     pub(super) some: Vec<i32>,
 }
 
@@ -165,7 +179,7 @@ impl<'a> Clean<'a> {
         scaled(sum, t, self.ternary(layer, slot).1)
     }
 
-    /// What the weights of some trials change in a product over carried rows, by output.
+    /// What the weights of some trials change in a product over carried rows, sorted.
     pub(super) fn adjusts(
         &self,
         (layer, slot): (usize, Slot),
@@ -187,7 +201,7 @@ impl<'a> Clean<'a> {
                 }
             }
         }
-        adjusts.sort_by_key(|adjust| adjust.output);
+        adjusts.sort_by_key(Adjust::order);
         adjusts
     }
 

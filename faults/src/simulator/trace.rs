@@ -99,7 +99,7 @@ impl Trace {
         }
         let inner = Exact::new(kernels, model, golden.kv);
         let mut recorder = Recorder { inner, layer: LayerTrace::default(), last: None };
-        let layers = (0..model.layers.len())
+        let layers: Vec<LayerTrace> = (0..model.layers.len())
             .map(|index| {
                 let x = &golden.streams[index];
                 walk::layer(&mut recorder, model, index, x, 0, Read::All);
@@ -107,7 +107,8 @@ impl Trace {
             })
             .collect();
         let reads = CleanReads::new(model, kernels, golden);
-        Some(Self { layers, reads, columns: Columns::new(model) })
+        let columns = Columns::new(model, |layer| layers[layer].shares(Slot::Gate, Slot::Up));
+        Some(Self { layers, reads, columns })
     }
 
     /// Bytes held.

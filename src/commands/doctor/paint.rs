@@ -4,7 +4,8 @@
 //! unused code, -128 and widths of 255 are among the operands.
 
 use engine::kernels::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, LANES, Rescale, SPARE_PLACES, scalar,
+    BLOCK_BYTES, BLOCK_COLUMNS, Block, GROUP_ROWS, Kernels, LANES, Numbers, Quotient, Rescale,
+    SPARE_PLACES, scalar,
 };
 
 /// Widths on both sides of every lane and unrolling boundary.
@@ -99,13 +100,16 @@ fn differ(table: &Kernels) -> Vec<u32> {
 }
 
 fn columns(table: &Kernels) -> Vec<u32> {
-    let weights: Vec<i8> = bytes(251 * LANES, 5).iter().map(|&b| (b % 5) as i8 - 2).collect();
+    let weights: Vec<u8> = bytes(251 * LANES, 5).iter().map(|&byte| byte & 0x33).collect();
     let list = |count, salt| bytes(count, salt).iter().map(|&b| b as u32 % 251).collect::<Vec<_>>();
-    let mut sums = vec![7; LANES];
+    let base: Vec<i32> = bytes(LANES, 9).iter().map(|&b| 517 * i32::from(b) - 60_000).collect();
     let all = WIDTHS.into_iter().flat_map(|width| {
-        let base = sums.clone();
-        (table.columns)(&weights, &list(width, 1), &list(width, 17), &base, &mut sums);
-        sums.iter().map(|&sum| sum as u32).collect::<Vec<_>>()
+        let (plus, minus, mut values) = (list(width, 1), list(width, 17), [[0.0f32; LANES]; 2]);
+        let [one, two] = &mut values;
+        let block = |by, out| Block { base: &base, quotient: Quotient::by(by, 0.0625), out };
+        let numbers = Numbers::new(&plus, &minus, 251);
+        (table.columns)(&weights, &numbers, &mut [block(13.37, one), block(width as f32, two)]);
+        values.concat().into_iter().map(f32::to_bits)
     });
     all.collect()
 }

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::{LANES, SPARE_PLACES};
+use super::quotients::{Divide, all};
+use crate::kernels::{Block, LANES, Numbers, SPARE_PLACES, sparse};
 
 pub(super) fn differ(a: &[i8], b: &[i8], lists: [&mut [u32]; 3]) -> [usize; 3] {
     let room = a.len() + SPARE_PLACES;
@@ -70,82 +71,102 @@ unsafe fn places(mask: u64, first: u32, out: *mut u32) -> usize {
     count
 }
 
-pub(super) fn columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
+pub(super) fn columns(weights: &[u8], numbers: &Numbers, blocks: &mut [Block; 2]) {
     // SAFETY: the table's constructor detected the features that this function enables.
-    unsafe { checked_columns(weights, plus, minus, base, sums) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw")]
-fn checked_columns(weights: &[i8], plus: &[u32], minus: &[u32], base: &[i32], sums: &mut [i32]) {
-    let count = (weights.len() / LANES) as u32;
-    let outside = plus.iter().chain(minus).fold(false, |any, &column| any | (column >= count));
-    assert!(!outside && base.len() == LANES && sums.len() == LANES, "columns of these weights");
-    let few = plus.len().min(PATIENCE);
-    let (mut adding, mut plus) = plus.split_at(few);
-    let (mut taking, mut minus) = minus.split_at(minus.len().min(PATIENCE - few));
-    let mut base = base.as_ptr();
-    loop {
-        // SAFETY: every column was seen to lie within the weights, and base and sums to be 64.
-        unsafe { add_columns(weights, adding, taking, base, sums.as_mut_ptr()) };
-        if plus.is_empty() && minus.is_empty() {
-            return;
-        }
-        base = sums.as_ptr();
-        (adding, plus) = plus.split_at(plus.len().min(PATIENCE));
-        (taking, minus) = minus.split_at(minus.len().min(PATIENCE - adding.len()));
-    }
+    unsafe { moved(weights, numbers, blocks) }
 }
 
 /// Sums of so many weights of magnitude 2 fit an i8 (63 do; whole fours are read faster).
 const PATIENCE: usize = 60;
+/// Sums of so many fit an i16.
+const MOST: usize = 273 * PATIENCE;
 
-/// Adds up to [`PATIENCE`] columns in bytes, two sums side by side, and then widens them.
+/// [`PATIENCE`] columns at a time are added in bytes, their sums in words, and those to the base.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn moved(weights: &[u8], numbers: &Numbers, blocks: &mut [Block; 2]) {
+    assert!(weights.len() / LANES >= numbers.below(), "columns of all numbers");
+    let usual = |block: &Block| block.out.len() == LANES && Divide::takes(block.quotient);
+    let (mut plus, mut minus) = (numbers.plus(), numbers.minus());
+    if plus.len() + minus.len() > MOST || !blocks.iter().all(usual) {
+        let all = |quotient, sums: &[i32], out: &mut [f32]| all(quotient, sums, out);
+        return sparse::moved(weights, numbers, blocks, all);
+    }
+    let mut words = [[_mm512_setzero_si512(); 2]; 2];
+    while !plus.is_empty() || !minus.is_empty() {
+        let (adding, added) = plus.split_at(plus.len().min(PATIENCE));
+        let (taking, taken) = minus.split_at(minus.len().min(PATIENCE - adding.len()));
+        // SAFETY: every number is below the bound, and there are as many columns.
+        let bytes = unsafe { bytes_of(weights.as_ptr(), adding, taking) };
+        for n in 0..2 {
+            let (low, high) =
+                (_mm512_castsi512_si256(bytes[n]), _mm512_extracti64x4_epi64::<1>(bytes[n]));
+            words[n][0] = _mm512_add_epi16(words[n][0], _mm512_cvtepi8_epi16(low));
+            words[n][1] = _mm512_add_epi16(words[n][1], _mm512_cvtepi8_epi16(high));
+        }
+        (plus, minus) = (added, taken);
+    }
+    for n in 0..2 {
+        let Block { base, quotient, ref mut out } = blocks[n];
+        let base: &[i32; LANES] = base.try_into().expect("64 sums");
+        let out: &mut [f32; LANES] = (&mut **out).try_into().expect("64 values");
+        let divide = Divide::by(quotient);
+        for half in 0..2 {
+            let words = words[n][half];
+            let low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(words));
+            let high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64::<1>(words));
+            for (part, gained) in [(2 * half, low), (2 * half + 1, high)] {
+                let base = &base.as_chunks::<16>().0[part];
+                // SAFETY: 16 sums are 64 bytes, and the load asks for no alignment.
+                let base = unsafe { _mm512_loadu_si512(base.as_ptr().cast()) };
+                let out = &mut out.as_chunks_mut::<16>().0[part];
+                divide.store(_mm512_add_epi32(base, gained), out);
+            }
+        }
+    }
+}
+
+/// The sums of up to [`PATIENCE`] columns of both blocks in bytes.
+///
+/// Four columns are added as they are (four times 3 fit four bits), then taken apart. That every
+/// weight is stored plus 1 is put right at the end: on the way bytes may wrap.
 ///
 /// # Safety
-/// The weights have every column that is named, and there are 64 sums on both sides.
+/// There is every column that is named.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn add_columns(
-    weights: &[i8],
-    plus: &[u32],
-    minus: &[u32],
-    base: *const i32,
-    sums: *mut i32,
-) {
+unsafe fn bytes_of(weights: *const u8, plus: &[u32], minus: &[u32]) -> [__m512i; 2] {
     let column = |column: u32| {
         // SAFETY: the caller has seen that the column lies within the weights; the load asks for
         // no alignment.
-        unsafe { _mm512_loadu_si512(weights.as_ptr().add(column as usize * LANES).cast()) }
+        unsafe { _mm512_loadu_si512(weights.add(column as usize * LANES).cast()) }
     };
-    let mut bytes = [_mm512_setzero_si512(); 2];
+    let fifteen = _mm512_set1_epi8(15);
+    let apart = |both: __m512i| {
+        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(both), fifteen);
+        [_mm512_and_si512(both, fifteen), high]
+    };
+    let mut bytes = [_mm512_set1_epi8(minus.len() as i8 - plus.len() as i8); 2];
     let (fours, rest) = plus.as_chunks::<4>();
     for &[a, b, c, d] in fours {
-        bytes[0] = _mm512_add_epi8(_mm512_add_epi8(bytes[0], column(a)), column(b));
-        bytes[1] = _mm512_add_epi8(_mm512_add_epi8(bytes[1], column(c)), column(d));
+        let (ab, cd) =
+            (_mm512_add_epi8(column(a), column(b)), _mm512_add_epi8(column(c), column(d)));
+        let four = apart(_mm512_add_epi8(ab, cd));
+        bytes = [_mm512_add_epi8(bytes[0], four[0]), _mm512_add_epi8(bytes[1], four[1])];
     }
     for &one in rest {
-        bytes[0] = _mm512_add_epi8(bytes[0], column(one));
+        let one = apart(column(one));
+        bytes = [_mm512_add_epi8(bytes[0], one[0]), _mm512_add_epi8(bytes[1], one[1])];
     }
     let (fours, rest) = minus.as_chunks::<4>();
     for &[a, b, c, d] in fours {
-        bytes[0] = _mm512_sub_epi8(_mm512_sub_epi8(bytes[0], column(a)), column(b));
-        bytes[1] = _mm512_sub_epi8(_mm512_sub_epi8(bytes[1], column(c)), column(d));
+        let (ab, cd) =
+            (_mm512_add_epi8(column(a), column(b)), _mm512_add_epi8(column(c), column(d)));
+        let four = apart(_mm512_add_epi8(ab, cd));
+        bytes = [_mm512_sub_epi8(bytes[0], four[0]), _mm512_sub_epi8(bytes[1], four[1])];
     }
     for &one in rest {
-        bytes[0] = _mm512_sub_epi8(bytes[0], column(one));
+        let one = apart(column(one));
+        bytes = [_mm512_sub_epi8(bytes[0], one[0]), _mm512_sub_epi8(bytes[1], one[1])];
     }
-    let bytes = _mm512_add_epi8(bytes[0], bytes[1]);
-    let quarters = [
-        _mm512_extracti32x4_epi32::<0>(bytes),
-        _mm512_extracti32x4_epi32::<1>(bytes),
-        _mm512_extracti32x4_epi32::<2>(bytes),
-        _mm512_extracti32x4_epi32::<3>(bytes),
-    ];
-    for (index, quarter) in quarters.into_iter().enumerate() {
-        // SAFETY: the caller has seen that there are 64 sums: four times 16 of them.
-        unsafe {
-            let base = _mm512_loadu_si512(base.add(16 * index).cast());
-            let sum = _mm512_add_epi32(base, _mm512_cvtepi8_epi32(quarter));
-            _mm512_storeu_si512(sums.add(16 * index).cast(), sum);
-        }
-    }
+    bytes
 }

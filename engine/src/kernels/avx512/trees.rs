@@ -9,7 +9,13 @@ use crate::kernels::programs::Lanes;
 #[target_feature(enable = "avx512f")]
 pub(super) fn trees(lanes: Lanes) -> [f32; 4] {
     // SAFETY: each set of lanes is 64 bytes long, and the load asks for no alignment.
-    let [a, b, c, d] = unsafe { lanes.each_ref().map(|lanes| _mm512_loadu_ps(lanes.as_ptr())) };
+    tree_of_four(unsafe { lanes.each_ref().map(|lanes| _mm512_loadu_ps(lanes.as_ptr())) })
+}
+
+/// The same of lanes in registers.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn tree_of_four([a, b, c, d]: [__m512; 4]) -> [f32; 4] {
     let halves = |a, b| {
         let (low, high) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
         _mm512_add_ps(low, high)
