@@ -17,6 +17,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod lines;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub mod probe;
@@ -26,6 +27,8 @@ mod scalar;
 mod sparse;
 #[cfg(test)]
 mod suite;
+
+pub use lines::Lines;
 
 /// Rows of a packed group.
 pub const GROUP_ROWS: usize = 16;

@@ -85,6 +85,20 @@ fn extreme_codes_do_not_wrap(table: &Kernels) {
     }
 }
 
+/// Rows of which some kernel holds the sums many times as large as they are, and wider ones.
+fn wide_rows_do_not_wrap(table: &Kernels) {
+    for blocks in [4999, 5000, 5001] {
+        let width = blocks * BLOCK_COLUMNS;
+        let groups = vec![0xff; 2 * blocks * BLOCK_BYTES];
+        for q in [-128i8, 127] {
+            let mut sums = vec![0; 2 * 2 * GROUP_ROWS];
+            let codes = vec![q; 2 * width];
+            (table.ternary_groups)(&groups, groups.len() / 2, &codes, &mut sums);
+            assert!(sums.iter().all(|&sum| sum == 2 * i32::from(q) * width as i32), "{blocks} {q}");
+        }
+    }
+}
+
 /// Columns of weights and masks of codes, as the words of their definitions.
 fn sparse_kernels_agree(table: &Kernels) {
     let weights: Vec<i8> = (0..200 * LANES).map(|i| (paint(i, 3) % 5) as i8 - 2).collect();
@@ -308,6 +322,7 @@ fn every_table_gives_the_bits_of_the_portable_one() {
     for table in available() {
         integer_kernels_agree(table);
         extreme_codes_do_not_wrap(table);
+        wide_rows_do_not_wrap(table);
         sparse_kernels_agree(table);
         rescaling_divides(table);
         float_kernels_agree(table);

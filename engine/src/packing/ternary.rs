@@ -11,7 +11,7 @@
 use rayon::prelude::*;
 
 use super::ZERO_CODE;
-use crate::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels};
+use crate::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, Lines};
 
 /// A byte of four zero weights.
 const ZERO_BYTE: u8 = 0x55;
@@ -31,7 +31,7 @@ const PARALLEL_WORK: usize = 1 << 21;
 pub struct TernaryRows {
     rows: usize,
     columns: usize,
-    data: Vec<u8>,
+    data: Lines,
 }
 
 impl TernaryRows {
@@ -42,8 +42,9 @@ impl TernaryRows {
     #[must_use]
     pub fn pack(rows: usize, columns: usize, code_row: impl Fn(usize, &mut [u8]) + Sync) -> Self {
         assert!(rows > 0 && columns > 0, "a matrix has rows and columns");
-        let group_bytes = columns.div_ceil(BLOCK_COLUMNS) * BLOCK_BYTES;
-        let mut data = vec![ZERO_BYTE; rows.div_ceil(GROUP_ROWS) * group_bytes];
+        let blocks = columns.div_ceil(BLOCK_COLUMNS);
+        let group_bytes = blocks * BLOCK_BYTES;
+        let mut data = Lines::filled(ZERO_BYTE, rows.div_ceil(GROUP_ROWS) * blocks);
         data.par_chunks_exact_mut(group_bytes).enumerate().for_each(|(index, group)| {
             let first = index * GROUP_ROWS;
             let mut codes = vec![0u8; columns];
@@ -58,8 +59,7 @@ impl TernaryRows {
     /// One row from its codes.
     #[must_use]
     pub fn single(codes: &[u8]) -> Self {
-        let group_bytes = codes.len().div_ceil(BLOCK_COLUMNS) * BLOCK_BYTES;
-        let mut data = vec![ZERO_BYTE; group_bytes];
+        let mut data = Lines::filled(ZERO_BYTE, codes.len().div_ceil(BLOCK_COLUMNS));
         write_lane(&mut data, 0, codes);
         Self { rows: 1, columns: codes.len(), data }
     }
