@@ -17,8 +17,14 @@ use super::{
     BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
 };
 
-pub(super) static TABLE: Kernels =
-    table!("avx2", (ternary, groups, spread), super::sparse::SPARSE, HALVES, self::floats);
+pub(super) static TABLE: Kernels = table!(
+    "avx2",
+    (ternary, groups, spread),
+    super::programs::NONE,
+    super::sparse::SPARSE,
+    HALVES,
+    self::floats
+);
 
 stamp_floats!("avx2", crate::kernels::programs::trees);
 

@@ -9,6 +9,7 @@ mod halves;
 mod probe;
 mod prompt;
 mod sparse;
+mod steps;
 mod tile;
 mod trees;
 
@@ -16,7 +17,8 @@ use std::arch::x86_64::*;
 
 use super::scalar::group_width;
 use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::Own, programs::stamp_floats,
+    programs::table,
 };
 
 use halves::HALVES;
@@ -25,7 +27,9 @@ use sparse::{columns, differ};
 use tile::tile;
 
 pub(super) static TABLE: Kernels =
-    table!("avx512", (ternary, groups, spread), (differ, columns), HALVES, self::floats);
+    table!("avx512", (ternary, groups, spread), OWN, (differ, columns), HALVES, self::floats);
+
+const OWN: Own = (Some(steps::spread),);
 
 stamp_floats!("avx512f,avx512bw,avx2", super::trees::trees);
 
