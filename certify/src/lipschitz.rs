@@ -208,7 +208,8 @@ impl Responsive {
 
 impl Domain for Responsive {
     type Rows = Responding;
-    type Prepared = (BoxPrepared, Response);
+    /// With the largest magnitudes of the columns.
+    type Prepared = (BoxPrepared, Response, Vec<f64>);
 
     fn norm(&mut self, at: Site, x: &Responding, norm: &Norm) -> Responding {
         let boxes = self.set.norm(at, &x.boxes, norm);
@@ -248,15 +249,14 @@ impl Domain for Responsive {
         let code = scales.fold(0.0, |most, &(t_lo, _)| larger(most, 1.0 / f64::from(t_lo)));
         let mut response = x.response.clone();
         response.add_slack(2.0 * 0.5001 * code);
-        (prepared, response)
+        (prepared, response, Extremes::of(&x.boxes).magnitudes())
     }
 
     fn linear(&mut self, at: Site, x: &Self::Prepared, linear: &Linear) -> Responding {
         let boxes = self.set.linear(at, &x.0, linear);
         let n = linear.inputs() as f64;
-        let most = Extremes::of(&x.0.values).magnitudes();
         // sum |w| |x|: what the rounding of a float product is relative to.
-        let (mut response, products) = linear_magnitudes(linear, &x.1, &most);
+        let (mut response, products) = linear_magnitudes(linear, &x.1, &x.2);
         let units = if x.0.codes.is_some() { 4.0 } else { n / 16.0 + 7.0 };
         response.round(&products, units);
         Responding::new(boxes, response)

@@ -13,11 +13,13 @@
 //! each.
 
 use engine::kernels::Kernels;
-use engine::numerics::{exp, exp_f64, max, min, sum16};
+use engine::numerics::boxes::Panels;
+use engine::numerics::{max, min};
 use engine::walk::score_scale;
 use ndarray::Array2;
 use rayon::prelude::*;
 
+use super::boxes::{Part, parts};
 use super::kv::Ends;
 use super::round::{UNIT, down, up};
 use super::{Boxes, Interval};
@@ -26,33 +28,33 @@ impl Interval {
     pub(super) fn attention(&self, layer: usize, queries: &Boxes, first: usize) -> Boxes {
         let (d, group) = (self.head_dim, self.heads / self.kv_heads);
         let cache = &self.caches[layer];
-        let rows = queries.lo.nrows();
-        let one = |head: usize| {
+        let (rows, tokens) = (queries.lo.nrows(), first + queries.lo.nrows());
+        let stored: Vec<Stored> =
+            cache.values.par_iter().map(|values| Stored::of(values, d, tokens)).collect();
+        let zeros = || Array2::zeros((rows, self.heads * d));
+        let mut boxes = Boxes::new(zeros(), zeros());
+        let outs = parts(&mut boxes.lo, d).zip(parts(&mut boxes.hi, d)).enumerate();
+        let one = |(head, (lows, highs)): (usize, (Part, Part))| {
             let (keys, values) = (&cache.keys[head / group], &cache.values[head / group]);
-            let stored = Stored::of(values, d, first + rows);
-            (0..rows)
-                .flat_map(|row| {
-                    let at = head * d..(head + 1) * d;
-                    let query = (&queries.lo_row(row)[at.clone()], &queries.hi_row(row)[at]);
-                    let scores = scores(self.kernels, query, keys, first + row + 1);
-                    // A score that may overflow may be infinite, and its share then NaN.
-                    if scores.iter().any(|s| !s.0.is_finite() || !s.1.is_finite()) {
-                        return vec![(f32::NAN, f32::NAN); d];
-                    }
-                    mix(self.kernels, &scores, values, &stored)
-                })
-                .collect::<Vec<(f32, f32)>>()
+            let at = head * d..(head + 1) * d;
+            for (row, out) in lows.into_iter().zip(highs).enumerate() {
+                let query = (&queries.lo_row(row)[at.clone()], &queries.hi_row(row)[at.clone()]);
+                let scores = scores(self.kernels, query, keys, first + row + 1);
+                // A score that may overflow may be infinite, and its share then NaN.
+                if scores.iter().any(|s| !s.0.is_finite() || !s.1.is_finite()) {
+                    out.0.fill(f32::NAN);
+                    out.1.fill(f32::NAN);
+                } else {
+                    mix(self.kernels, &scores, values, &stored[head / group], out);
+                }
+            }
         };
-        let by_head: Vec<Vec<(f32, f32)>> = if rows * (first + rows) * d < 4096 {
-            (0..self.heads).map(one).collect()
+        if rows * tokens * d < 4096 {
+            outs.for_each(one);
         } else {
-            (0..self.heads).into_par_iter().map(one).collect()
-        };
-        let shape = (rows, self.heads * d);
-        let end = |pick: fn((f32, f32)) -> f32| {
-            Array2::from_shape_fn(shape, |(row, c)| pick(by_head[c / d][row * d + c % d]))
-        };
-        Boxes::new(end(|ends| ends.0), end(|ends| ends.1))
+            outs.collect::<Vec<_>>().into_par_iter().for_each(one);
+        }
+        boxes
     }
 }
 
@@ -70,29 +72,27 @@ fn scores(
     scores
 }
 
-/// The values of one head as hulls are made of them, `[token][dim]`.
+/// The values of one head as hulls are made of them.
 struct Stored {
     d: usize,
     /// Upper ends.
-    upper: Vec<f64>,
+    upper: Panels,
     /// Lower ends, negated: their least mix is the greatest of these.
-    lower: Vec<f64>,
-    /// The largest magnitude of a dimension up to each token.
+    lower: Panels,
+    /// The largest magnitude of a dimension up to each token, `[token][dim]`.
     most: Vec<f64>,
 }
 
 impl Stored {
     fn of(values: &Ends, d: usize, tokens: usize) -> Self {
-        let wide = |sign: f64, ends: &[f32]| {
-            ends[..tokens * d].iter().map(|&end| sign * f64::from(end)).collect::<Vec<f64>>()
-        };
-        let (upper, lower) = (wide(1.0, &values.hi), wide(-1.0, &values.lo));
-        let mut most: Vec<f64> =
-            upper.iter().zip(&lower).map(|(a, b)| greater(a.abs(), b.abs())).collect();
+        let upper = values.hi[..tokens * d].iter().map(|&end| f64::from(end));
+        let lower = values.lo[..tokens * d].iter().map(|&end| -f64::from(end));
+        let sizes = upper.clone().zip(lower.clone()).map(|(a, b)| greater(a.abs(), b.abs()));
+        let mut most: Vec<f64> = sizes.collect();
         for at in d..most.len() {
             most[at] = greater(most[at], most[at - d]);
         }
-        Self { d, upper, lower, most }
+        Self { d, upper: Panels::of(upper, d), lower: Panels::of(lower, d), most }
     }
 }
 
@@ -106,37 +106,27 @@ fn mix(
     scores: &[(f32, f32)],
     values: &Ends,
     stored: &Stored,
-) -> Vec<(f32, f32)> {
-    let (shares, tokens, d) = (shares(scores), scores.len(), stored.d);
-    let (mut low, mut high) = (vec![0f32; d], vec![0f32; d]);
+    (low, high): (&mut [f32], &mut [f32]),
+) {
+    let (tokens, d) = (scores.len(), stored.d);
+    let mut shares = vec![(0.0, 0.0); tokens];
+    (kernels.boxes.shares)(scores, &mut shares);
     let ends = (&values.lo[..tokens * d], &values.hi[..tokens * d]);
-    (kernels.boxes.mix)(&shares, ends, (&mut low, &mut high));
-    let weights = Weights::new(scores);
+    low.fill(0.0);
+    high.fill(0.0);
+    (kernels.boxes.mix)(&shares, ends, (low, high));
+    let weights = Weights::new(kernels, scores);
     if !weights.hull {
-        return low.into_iter().zip(high).collect();
+        return;
     }
     let most = &stored.most[(tokens - 1) * d..tokens * d];
-    let top = weights.most(kernels, &stored.upper[..tokens * d], most);
-    let bottom = weights.most(kernels, &stored.lower[..tokens * d], most);
-    (0..d)
-        .map(|dim| {
-            let margin = most[dim] * weights.error + 1e-40;
-            let least = down(-bottom[dim] - margin);
-            (max(low[dim], least), min(high[dim], up(top[dim] + margin)))
-        })
-        .collect()
-}
-
-/// The boxes of the softmax shares by the engine's own program at the corners.
-fn shares(scores: &[(f32, f32)]) -> Vec<(f32, f32)> {
-    let top = |pick: fn(&(f32, f32)) -> f32| scores.iter().map(pick).fold(f32::NEG_INFINITY, max);
-    let (top_lo, top_hi) = (top(|s| s.0), top(|s| s.1));
-    // No score is above the largest of them.
-    let e_lo: Vec<f32> = scores.iter().map(|s| exp(min(s.0 - top_hi, 0.0))).collect();
-    let e_hi: Vec<f32> = scores.iter().map(|s| exp(min(s.1 - top_lo, 0.0))).collect();
-    // The largest score contributes exactly 1, and every sum is monotone.
-    let (z_lo, z_hi) = (max(sum16(&e_lo), 1.0), sum16(&e_hi));
-    e_lo.into_iter().zip(e_hi).map(|(lo, hi)| (lo / z_hi, hi / z_lo)).collect()
+    let top = weights.most(kernels, &stored.upper, most);
+    let bottom = weights.most(kernels, &stored.lower, most);
+    for dim in 0..d {
+        let margin = most[dim] * weights.error + 1e-40;
+        low[dim] = max(low[dim], down(-bottom[dim] - margin));
+        high[dim] = min(high[dim], up(top[dim] + margin));
+    }
 }
 
 /// If every lower end is farther below the largest upper end, the hull is not used: its weights
@@ -162,63 +152,24 @@ struct Weights {
 }
 
 impl Weights {
-    fn new(scores: &[(f32, f32)]) -> Self {
+    fn new(kernels: &Kernels, scores: &[(f32, f32)]) -> Self {
         let top = scores.iter().map(|s| s.1).fold(f32::NEG_INFINITY, max);
         let low = scores.iter().map(|s| s.0).fold(f32::NEG_INFINITY, max);
         let near = f64::from(top) - f64::from(low) <= FARTHEST;
-        let e = |s: f32| {
-            let d = f64::from(s) - f64::from(top);
-            // Below -690 the true weight is under 1e-299 of the largest upper one.
-            exp_f64(if d < -690.0 { -690.0 } else { d })
-        };
-        Self {
-            lo: scores.iter().map(|s| e(s.0)).collect(),
-            hi: scores.iter().map(|s| e(s.1)).collect(),
-            error: mix_error(scores.len()),
-            hull: near && scores.len() <= MOST_TOKENS,
-        }
+        let (mut lo, mut hi) = (vec![0.0; scores.len()], vec![0.0; scores.len()]);
+        (kernels.boxes.weights)(scores, top, (&mut lo, &mut hi));
+        let hull = near && scores.len() <= MOST_TOKENS;
+        Self { lo, hi, error: mix_error(scores.len()), hull }
     }
 
     /// A number for each dimension that no mix of its values over the score box exceeds; `most` are
     /// their largest magnitudes.
-    ///
-    /// A rounded mix is within `slack` of the real one of the same weights: sums of `n` positive
-    /// weights, and of their products, are within `n` units each.
-    fn most(&self, kernels: &Kernels, values: &[f64], most: &[f64]) -> Vec<f64> {
-        let unit = f64::EPSILON * (self.lo.len() + 4) as f64;
-        let slack: Vec<f64> = most.iter().map(|most| most * unit + 1e-300).collect();
-        let respond = |ratios: &[f64], out: &mut [f64]| {
-            (kernels.boxes.respond)(values, (&self.lo, &self.hi), ratios, out);
-        };
-        let (mut ratios, mut next) = (vec![f64::INFINITY; most.len()], vec![0.0; most.len()]);
-        respond(&ratios, &mut next);
-        ratios.copy_from_slice(&next);
-        for _ in 0..MOST_RESPONSES {
-            respond(&ratios, &mut next);
-            let mut grown = false;
-            for (ratio, &next) in ratios.iter_mut().zip(&next) {
-                grown |= next > *ratio;
-                *ratio = greater(*ratio, next);
-            }
-            if !grown {
-                break;
-            }
-        }
-        ratios.iter_mut().zip(&slack).for_each(|(ratio, slack)| *ratio += 2.0 * slack);
-        respond(&ratios, &mut next);
-        for (dim, ratio) in ratios.iter_mut().enumerate() {
-            let proven = next[dim] + slack[dim] <= *ratio;
-            if !proven {
-                // No mix exceeds the largest value.
-                *ratio = most[dim];
-            }
-        }
+    fn most(&self, kernels: &Kernels, values: &Panels, most: &[f64]) -> Vec<f64> {
+        let mut ratios = vec![0.0; most.len()];
+        (kernels.boxes.greatest)(values, (&self.lo, &self.hi), most, &mut ratios);
         ratios
     }
 }
-
-/// Responses that look for the greatest mix; what they do not reach is not claimed.
-const MOST_RESPONSES: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -232,7 +183,9 @@ mod tests {
         let (lo, hi) = v.iter().copied().unzip();
         let values = Ends { lo, hi };
         let stored = Stored::of(&values, 1, v.len());
-        mix(best(), scores, &values, &stored)[0]
+        let (mut low, mut high) = ([0.0], [0.0]);
+        mix(best(), scores, &values, &stored, (&mut low, &mut high));
+        (low[0], high[0])
     }
 
     fn engine(scores: &[f32], v: &[f32]) -> f32 {
@@ -296,12 +249,13 @@ mod tests {
                 .collect();
             let size = [1.0, 1e-30, 1e30][round % 3];
             let values: Vec<f64> = (0..tokens * d).map(|_| f64::from(draw(2.0)) * size).collect();
-            let weights = Weights::new(&scores);
+            let weights = Weights::new(best(), &scores);
             assert!(weights.hull || wide > 500.0, "{wide}");
             let most: Vec<f64> = (0..d)
                 .map(|dim| values.iter().skip(dim).step_by(d).fold(0.0, |a, v| greater(a, v.abs())))
                 .collect();
-            let bounds = weights.most(best(), &values, &most);
+            let panels = Panels::of(values.iter().copied(), d);
+            let bounds = weights.most(best(), &panels, &most);
             for dim in 0..d {
                 let column: Vec<f64> = values.iter().skip(dim).step_by(d).copied().collect();
                 let (truth, bound) = (greatest(&weights, &column), bounds[dim]);
@@ -328,9 +282,7 @@ mod tests {
     #[test]
     fn a_reference_far_above_every_lower_end_keeps_the_bound() {
         let scores = [(-1000.0f32, -1000.0f32), (-2000.0, -2000.0), (-3000.0, 0.0)];
-        let values = Ends { lo: vec![1.0, 0.0, 0.0], hi: vec![1.0, 0.0, 0.0] };
-        let stored = Stored::of(&values, 1, 3);
-        let found = mix(best(), &scores, &values, &stored)[0];
+        let found = range(&scores, &[(1.0, 1.0), (0.0, 0.0), (0.0, 0.0)]);
         let mut s = vec![-1000.0f32, -2000.0, -3000.0];
         engine::numerics::softmax_row(&mut s);
         let out = s[0] * 1.0;

@@ -10,13 +10,16 @@
 
 use std::sync::Arc;
 
+use engine::kernels::Kernels;
 use engine::model::Gate;
-use engine::numerics::{max, min, relu2, silu};
+use engine::numerics::boxes::signed_product;
+use engine::numerics::{max, min, silu};
 use ndarray::Array2;
+use rayon::prelude::*;
 
 use super::linear::{PROJECTED_ERROR, Projected};
 use super::round::{UNIT, widen_down, widen_up};
-use super::{Boxes, Origin};
+use super::{Boxes, Origin, by_row, row_of};
 
 /// No nonzero value is smaller than its factor; above this, no product is below the normal range.
 const SMALLEST_FACTOR: f64 = 1e-30;
@@ -24,36 +27,28 @@ const SMALLEST_FACTOR: f64 = 1e-30;
 /// `factor * z`: gated integer sums under one positive factor a row.
 #[derive(Clone, Debug)]
 pub(super) struct Gated {
-    /// Lower ends of `z`.
-    pub(super) lo: Array2<f64>,
-    /// Upper ends of `z`.
-    pub(super) hi: Array2<f64>,
+    /// The ends of `z`.
+    pub(super) ends: Arc<[Array2<f64>; 2]>,
     /// The range of the factor of each row.
     pub(super) factors: Vec<(f64, f64)>,
     /// A bound of the engine's relative error of each value.
     pub(super) error: f64,
 }
 
-pub(super) fn gate(gate: &Boxes, up: &Boxes, kind: Gate) -> Boxes {
-    let shape = gate.lo.raw_dim();
-    let mut boxes = Boxes::new(Array2::zeros(shape), Array2::zeros(shape));
-    for (at, &lo) in gate.lo.indexed_iter() {
-        let act = match kind {
-            Gate::Relu2 => (relu2(lo), relu2(gate.hi[at])),
-            Gate::Silu => silu_range(lo, gate.hi[at]),
-        };
-        (boxes.lo[at], boxes.hi[at]) = product(act, (up.lo[at], up.hi[at]));
-    }
+pub(super) fn gate(kernels: &Kernels, gate: &Boxes, up: &Boxes, kind: Gate) -> Boxes {
+    let (mut boxes, _) = by_row(gate.lo.dim(), |row, _, (lows, highs)| {
+        let (g, u) = ((gate.lo_row(row), gate.hi_row(row)), (up.lo_row(row), up.hi_row(row)));
+        if kind == Gate::Relu2 {
+            return (kernels.boxes.relu2_gate)(g, u, (lows, highs));
+        }
+        for (i, (low, high)) in lows.iter_mut().zip(highs).enumerate() {
+            (*low, *high) = signed_product(silu_range(g.0[i], g.1[i]), (u.0[i], u.1[i]));
+        }
+    });
     if kind == Gate::Relu2 {
-        boxes.origin = scale_free(gate, up);
+        boxes.origin = scale_free(kernels, gate, up);
     }
     boxes
-}
-
-/// The ends of a rounded product of two boxes.
-pub(super) fn product(a: (f32, f32), b: (f32, f32)) -> (f32, f32) {
-    let (p, q, r, s) = (a.0 * b.0, a.0 * b.1, a.1 * b.0, a.1 * b.1);
-    (min(min(p, q), min(r, s)), max(max(p, q), max(r, s)))
 }
 
 /// The range of the engine's silu over `[lo, hi]`.
@@ -81,23 +76,12 @@ fn silu_range(lo: f32, hi: f32) -> (f32, f32) {
 }
 
 /// `relu(G)^2 U` where both are integer sums of the same quantised rows.
-fn scale_free(gate: &Boxes, up: &Boxes) -> Origin {
+fn scale_free(kernels: &Kernels, gate: &Boxes, up: &Boxes) -> Origin {
     let (Origin::Projected(g), Origin::Projected(u)) = (&gate.origin, &up.origin) else {
         return Origin::Plain;
     };
     if !Arc::ptr_eq(&g.mark, &u.mark) {
         return Origin::Plain;
-    }
-    let shape = g.lo.raw_dim();
-    let (mut lo, mut hi) = (Array2::zeros(shape), Array2::zeros(shape));
-    for (at, &g_lo) in g.lo.indexed_iter() {
-        let square = |sum: i32| f64::from(sum.max(0)) * f64::from(sum.max(0));
-        let (s_lo, s_hi) = (square(g_lo), square(g.hi[at]));
-        let (u_lo, u_hi) = (f64::from(u.lo[at]), f64::from(u.hi[at]));
-        // Squares are non-negative, so the sign of the other factor names the corner. The two
-        // products are within 2^-52 of the truth, far below the error that is carried.
-        lo[at] = u_lo * if u_lo >= 0.0 { s_lo } else { s_hi };
-        hi[at] = u_hi * if u_hi >= 0.0 { s_hi } else { s_lo };
     }
     // Squares, scale products and quotients are then normal.
     let tame = |&(lo, hi): &(f64, f64)| 1e-15 < lo && hi < 1e15;
@@ -110,7 +94,23 @@ fn scale_free(gate: &Boxes, up: &Boxes) -> Origin {
     }
     // Gate and up within their errors, the gate squared, and two products.
     let error = 3.0 * PROJECTED_ERROR + 2.5 * UNIT;
-    Origin::Gated(Arc::new(Gated { lo, hi, factors, error }))
+    Origin::Gated(Arc::new(Gated { ends: Arc::new(sums(kernels, g, u)), factors, error }))
+}
+
+/// The ends of `relu(G)^2 U`; what two products of f64 are off is far below the error that is
+/// carried.
+fn sums(kernels: &Kernels, g: &Projected, u: &Projected) -> [Array2<f64>; 2] {
+    let mut ends = [Array2::zeros(g.lo.raw_dim()), Array2::zeros(g.lo.raw_dim())];
+    let width = g.lo.ncols();
+    let outs = ends.each_mut().map(|end| end.as_slice_mut().expect("standard rows"));
+    let outs = outs.map(|end| end.par_chunks_exact_mut(width));
+    let [lows, highs] = outs;
+    lows.zip(highs).enumerate().for_each(|(row, out)| {
+        let g = (row_of(&g.lo, row), row_of(&g.hi, row));
+        let u = (row_of(&u.lo, row), row_of(&u.hi, row));
+        (kernels.boxes.gate_sums)(g, u, out);
+    });
+    ends
 }
 
 fn factors(g: &Projected, u: &Projected) -> Vec<(f64, f64)> {

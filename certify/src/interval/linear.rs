@@ -8,14 +8,15 @@
 
 use std::sync::Arc;
 
-use engine::kernels::{GROUP_ROWS, Kernels};
+use engine::kernels::{Kernels, Part};
 use engine::model::{Coded, Float, Linear, Rope, Scale, Scales, Weights};
 use engine::numerics::{max, min};
-use engine::packing::{TernaryRows, weight_of};
+use engine::packing::{RUN_ROWS, TernaryRows, weight_of};
 use engine::walk::Site;
 use ndarray::Array2;
 use rayon::prelude::*;
 
+use super::boxes::parts;
 use super::quantize::BoxCodes;
 use super::round::UNIT;
 use super::{BoxPrepared, Boxes, Interval, Origin};
@@ -43,7 +44,7 @@ impl Interval {
         linear: &Linear,
         moved: &Moved,
     ) -> Boxes {
-        let shape = (x.values.lo.nrows(), linear.outputs());
+        let shape = (x.rows(), linear.outputs());
         let kernels = self.kernels;
         self.step(at, shape, |_| {
             let (Weights::Ternary { rows, scale, .. }, Some(codes)) = (&linear.weights, &x.codes)
@@ -64,10 +65,11 @@ pub(super) fn linear(kernels: &Kernels, x: &BoxPrepared, linear: &Linear) -> Box
             ternary(kernels, codes, rows, *scale, None)
         }
         (Weights::Ternary { rows, scale, .. }, None) => {
-            by_output(&x.values, rows.rows(), |output, corner| {
+            let values = x.values();
+            by_output(values.lo.dim(), rows.rows(), |output, corner| {
                 let codes = rows.row(output);
                 let weights: Vec<f32> = codes.iter().map(|&c| weight_of(c) as f32).collect();
-                corner_dots(kernels, &weights, &x.values, corner);
+                corner_dots(kernels, &weights, values, corner);
                 for (lo, hi) in corner {
                     (*lo, *hi) = (rescale(*lo, *scale), rescale(*hi, *scale));
                     if *lo > *hi {
@@ -77,9 +79,9 @@ pub(super) fn linear(kernels: &Kernels, x: &BoxPrepared, linear: &Linear) -> Box
             })
         }
         (Weights::Coded(weights), codes) => {
-            coded(codes.as_ref().expect("integer weights read codes"), &x.values, weights)
+            coded(codes.as_ref().expect("integer weights read codes"), weights)
         }
-        (Weights::Dense(float), _) => head(kernels, &x.values, float),
+        (Weights::Dense(float), _) => head(kernels, x.values(), float),
     }
 }
 
@@ -109,69 +111,60 @@ fn rescale(dot: f32, scale: Scale) -> f32 {
     }
 }
 
+/// What the sums of a token and a row move by.
+pub(super) type Moves<'a> = &'a (dyn Fn(usize, usize) -> (i32, i32) + Sync);
+
 /// Ternary products whose integer sums may moreover move: `moves(token, row)` gives the range.
 pub(super) fn ternary(
     kernels: &Kernels,
     codes: &BoxCodes,
     rows: &TernaryRows,
     scale: Scale,
-    moves: Option<&dyn Fn(usize, usize) -> (i32, i32)>,
+    moves: Option<Moves>,
 ) -> Boxes {
-    let tokens = codes.scales.len();
-    let mut low = rows.product(kernels, &codes.lo);
-    let mut high = low.clone();
-    if codes.width.iter().any(|&width| width > 0) {
-        let (plus, minus) = rows.spread(kernels, &codes.width);
-        low.iter_mut().zip(minus).for_each(|(sum, minus)| *sum -= minus);
-        high.iter_mut().zip(plus).for_each(|(sum, plus)| *sum += plus);
-    }
-    let shape = (tokens, rows.rows());
-    if let Some(moves) = moves {
-        for (token, row) in ndarray::indices(shape) {
-            let (at, (least, most)) = (TernaryRows::at(tokens, token, row), moves(token, row));
-            low[at] += least;
-            high[at] += most;
-        }
-    }
+    let (tokens, width) = (codes.scales.len(), rows.rows());
     let (corners, ws) = match scale {
         Scale::Multiply(ws) => (kernels.boxes.multiply, ws),
         Scale::Divide(ws) => (kernels.boxes.divide, ws),
     };
-    let mut boxes = Boxes::new(Array2::zeros(shape), Array2::zeros(shape));
-    let outs = boxes.lo.rows_mut().into_iter().zip(boxes.hi.rows_mut());
-    let outs: Vec<_> = outs.zip(&codes.scales).enumerate().collect();
-    outs.into_par_iter().for_each(|(token, ((mut lo, mut hi), &scales))| {
-        let out = (lo.as_slice_mut().expect("rows"), hi.as_slice_mut().expect("rows"));
-        corners((&low, &high), (token, tokens), scales, ws, out);
+    let mut boxes = Boxes::new(Array2::zeros((tokens, width)), Array2::zeros((tokens, width)));
+    let (mut lo, mut hi) = (Array2::zeros((tokens, width)), Array2::zeros((tokens, width)));
+    let values = parts(&mut boxes.lo, RUN_ROWS).zip(parts(&mut boxes.hi, RUN_ROWS));
+    let sums = parts(&mut lo, RUN_ROWS).zip(parts(&mut hi, RUN_ROWS));
+    let outs = values.zip(sums).enumerate().map(|(run, (values, sums))| {
+        let parts = values.0.into_iter().zip(values.1).zip(sums.0.into_iter().zip(sums.1));
+        (run, parts.map(|(values, sums)| Part { values, sums }).collect::<Vec<_>>())
     });
+    rows.ends_by_run(
+        kernels,
+        (&codes.lo, &codes.width),
+        outs.collect(),
+        |ends, (run, mut parts)| {
+            if let Some(moves) = moves {
+                for (token, row) in ndarray::indices((tokens, parts[0].sums.0.len())) {
+                    let at = TernaryRows::at(tokens, token, row);
+                    let (least, most) = moves(token, run * RUN_ROWS + row);
+                    ends.0[at] += least;
+                    ends.1[at] += most;
+                }
+            }
+            corners((ends.0, ends.1), &codes.scales, ws, &mut parts);
+        },
+    );
     if scale.stored() > 0.0 {
         let factors = codes.scales.iter().map(|&t| factor_range(t, scale)).collect();
         let mark = codes.mark.clone();
-        let (lo, hi) = (by_token(&low, shape), by_token(&high, shape));
         boxes.origin = Origin::Projected(Arc::new(Projected { lo, hi, factors, mark }));
     }
     boxes
 }
 
-/// Results of groups as rows of tokens.
-fn by_token(sums: &[i32], (tokens, rows): (usize, usize)) -> Array2<i32> {
-    let mut out = Array2::zeros((tokens, rows));
-    let data = out.as_slice_mut().expect("standard rows");
-    for (token, row) in data.chunks_exact_mut(rows).enumerate() {
-        for (group, part) in row.chunks_mut(GROUP_ROWS).enumerate() {
-            let at = TernaryRows::at(tokens, token, group * GROUP_ROWS);
-            part.copy_from_slice(&sums[at..at + part.len()]);
-        }
-    }
-    out
-}
-
 /// Integer products in groups: the engine's own program at the ends of its sums, which the signs of
 /// the scales name.
-fn coded(codes: &BoxCodes, values: &Boxes, coded: &Coded) -> Boxes {
+fn coded(codes: &BoxCodes, coded: &Coded) -> Boxes {
     let rows = coded.rows();
     let groups = rows.groups();
-    by_output(values, rows.rows(), |output, corner| {
+    by_output((codes.scales.len(), rows.columns()), rows.rows(), |output, corner| {
         let mut ends = vec![(0, 0); groups];
         let (mut low, mut high) = (vec![0; groups], vec![0; groups]);
         let weights = rows.row(output);
@@ -201,7 +194,7 @@ pub(crate) fn factor_range((t_lo, t_hi): (f32, f32), scale: Scale) -> (f64, f64)
 
 /// Float rows on boxes: the head, and layers that are not converted.
 pub(super) fn head(kernels: &Kernels, x: &Boxes, float: &Float) -> Boxes {
-    by_output(x, float.rows(), |output, corner| {
+    by_output(x.lo.dim(), float.rows(), |output, corner| {
         let mut weights = vec![0.0; float.columns()];
         float.read_row(output, &mut weights);
         corner_dots(kernels, &weights, x, corner);
@@ -216,10 +209,13 @@ fn corner_dots(kernels: &Kernels, weights: &[f32], x: &Boxes, out: &mut [(f32, f
 }
 
 /// Boxes computed output by output: `f(output, [token])`.
-fn by_output(x: &Boxes, outputs: usize, f: impl Fn(usize, &mut [(f32, f32)]) + Sync) -> Boxes {
-    let tokens = x.lo.nrows();
+fn by_output(
+    (tokens, width): (usize, usize),
+    outputs: usize,
+    f: impl Fn(usize, &mut [(f32, f32)]) + Sync,
+) -> Boxes {
     let mut columns = vec![(0f32, 0f32); outputs * tokens];
-    if outputs * x.lo.len() < 1 << 18 {
+    if outputs * tokens * width < 1 << 18 {
         columns.chunks_exact_mut(tokens).enumerate().for_each(|(i, column)| f(i, column));
     } else {
         columns.par_chunks_exact_mut(tokens).enumerate().for_each(|(i, column)| f(i, column));

@@ -9,10 +9,11 @@
 //!    the norm loses.
 
 use engine::model::{Float, Linear, Weights};
+use engine::numerics::boxes::SMALLEST_MEAN;
 use ndarray::Array2;
 
 use super::linear::PROJECTED_ERROR;
-use super::norm::{Normed, SMALLEST_MEAN};
+use super::norm::Normed;
 use super::quantize::BoxCodes;
 use super::round::{UNIT, least64, most64};
 use super::{BoxPrepared, Boxes, Origin};
@@ -117,7 +118,8 @@ struct Winner<'a> {
 /// The row before the final norm.
 struct Projection<'a> {
     source: &'a Normed,
-    row: usize,
+    /// The ends of the row.
+    ends: (Vec<f64>, Vec<f64>),
     /// The range of `1 / r`.
     inverse: (f64, f64),
 }
@@ -159,21 +161,21 @@ impl<'a> Winner<'a> {
 
 impl<'a> Projection<'a> {
     fn new(source: &'a Normed, row: usize) -> Option<Self> {
-        let (lo, hi) = (source.lo.row(row), source.hi.row(row));
-        let n = lo.len() as f64;
+        let ends = source.z.row(row).to_wide();
+        let n = ends.0.len() as f64;
         let sum = |pick: fn(f64, f64) -> f64| -> f64 {
-            lo.iter().zip(hi).map(|(&lo, &hi)| pick(lo, hi) * pick(lo, hi)).sum()
+            ends.0.iter().zip(&ends.1).map(|(&lo, &hi)| pick(lo, hi) * pick(lo, hi)).sum()
         };
         let slack = (n + 8.0) * f64::EPSILON;
         let least = sum(least64) * (1.0 - slack) / n + source.eps[row].0;
         let most = sum(most64) * (1.0 + slack) / n + source.eps[row].1;
         let inverse = (1.0 / most.sqrt(), 1.0 / least.sqrt());
-        (least > SMALLEST_MEAN && inverse.1.is_finite()).then_some(Self { source, row, inverse })
+        (least > SMALLEST_MEAN && inverse.1.is_finite()).then_some(Self { source, ends, inverse })
     }
 
     /// A lower bound of `sum difference(k) y_k` for the engine's normed values `y`.
     fn least(&self, difference: impl Fn(usize) -> f64) -> f64 {
-        let (lo, hi) = (self.source.lo.row(self.row), self.source.hi.row(self.row));
+        let (lo, hi) = &self.ends;
         let (mut least, mut magnitudes) = (0f64, 0f64);
         for (k, &gain) in self.source.gains.iter().enumerate() {
             let w = difference(k) * f64::from(gain);

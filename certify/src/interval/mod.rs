@@ -9,6 +9,7 @@
 //! nothing is repaired, and nothing is certified.
 
 mod attend;
+mod boxes;
 mod gate;
 mod kv;
 mod linear;
@@ -22,15 +23,15 @@ use std::sync::Arc;
 
 use engine::kernels::Kernels;
 use engine::model::{Activations, Float, Gate, KvKind, Linear, Model, Norm, Rope};
-use engine::numerics::{max, min};
 use engine::walk::{Domain, Site, rows_of};
-use ndarray::{Array2, ArrayView1, Axis, concatenate, s};
+use ndarray::{Array2, Axis, concatenate, s};
 
 pub(crate) use attend::mix_error;
+pub use boxes::Boxes;
+use boxes::{Origin, by_row, row_of};
 use kv::BoxCache;
 pub(crate) use linear::{factor_range, is_tame};
 pub use margin::{Margin, Margins};
-use norm::Normed;
 pub(crate) use norm::{finite, regular};
 pub use quantize::BoxPrepared;
 pub(crate) use round::UNIT;
@@ -61,118 +62,6 @@ impl Width {
         let (_, &mut median, above) = widths.select_nth_unstable_by(middle, f32::total_cmp);
         let most = above.iter().copied().fold(median, |most, w| if w > most { w } else { most });
         Self { site, median, most }
-    }
-}
-
-/// Rows of boxes `[tokens, width]`: every value `v` that the engine may hold has `lo <= v <= hi`.
-#[derive(Clone, Debug)]
-pub struct Boxes {
-    /// Lower ends.
-    pub lo: Array2<f32>,
-    /// Upper ends.
-    pub hi: Array2<f32>,
-    /// What the values are made of, where a later step can cancel something.
-    origin: Origin,
-}
-
-/// What rows of values are made of, besides lying in their boxes.
-#[derive(Clone, Debug, Default)]
-enum Origin {
-    /// Nothing is known.
-    #[default]
-    Plain,
-    /// `g z / rms(z)`: the scale of `z` cancels in whatever is scale-free.
-    Normed(Arc<Normed>),
-    /// `factor * sums`: integer sums under one positive factor a row.
-    Projected(Arc<linear::Projected>),
-    /// `factor * z`: gated products of integer sums under one positive factor a row.
-    Gated(Arc<gate::Gated>),
-}
-
-impl Boxes {
-    /// Boxes from their ends.
-    ///
-    /// # Panics
-    /// If the shapes differ.
-    #[must_use]
-    pub fn new(lo: Array2<f32>, hi: Array2<f32>) -> Self {
-        assert_eq!(lo.dim(), hi.dim(), "both ends of one shape");
-        Self { lo, hi, origin: Origin::Plain }
-    }
-
-    /// The boxes that hold one point each.
-    #[must_use]
-    pub fn point(x: &Array2<f32>) -> Self {
-        Self::new(x.clone(), x.clone())
-    }
-
-    /// The ball of radius `epsilon` about `x` in the maximum norm; only rows of `moved` move.
-    #[must_use]
-    pub fn ball(x: &Array2<f32>, epsilon: f64, moved: &Range<usize>) -> Self {
-        let end = |sign: f64| {
-            Array2::from_shape_fn(x.raw_dim(), |(row, column)| {
-                let value = x[[row, column]];
-                if epsilon == 0.0 || !moved.contains(&row) {
-                    return value;
-                }
-                let exact = f64::from(value) + sign * epsilon;
-                if sign > 0.0 { up(exact.next_up()) } else { down(exact.next_down()) }
-            })
-        };
-        Self::new(end(-1.0), end(1.0))
-    }
-
-    /// The widest of the boxes; NaN-free only if all ends are finite.
-    #[must_use]
-    pub fn widths(&self) -> Array2<f32> {
-        &self.hi - &self.lo
-    }
-
-    /// Whether a point of the same shape lies inside (either zero counts as zero).
-    #[must_use]
-    pub fn contains(&self, x: &Array2<f32>) -> bool {
-        x.dim() == self.lo.dim()
-            && x.iter().zip(&self.lo).zip(&self.hi).all(|((x, lo), hi)| lo <= x && x <= hi)
-    }
-
-    /// Whether all bounds are finite and ordered.
-    #[must_use]
-    pub fn sound(&self) -> bool {
-        self.lo.iter().zip(&self.hi).all(|(lo, hi)| lo.is_finite() && hi.is_finite() && lo <= hi)
-    }
-
-    /// Widens the boxes of one row to hold a point; what the values are made of is forgotten.
-    pub(crate) fn include(&mut self, row: usize, point: ArrayView1<'_, f32>) {
-        for (column, &value) in point.iter().enumerate() {
-            let (lo, hi) = (&mut self.lo[[row, column]], &mut self.hi[[row, column]]);
-            (*lo, *hi) = (min(*lo, value), max(*hi, value));
-        }
-        self.origin = Origin::Plain;
-    }
-
-    /// Narrows one box to a range that holds the value too; what the values are made of stays true.
-    pub(crate) fn cut(&mut self, row: usize, column: usize, least: f64, most: f64) {
-        let (lo, hi) = (&mut self.lo[[row, column]], &mut self.hi[[row, column]]);
-        *lo = max(*lo, down(least));
-        *hi = min(*hi, up(most));
-        assert!(lo <= hi, "two bounds of one value meet");
-    }
-
-    /// Forgets what the values are made of: the boxes may then be widened by hand.
-    #[must_use]
-    pub fn plain(mut self) -> Self {
-        self.origin = Origin::Plain;
-        self
-    }
-
-    fn lo_row(&self, row: usize) -> &[f32] {
-        let width = self.lo.ncols();
-        &self.lo.as_slice().expect("standard rows")[row * width..(row + 1) * width]
-    }
-
-    fn hi_row(&self, row: usize) -> &[f32] {
-        let width = self.hi.ncols();
-        &self.hi.as_slice().expect("standard rows")[row * width..(row + 1) * width]
     }
 }
 
@@ -290,22 +179,23 @@ impl Domain for Interval {
     type Prepared = BoxPrepared;
 
     fn norm(&mut self, at: Site, x: &Boxes, norm: &Norm) -> Boxes {
-        self.step(at, x.lo.dim(), |_| norm::norm(x, norm))
+        self.step(at, x.lo.dim(), |domain| norm::norm(domain.kernels, x, norm))
     }
 
     fn prepare(&mut self, at: Site, x: &Boxes, policy: Activations) -> BoxPrepared {
         if self.diverged.is_some() {
-            return quantize::prepare(&Boxes::point(&Array2::zeros(x.lo.dim())), policy);
+            let none = Boxes::point(&Array2::zeros(x.lo.dim()));
+            return quantize::prepare(self.kernels, &none, policy).0;
         }
-        let prepared = quantize::prepare(x, policy);
-        if !prepared.sound() {
+        let (prepared, sound) = quantize::prepare(self.kernels, x, policy);
+        if !sound {
             self.diverged = Some(Diverged { site: at });
         }
         prepared
     }
 
     fn linear(&mut self, at: Site, x: &BoxPrepared, linear: &Linear) -> Boxes {
-        let shape = (x.values.lo.nrows(), linear.outputs());
+        let shape = (x.rows(), linear.outputs());
         self.step(at, shape, |domain| linear::linear(domain.kernels, x, linear))
     }
 
@@ -328,7 +218,7 @@ impl Domain for Interval {
     }
 
     fn gate(&mut self, at: Site, gate: &Boxes, up: &Boxes, kind: Gate) -> Boxes {
-        self.step(at, gate.lo.dim(), |_| gate::gate(gate, up, kind))
+        self.step(at, gate.lo.dim(), |domain| gate::gate(domain.kernels, gate, up, kind))
     }
 
     fn add(&mut self, at: Site, stream: &Boxes, update: &Boxes) -> Boxes {
@@ -348,7 +238,7 @@ impl Domain for Interval {
     }
 
     fn coded_logits(&mut self, at: Site, x: &BoxPrepared, head: &Linear) -> Boxes {
-        let shape = (x.values.lo.nrows(), head.outputs());
+        let shape = (x.rows(), head.outputs());
         let claims = self.claims.clone();
         self.step(at, shape, |domain| {
             let boxes = linear::linear(domain.kernels, x, head);

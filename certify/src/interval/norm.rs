@@ -11,59 +11,85 @@
 //! 2^-149`.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use engine::kernels::Kernels;
 use engine::model::Norm;
-use engine::numerics::{inverse_rms, max, min, sum_squares};
+use engine::numerics::boxes::{NormRow, Reals, SMALLEST_MEAN};
+use engine::numerics::sum_squares;
 use ndarray::{Array2, s};
 
-use super::round::{UNIT, least, least64, most, most64, widen_down, widen_up};
-use super::{Boxes, Origin};
+use super::round::{UNIT, least, most};
+use super::{Boxes, Origin, by_row, row_of};
 
 const RELATIVE: f64 = 8.0 * UNIT;
-
-/// Below this mean square the engine's mean may be subnormal: then end points only.
-pub(super) const SMALLEST_MEAN: f64 = 1e-30;
 
 /// Rows `g z / rms(z)`: what the linear layers may use to cancel the scale of `z`.
 #[derive(Clone, Debug)]
 pub(super) struct Normed {
-    /// Lower ends of `z`.
-    pub(super) lo: Array2<f64>,
-    /// Upper ends of `z`.
-    pub(super) hi: Array2<f64>,
+    /// The ends of `z`.
+    pub(super) z: Source,
     /// Gains.
-    pub(super) gains: Vec<f32>,
+    pub(super) gains: Arc<[f32]>,
     /// Epsilon over the square of the factor between `z` and the normed row, `[row]`.
     pub(super) eps: Vec<(f64, f64)>,
     /// A bound of the engine's relative error of each value `g z`, up to one factor a row.
     pub(super) error: f64,
+    /// The least magnitude of a gain.
+    least_gain: f64,
+    /// The sums of the least squares of `z`, `[row]`.
+    least_squares: Vec<f64>,
+}
+
+/// The ends of the rows that are normed.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// Values themselves.
+    Values([Array2<f32>; 2]),
+    /// Values up to a factor.
+    Gated(Arc<[Array2<f64>; 2]>),
+}
+
+impl Source {
+    /// The ends of a row.
+    pub(super) fn row(&self, row: usize) -> Reals<'_> {
+        match self {
+            Self::Values([lo, hi]) => Reals::Narrow((row_of(lo, row), row_of(hi, row))),
+            Self::Gated(ends) => Reals::Wide((row_of(&ends[0], row), row_of(&ends[1], row))),
+        }
+    }
+
+    fn select(&self, rows: Range<usize>) -> Self {
+        match self {
+            Self::Values(ends) => {
+                Self::Values(ends.each_ref().map(|end| end.slice(s![rows.clone(), ..]).to_owned()))
+            }
+            Self::Gated(ends) => {
+                let some = |end: &Array2<f64>| end.slice(s![rows.clone(), ..]).to_owned();
+                Self::Gated(Arc::new(ends.each_ref().map(some)))
+            }
+        }
+    }
 }
 
 impl Normed {
     pub(super) fn select(&self, rows: Range<usize>) -> Self {
         Self {
-            lo: self.lo.slice(s![rows.clone(), ..]).to_owned(),
-            hi: self.hi.slice(s![rows.clone(), ..]).to_owned(),
+            z: self.z.select(rows.clone()),
             gains: self.gains.clone(),
-            eps: self.eps[rows].to_vec(),
+            eps: self.eps[rows.clone()].to_vec(),
             error: self.error,
+            least_gain: self.least_gain,
+            least_squares: self.least_squares[rows].to_vec(),
         }
     }
 
     /// A lower bound of the absolute maximum of a normed row, free of the scale of `z`:
     /// `max |g z| / rms >= min |g| sqrt(m / (m + eps))`, `m` the least mean square.
     pub(super) fn least_absmax(&self, row: usize) -> f64 {
-        let squares: f64 = (self.lo.row(row).iter())
-            .zip(self.hi.row(row))
-            .map(|(&lo, &hi)| least64(lo, hi) * least64(lo, hi))
-            .sum();
-        let mean = squares / self.lo.ncols() as f64;
-        let gain = self.gains.iter().fold(f64::INFINITY, |least, &g| {
-            let g = f64::from(g.abs());
-            if g < least { g } else { least }
-        });
+        let mean = self.least_squares[row] / self.gains.len() as f64;
         if mean > SMALLEST_MEAN {
-            gain * (mean / (mean + self.eps[row].1)).sqrt() * (1.0 - 1e-5)
+            self.least_gain * (mean / (mean + self.eps[row].1)).sqrt() * (1.0 - 1e-5)
         } else {
             0.0
         }
@@ -71,27 +97,24 @@ impl Normed {
 }
 
 /// RMSNorm of boxes.
-pub(super) fn norm(x: &Boxes, norm: &Norm) -> Boxes {
-    let (rows, width) = x.lo.dim();
-    let mut lo = Array2::zeros((rows, width));
-    let mut hi = Array2::zeros((rows, width));
-    let source = source_of(x, norm);
-    let regular: Vec<bool> = (0..rows).map(|row| regular(x, row, norm)).collect();
-    for row in 0..rows {
-        let mut ends = end_points(x, row, norm);
-        if let Some(tight) = regular[row].then(|| hull(&source, row)).flatten() {
-            for (end, hull) in ends.iter_mut().zip(tight) {
-                *end = (max(end.0, hull.0), min(end.1, hull.1));
-            }
-        }
-        for (column, end) in ends.into_iter().enumerate() {
-            (lo[[row, column]], hi[[row, column]]) = end;
-        }
+pub(super) fn norm(kernels: &Kernels, x: &Boxes, norm: &Norm) -> Boxes {
+    let mut source = source_of(x, norm);
+    let (mut boxes, squares) = by_row(x.lo.dim(), |row, scratch, out| {
+        let of = NormRow {
+            x: (x.lo_row(row), x.hi_row(row)),
+            reals: source.z.row(row),
+            gains: &norm.gains,
+            eps: norm.eps,
+            real_eps: source.eps[row],
+            error: source.error,
+        };
+        (kernels.boxes.norm)(&of, scratch, out)
+    });
+    if let Some(squares) = squares.into_iter().collect() {
+        source.least_squares = squares;
+        boxes.origin = Origin::Normed(Arc::new(source));
     }
-    if regular.contains(&false) {
-        return Boxes::new(lo, hi);
-    }
-    Boxes { lo, hi, origin: Origin::Normed(std::sync::Arc::new(source)) }
+    boxes
 }
 
 /// Whether the engine's mean square plus epsilon is a normal number on the whole box: only then is
@@ -114,99 +137,24 @@ fn mean_square(x: &[f32], norm: &Norm) -> f32 {
     (sum_squares(x) / x.len() as f64) as f32 + norm.eps
 }
 
-/// What is normed: gated products up to their factor, or the values themselves.
+/// What is normed: gated products up to their factor, or the values themselves; the sums of least
+/// squares are left to the norm.
 fn source_of(x: &Boxes, norm: &Norm) -> Normed {
     let eps = f64::from(norm.eps);
-    let gains = norm.gains.to_vec();
+    let gains = norm.gains.clone();
+    let least_gain = gains.iter().fold(f64::INFINITY, |least, &g| {
+        let g = f64::from(g.abs());
+        if g < least { g } else { least }
+    });
     if let Origin::Gated(gated) = &x.origin {
         let eps = gated.factors.iter().map(|&(lo, hi)| (eps / (hi * hi), eps / (lo * lo)));
         let eps = eps.map(|(lo, hi)| (lo * (1.0 - 1e-12), hi * (1.0 + 1e-12))).collect();
         // Each value has the error of the gate; so has their root mean square; then the norm's own.
-        let error = 2.0 * gated.error + RELATIVE;
-        return Normed { lo: gated.lo.clone(), hi: gated.hi.clone(), gains, eps, error };
+        let (z, error) = (Source::Gated(gated.ends.clone()), 2.0 * gated.error + RELATIVE);
+        return Normed { z, gains, eps, error, least_gain, least_squares: Vec::new() };
     }
-    Normed {
-        lo: x.lo.mapv(f64::from),
-        hi: x.hi.mapv(f64::from),
-        gains,
-        eps: vec![(eps, eps); x.lo.nrows()],
-        error: RELATIVE,
-    }
-}
-
-/// The engine's own program at the corners.
-fn end_points(x: &Boxes, row: usize, norm: &Norm) -> Vec<(f32, f32)> {
-    let (lo, hi) = (x.lo_row(row), x.hi_row(row));
-    let ends = || lo.iter().zip(hi);
-    let near: Vec<f32> = ends().map(|(&lo, &hi)| least(lo, hi)).collect();
-    let far: Vec<f32> = ends().map(|(&lo, &hi)| most(lo, hi)).collect();
-    let r_hi = inverse_rms(sum_squares(&near), near.len(), norm.eps);
-    let r_lo = inverse_rms(sum_squares(&far), far.len(), norm.eps);
-    let scaled = |x: f32, up: bool| x * if (x >= 0.0) == up { r_hi } else { r_lo };
-    ends()
-        .zip(norm.gains.iter())
-        .map(|((&lo, &hi), &gain)| {
-            let (low, high) = (gain * scaled(lo, false), gain * scaled(hi, true));
-            if gain >= 0.0 { (low, high) } else { (high, low) }
-        })
-        .collect()
-}
-
-/// The exact range over the reals, widened by the engine's error; `None` where that has no bound.
-fn hull(source: &Normed, row: usize) -> Option<Vec<(f32, f32)>> {
-    let (lo, hi) = (source.lo.row(row), source.hi.row(row));
-    let width = lo.len();
-    let near: Vec<f64> = lo.iter().zip(hi).map(|(&lo, &hi)| sq(least64(lo, hi))).collect();
-    let far: Vec<f64> = lo.iter().zip(hi).map(|(&lo, &hi)| sq(most64(lo, hi))).collect();
-    // A sum of n non-negative f64 is within n 2^-53 of the truth, whatever the order.
-    let slack = (width as f64 + 8.0) * f64::EPSILON;
-    let (near, far) = (others(&near), others(&far));
-    let (eps_lo, eps_hi) = source.eps[row];
-    let d = width as f64;
-    let value = |x: f64, up: bool| {
-        move |s_near: f64, s_far: f64| {
-            let least = (x > 0.0) == up;
-            let (s, eps) = if least {
-                (s_near * (1.0 - slack), eps_lo)
-            } else {
-                (s_far * (1.0 + slack), eps_hi)
-            };
-            let mean = (x * x + s) / d + eps;
-            if x == 0.0 { Some(0.0) } else { (mean > SMALLEST_MEAN).then(|| x / mean.sqrt()) }
-        }
-    };
-    (0..width)
-        .map(|i| {
-            let gain = f64::from(source.gains[i]);
-            let high = value(hi[i], true)(near[i], far[i])?;
-            let low = value(lo[i], false)(near[i], far[i])?;
-            let (low, high) =
-                if gain >= 0.0 { (gain * low, gain * high) } else { (gain * high, gain * low) };
-            let absolute = (gain.abs() + 1.0) * 1e-44;
-            Some((widen_down(low, source.error, absolute), widen_up(high, source.error, absolute)))
-        })
-        .collect()
-}
-
-fn sq(x: f64) -> f64 {
-    x * x
-}
-
-/// For each index the sum of all others, from prefix and suffix sums (never the total less its
-/// own).
-pub(super) fn others(x: &[f64]) -> Vec<f64> {
-    let mut sums = vec![0.0; x.len()];
-    let mut before = 0.0;
-    for (sum, &value) in sums.iter_mut().zip(x) {
-        *sum = before;
-        before += value;
-    }
-    let mut behind = 0.0;
-    for (sum, &value) in sums.iter_mut().zip(x).rev() {
-        *sum += behind;
-        behind += value;
-    }
-    sums
+    let (z, eps) = (Source::Values([x.lo.clone(), x.hi.clone()]), vec![(eps, eps); x.lo.nrows()]);
+    Normed { z, gains, eps, error: RELATIVE, least_gain, least_squares: Vec::new() }
 }
 
 #[cfg(test)]
@@ -218,7 +166,7 @@ mod tests {
         let row = |v: Vec<f32>| Array2::from_shape_vec((1, n), v).unwrap();
         let gains: std::sync::Arc<[f32]> = vec![1.0f32; n].into();
         let of = Norm { gains: gains.clone(), eps, stored: engine::model::FloatType::F32 };
-        let boxes = norm(&Boxes::new(row(lo), row(hi)), &of);
+        let boxes = norm(engine::kernels::best(), &Boxes::new(row(lo), row(hi)), &of);
         let mut y = vec![0.0; n];
         engine::numerics::rms_norm_row(&point, &gains, eps, &mut y);
         let y = row(y);

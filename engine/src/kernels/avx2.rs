@@ -18,8 +18,14 @@ use super::{
     sparse::SPARSE,
 };
 
-pub(super) static TABLE: Kernels =
-    table!("avx2", (ternary, groups, spread), (SPARSE.0, moved::columns), HALVES, self::floats);
+pub(super) static TABLE: Kernels = table!(
+    "avx2",
+    (ternary, groups, spread),
+    super::programs::NONE,
+    (SPARSE.0, moved::columns),
+    HALVES,
+    self::floats
+);
 
 stamp_floats!("avx2", crate::kernels::programs::trees, crate::kernels::quotients::Quotient::all);
 

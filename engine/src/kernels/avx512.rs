@@ -11,24 +11,30 @@ mod probe;
 mod prompt;
 mod quotients;
 mod sparse;
+mod steps;
+mod tile;
 mod trees;
 
 use std::arch::x86_64::*;
 
 use super::scalar::group_width;
 use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::Own, programs::stamp_floats,
+    programs::table,
 };
 
 use dots::dot_rows;
 use halves::HALVES;
 pub(super) use probe::{peak, read};
 use sparse::{columns, differ};
+use tile::tile;
 
 pub(super) static TABLE: Kernels = Kernels {
     dot_rows,
-    ..table!("avx512", (ternary, groups, spread), (differ, columns), HALVES, self::floats)
+    ..table!("avx512", (ternary, groups, spread), OWN, (differ, columns), HALVES, self::floats)
 };
+
+const OWN: Own = (Some(steps::spread),);
 
 stamp_floats!("avx512f,avx512bw,avx2", super::trees::trees, super::quotients::all);
 
@@ -120,77 +126,6 @@ fn prompt(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
                 [&mut before[..taken], &mut behind[..taken]],
             );
         }
-    }
-}
-
-/// `M` token rows, from row `first` of the results on, through all groups, two at a time.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn tile<const M: usize>(
-    groups: &[u8],
-    group_bytes: usize,
-    codes: &[i8],
-    first: usize,
-    out: &mut [i32],
-) {
-    let width = codes.len() / M;
-    let mut offsets = [_mm512_setzero_si512(); M];
-    for (offset, row) in offsets.iter_mut().zip(codes.chunks_exact(width)) {
-        *offset = _mm512_set1_epi32(sum(row));
-    }
-    let results = out.len() / (groups.len() / group_bytes);
-    let rows = first * GROUP_ROWS..(first + M) * GROUP_ROWS;
-    let pairs = groups.chunks(2 * group_bytes).zip(out.chunks_mut(2 * results));
-    for (pair, out) in pairs {
-        let (before, behind) = out.split_at_mut(results);
-        let (a, b) = pair.split_at(group_bytes);
-        let x = &mut before[rows.clone()];
-        if b.is_empty() {
-            ternary_tile::<M>(a, codes, x);
-        } else {
-            pair_tile::<M>(a, b, codes, &offsets, x, &mut behind[rows.clone()]);
-        }
-    }
-}
-
-/// `M` token rows and two groups: each broadcast of four activations serves 32 rows, and 2 `M`
-/// chains of sums hide the latency of the products.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn pair_tile<const M: usize>(
-    a: &[u8],
-    b: &[u8],
-    codes: &[i8],
-    offsets: &[__m512i; M],
-    x: &mut [i32],
-    y: &mut [i32],
-) {
-    let width = a.len() / BLOCK_BYTES * BLOCK_COLUMNS;
-    assert!(codes.len() == M * width && a.len() == b.len(), "M rows as wide as the groups");
-    let three = _mm512_set1_epi8(3);
-    let (mut first, mut second) = ([_mm512_setzero_si512(); M], [_mm512_setzero_si512(); M]);
-    let blocks = a.chunks_exact(BLOCK_BYTES).zip(b.chunks_exact(BLOCK_BYTES));
-    for (index, (a, b)) in blocks.enumerate() {
-        // SAFETY: a block is 64 bytes long, and the loads ask for no alignment.
-        let (mut left, mut right) = unsafe {
-            (_mm512_loadu_si512(a.as_ptr().cast()), _mm512_loadu_si512(b.as_ptr().cast()))
-        };
-        for quarter in 0..4 {
-            let (p, q) = (_mm512_and_si512(left, three), _mm512_and_si512(right, three));
-            for m in 0..M {
-                let at = m * width + index * BLOCK_COLUMNS + 4 * quarter;
-                // SAFETY: `index` counts whole blocks of the groups, so `at + 4` ends within row
-                // `m` of the `M * width` codes asserted above; the read asks for no alignment.
-                let four = unsafe { codes.as_ptr().add(at).cast::<i32>().read_unaligned() };
-                let four = _mm512_set1_epi32(four);
-                first[m] = _mm512_dpbusd_epi32(first[m], p, four);
-                second[m] = _mm512_dpbusd_epi32(second[m], q, four);
-            }
-            (left, right) = (_mm512_srli_epi32::<2>(left), _mm512_srli_epi32::<2>(right));
-        }
-    }
-    for m in 0..M {
-        let span = m * GROUP_ROWS..(m + 1) * GROUP_ROWS;
-        store(_mm512_sub_epi32(first[m], offsets[m]), &mut x[span.clone()]);
-        store(_mm512_sub_epi32(second[m], offsets[m]), &mut y[span]);
     }
 }
 

@@ -17,6 +17,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod lines;
 mod moves;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -25,11 +26,16 @@ mod programs;
 mod quotients;
 mod scalar;
 mod sparse;
+mod steps;
 #[cfg(test)]
 mod suite;
 
+pub use lines::Lines;
 pub use moves::{End, Moves, Numbers};
-pub use quotients::Quotient;
+pub use quotients::{Part, Quotient};
+pub use steps::Steps;
+
+use crate::numerics::boxes::{CodeRow, Ends, NormRow, Panels, Scratch};
 
 /// Rows of a packed group.
 pub const GROUP_ROWS: usize = 16;
@@ -51,6 +57,10 @@ pub type TernaryGroups = fn(&[u8], usize, &[i8], &mut [i32]);
 /// `fn(group, widths, plus, minus)`: for each token row of `widths` in 0..=255 the 16 sums over the
 /// positive parts of the weights and the 16 sums over the magnitudes of the negative ones.
 pub type TernarySpread = fn(&[u8], &[u8], &mut [i32], &mut [i32]);
+
+/// `fn(group, steps, least, greatest)`: for rows of widths of which only some steps are not zero,
+/// what [`TernarySpread`] gives: the second is taken from `least`, the first added to `greatest`.
+pub type SpreadSteps = fn(&[u8], &Steps, &mut [i32], &mut [i32]);
 
 /// `fn(row, lower, upper)`: the ends of `dot16` of a row over a box.
 pub type DotEnds = fn(&[f32], &[f32], &[f32]) -> (f32, f32);
@@ -105,6 +115,8 @@ pub struct Kernels {
     pub ternary_groups: TernaryGroups,
     /// Packed ternary group, split by sign, times the widths of integer boxes.
     pub spread: TernarySpread,
+    /// For rows of few widths, if that is faster here.
+    pub spread_steps: Option<SpreadSteps>,
     /// The exact sum of products of two rows of int8 codes, as long as it fits 32 bits.
     pub dot_codes: fn(&[i8], &[i8]) -> i32,
     /// Where the int8 codes of two rows differ.
@@ -151,18 +163,33 @@ pub struct Kernels {
     pub boxes: Boxes,
 }
 
-/// The lower and the upper ends.
-pub type Ends<'a> = (&'a [f32], &'a [f32]);
+/// The lower and the upper ends of a row that is written.
+pub type EndsMut<'a> = (&'a mut [f32], &'a mut [f32]);
 
 /// `fn(shares, rows, out)`: [`crate::numerics::boxes::mix`].
-pub type BoxMix = fn(&[(f32, f32)], Ends, (&mut [f32], &mut [f32]));
+pub type BoxMix = fn(&[(f32, f32)], Ends, EndsMut);
 
-/// `fn(values, weights, ratios, out)`: [`crate::numerics::boxes::respond`].
-pub type Respond = fn(&[f64], (&[f64], &[f64]), &[f64], &mut [f64]);
+/// `fn(scores, out)`: [`crate::numerics::boxes::shares`].
+pub type BoxShares = fn(&[(f32, f32)], &mut [(f32, f32)]);
 
-/// `fn(sums, row, scales, ws, out)`: the ends of the values of one row of results of
-/// [`TernaryGroups`] (lower and upper ones, of so many rows) over the ends of its scale.
-pub type Corners = fn((&[i32], &[i32]), (usize, usize), (f32, f32), f32, (&mut [f32], &mut [f32]));
+/// `fn(scores, top, out)`: [`crate::numerics::boxes::weights`].
+pub type BoxWeights = fn(&[(f32, f32)], f32, (&mut [f64], &mut [f64]));
+
+/// `fn(values, weights, most, out)`: [`crate::numerics::boxes::greatest`].
+pub type Greatest = fn(&Panels, (&[f64], &[f64]), &[f64], &mut [f64]);
+
+/// `fn(row, scratch, out)`: [`crate::numerics::boxes::norm`].
+pub type BoxNorm = fn(&NormRow, &mut Scratch, EndsMut) -> Option<f64>;
+
+/// `fn(row, scratch, out)`: [`crate::numerics::boxes::codes`].
+pub type BoxCodes = fn(&CodeRow, &mut Scratch, (&mut [i8], &mut [u8])) -> (f32, f32);
+
+/// `fn(g, u, out)`: [`crate::numerics::boxes::gate_sums`].
+pub type GateSums = fn((&[i32], &[i32]), (&[i32], &[i32]), (&mut [f64], &mut [f64]));
+
+/// `fn(sums, scales, ws, parts)`: the ends of the values of rows of results of [`TernaryGroups`]
+/// (lower and upper ones) over the ends of the scale of each row, and the results row by row.
+pub type Corners = fn((&[i32], &[i32]), &[(f32, f32)], f32, &mut [Part]);
 
 /// Programs over boxes; see [`crate::numerics::boxes`] for what each computes.
 #[derive(Clone, Copy, Debug)]
@@ -171,8 +198,20 @@ pub struct Boxes {
     pub dots: fn(Ends, Ends, &mut [(f32, f32)]),
     /// `(shares, rows, out)`: adds the ends of a weighted sum.
     pub mix: BoxMix,
-    /// The best responses to ratios of weighted sums.
-    pub respond: Respond,
+    /// The boxes of softmax shares of boxes of scores.
+    pub shares: BoxShares,
+    /// The exponentials of boxes of scores.
+    pub weights: BoxWeights,
+    /// What no weighted mean exceeds.
+    pub greatest: Greatest,
+    /// RMSNorm of a row, and the sum of the least squares if the mean square is a normal number.
+    pub norm: BoxNorm,
+    /// The codes of a row, lower ones and how much more the upper ones are, and its scale.
+    pub codes: BoxCodes,
+    /// `relu(g)^2 u`.
+    pub relu2_gate: fn(Ends, Ends, EndsMut),
+    /// The same of integers.
+    pub gate_sums: GateSums,
     /// The ends of values where the stored scale multiplies.
     pub multiply: Corners,
     /// The ends of values where the stored scale divides.

@@ -13,6 +13,7 @@ use super::{
 pub(super) static TABLE: Kernels = table!(
     "neon",
     (ternary, groups, spread),
+    super::programs::NONE,
     super::sparse::SPARSE,
     super::programs::HALVES,
     self::floats

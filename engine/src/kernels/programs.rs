@@ -170,6 +170,11 @@ fn widen(bits: &[u16], out: &mut [f32], one: impl Fn(u16) -> f32) {
 /// The portable kernels of rows of f16.
 pub(super) const HALVES: super::Halves = super::Halves { widen: widen_f16, dot_rows: dot_rows_f16 };
 
+/// The kernels that only some tables have: that of few widths.
+pub(super) type Own = (Option<super::SpreadSteps>,);
+/// None of them.
+pub(super) const NONE: Own = (None,);
+
 /// Defines, for one set of target features, the float entries of a table as safe functions.
 ///
 /// Each is reached only through a table, and a table only through its constructor, which has seen
@@ -178,8 +183,8 @@ pub(super) const HALVES: super::Halves = super::Halves { widen: widen_f16, dot_r
 macro_rules! stamp_floats {
     ($features:literal, $trees:path, $quotients:path) => {
         mod floats {
-            use crate::kernels::{Ends, programs, quotients};
-            use crate::numerics;
+            use crate::kernels::{EndsMut, Part, programs, quotients};
+            use crate::numerics::{self, boxes, boxes::Ends};
             crate::kernels::programs::stamp_floats!(@fn $features,
                 multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
                     let all = |q, s: &[i32], out: &mut [f32]| $quotients(q, s, out);
@@ -244,28 +249,53 @@ macro_rules! stamp_floats {
                     numerics::forms::gram(g, w, columns, out)
                 }
                 box_dots(q: Ends, rows: Ends, out: &mut [(f32, f32)]) -> () {
-                    numerics::boxes::dots(q, rows, out)
+                    boxes::dots(q, rows, out)
                 }
-                box_mix(s: &[(f32, f32)], rows: Ends, out: (&mut [f32], &mut [f32])) -> () {
-                    numerics::boxes::mix(s, rows, out)
+                box_mix(s: &[(f32, f32)], rows: Ends, out: EndsMut) -> () {
+                    boxes::mix(s, rows, out)
                 }
-                respond(v: &[f64], w: (&[f64], &[f64]), r: &[f64], out: &mut [f64]) -> () {
-                    numerics::boxes::respond(v, w, r, out)
+                box_shares(s: &[(f32, f32)], out: &mut [(f32, f32)]) -> () {
+                    boxes::shares(s, out)
                 }
+                box_weights(s: &[(f32, f32)], top: f32, out: (&mut [f64], &mut [f64])) -> () {
+                    boxes::weights(s, top, out)
+                }
+                greatest(
+                    v: &boxes::Panels,
+                    w: (&[f64], &[f64]),
+                    most: &[f64],
+                    out: &mut [f64]
+                ) -> () { boxes::greatest(v, w, most, out) }
+                box_norm(
+                    row: &boxes::NormRow,
+                    scratch: &mut boxes::Scratch,
+                    out: EndsMut
+                ) -> Option<f64> { boxes::norm(row, scratch, out) }
+                box_codes(
+                    row: &boxes::CodeRow,
+                    scratch: &mut boxes::Scratch,
+                    out: (&mut [i8], &mut [u8])
+                ) -> (f32, f32) { boxes::codes(row, scratch, out) }
+                box_relu2_gate(g: Ends, u: Ends, out: EndsMut) -> () {
+                    boxes::relu2_gate(g, u, out)
+                }
+                gate_sums(
+                    g: (&[i32], &[i32]),
+                    u: (&[i32], &[i32]),
+                    out: (&mut [f64], &mut [f64])
+                ) -> () { boxes::gate_sums(g, u, out) }
                 box_multiply(
                     s: (&[i32], &[i32]),
-                    row: (usize, usize),
-                    t: (f32, f32),
+                    t: &[(f32, f32)],
                     ws: f32,
-                    out: (&mut [f32], &mut [f32])
-                ) -> () { quotients::corners(s, row, t, ws, out) }
+                    parts: &mut [Part]
+                ) -> () { quotients::corners(s, t, (|t| t, ws), parts) }
                 box_divide(
                     s: (&[i32], &[i32]),
-                    row: (usize, usize),
-                    t: (f32, f32),
+                    t: &[(f32, f32)],
                     ws: f32,
-                    out: (&mut [f32], &mut [f32])
-                ) -> () { quotients::corners(s, row, (ws * t.0, ws * t.1), 1.0, out) }
+                    parts: &mut [Part]
+                ) -> () { quotients::corners(s, t, (|t| ws * t, 1.0), parts) }
             );
         }
     };
@@ -299,16 +329,17 @@ pub(super) fn one_by_one(
     }
 }
 
-/// A table from its kernels of packed rows, of sparse changes and of f16, and its module of other
-/// float entries.
+/// A table from its kernels of packed rows, those that only some tables have, those of sparse
+/// changes and of f16, and its module of other float entries.
 macro_rules! table {
-    ($name:literal, $integers:expr, $sparse:expr, $halves:expr, $floats:path) => {{
+    ($name:literal, $integers:expr, $own:expr, $sparse:expr, $halves:expr, $floats:path) => {{
         use $floats as floats;
         $crate::kernels::Kernels {
             name: $name,
             ternary: $integers.0,
             ternary_groups: $integers.1,
             spread: $integers.2,
+            spread_steps: $own.0,
             differ: $sparse.0,
             columns: $sparse.1,
             multiply: floats::multiply,
@@ -339,7 +370,13 @@ macro_rules! table {
             boxes: $crate::kernels::Boxes {
                 dots: floats::box_dots,
                 mix: floats::box_mix,
-                respond: floats::respond,
+                shares: floats::box_shares,
+                weights: floats::box_weights,
+                greatest: floats::greatest,
+                norm: floats::box_norm,
+                codes: floats::box_codes,
+                relu2_gate: floats::box_relu2_gate,
+                gate_sums: floats::gate_sums,
                 multiply: floats::box_multiply,
                 divide: floats::box_divide,
             },

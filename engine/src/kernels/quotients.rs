@@ -1,6 +1,6 @@
 //! Sums to values: divisions by the scale of a row, as products with its reciprocal.
 
-use super::{GROUP_ROWS, LANES};
+use super::{EndsMut, GROUP_ROWS, LANES};
 use crate::numerics::{max, min};
 
 /// The 64 sums of each row as values; see [`super::Rescale`]. `divisor` is that of
@@ -48,35 +48,66 @@ pub(super) fn rescale_groups(
     }
 }
 
-/// The ends of the values of one row of boxes of sums; see [`super::Corners`].
+/// What groups of outputs write of a row of boxes: the ends of its values, and of its sums.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The lower and the upper ends of the values.
+    pub values: EndsMut<'a>,
+    /// Those of the sums.
+    pub sums: (&'a mut [i32], &'a mut [i32]),
+}
+
+/// The ends of the values of boxes of sums, and the sums row by row; see [`super::Corners`].
 #[inline(always)]
 pub(super) fn corners(
     sums: (&[i32], &[i32]),
-    (row, rows): (usize, usize),
-    divisors: (f32, f32),
-    factor: f32,
-    out: (&mut [f32], &mut [f32]),
+    scales: &[(f32, f32)],
+    (divisor, factor): (impl Fn(f32) -> f32, f32),
+    parts: &mut [Part],
 ) {
-    assert!(sums.0.len() == sums.1.len() && out.0.len() == out.1.len() && row < rows, "both ends");
-    let quotients = [Quotient::by(divisors.0, factor), Quotient::by(divisors.1, factor)];
-    let group = |sums: &[i32], index: usize| -> [i32; GROUP_ROWS] {
-        let at = (index * rows + row) * GROUP_ROWS;
-        sums[at..at + GROUP_ROWS].try_into().expect("16 results")
+    assert!(sums.0.len() == sums.1.len() && scales.len() == parts.len(), "a part for each row");
+    let by = |&(low, high): &(f32, f32)| {
+        [Quotient::by(divisor(low), factor), Quotient::by(divisor(high), factor)]
     };
-    let outs = out.0.chunks_mut(GROUP_ROWS).zip(out.1.chunks_mut(GROUP_ROWS));
-    for (index, (lows, highs)) in outs.enumerate() {
-        let mut ends = [[0f32; GROUP_ROWS]; 4];
-        for (ends, sums) in ends.chunks_exact_mut(2).zip([sums.0, sums.1]) {
-            for (ends, quotient) in ends.iter_mut().zip(quotients) {
-                quotient.all(&group(sums, index), ends);
-            }
-        }
-        let [a, b, c, d] = ends;
-        for (j, (low, high)) in lows.iter_mut().zip(highs).enumerate() {
-            *low = min(min(a[j], b[j]), min(c[j], d[j]));
-            *high = max(max(a[j], b[j]), max(c[j], d[j]));
+    let quotients: Vec<[Quotient; 2]> = scales.iter().map(by).collect();
+    // As the sums lie: group by group, row by row.
+    let lows = sums.0.as_chunks::<GROUP_ROWS>().0.chunks_exact(scales.len());
+    let groups = lows.zip(sums.1.as_chunks::<GROUP_ROWS>().0.chunks_exact(scales.len()));
+    for (group, (lows, highs)) in groups.enumerate() {
+        let rows = lows.iter().zip(highs).zip(&quotients).zip(parts.iter_mut());
+        for (((low, high), quotients), part) in rows {
+            let last = part.sums.0.len().min((group + 1) * GROUP_ROWS);
+            let span = group * GROUP_ROWS..last;
+            let ends = ends(low, high, quotients);
+            part.values.0[span.clone()].copy_from_slice(&ends[0][..span.len()]);
+            part.values.1[span.clone()].copy_from_slice(&ends[1][..span.len()]);
+            part.sums.0[span.clone()].copy_from_slice(&low[..span.len()]);
+            part.sums.1[span.clone()].copy_from_slice(&high[..span.len()]);
         }
     }
+}
+
+/// The ends of the values of 16 boxes of sums.
+#[inline(always)]
+fn ends(
+    lows: &[i32; GROUP_ROWS],
+    highs: &[i32; GROUP_ROWS],
+    quotients: &[Quotient; 2],
+) -> [[f32; GROUP_ROWS]; 2] {
+    let mut corners = [[0f32; GROUP_ROWS]; 4];
+    quotients[0].all(lows, &mut corners[0]);
+    quotients[1].all(lows, &mut corners[1]);
+    quotients[0].all(highs, &mut corners[2]);
+    quotients[1].all(highs, &mut corners[3]);
+    let [a, b, c, d] = corners;
+    let (mut low, mut high) = ([0f32; GROUP_ROWS], [0f32; GROUP_ROWS]);
+    for j in 0..GROUP_ROWS {
+        low[j] = min(min(a[j], b[j]), min(c[j], d[j]));
+    }
+    for j in 0..GROUP_ROWS {
+        high[j] = max(max(a[j], b[j]), max(c[j], d[j]));
+    }
+    [low, high]
 }
 
 /// A division of many sums by one number, and the factor that follows it.

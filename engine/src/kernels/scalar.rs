@@ -7,6 +7,7 @@ use super::{
 pub(super) static TABLE: Kernels = table!(
     "scalar",
     (ternary, groups, spread),
+    super::programs::NONE,
     super::sparse::SPARSE,
     super::programs::HALVES,
     self::floats
@@ -15,7 +16,7 @@ pub(super) static TABLE: Kernels = table!(
 /// The float entries without any instruction set: plain calls.
 pub(super) mod floats {
     use crate::kernels::quotients::Quotient;
-    use crate::kernels::{programs, quotients};
+    use crate::kernels::{Part, programs, quotients};
     use crate::numerics;
 
     pub(crate) use crate::numerics::{absmax, codes_of as codes, dot_ends, dot16 as dot};
@@ -34,24 +35,15 @@ pub(super) mod floats {
     pub(crate) fn divide_groups(s: &[i32], t: &[f32], ws: f32, outs: &mut [&mut [f32]]) {
         quotients::rescale_groups(s, t, outs, (|t| ws * t, 1.0), Quotient::all);
     }
-    pub(crate) use numerics::boxes::{dots as box_dots, mix as box_mix, respond};
-    pub(crate) fn box_multiply(
-        s: (&[i32], &[i32]),
-        row: (usize, usize),
-        t: (f32, f32),
-        ws: f32,
-        out: (&mut [f32], &mut [f32]),
-    ) {
-        quotients::corners(s, row, t, ws, out);
+    pub(crate) use numerics::boxes::{codes as box_codes, norm as box_norm};
+    pub(crate) use numerics::boxes::{dots as box_dots, mix as box_mix, shares as box_shares};
+    pub(crate) use numerics::boxes::{gate_sums, greatest};
+    pub(crate) use numerics::boxes::{relu2_gate as box_relu2_gate, weights as box_weights};
+    pub(crate) fn box_multiply(s: (&[i32], &[i32]), t: &[(f32, f32)], ws: f32, parts: &mut [Part]) {
+        quotients::corners(s, t, (|t| t, ws), parts);
     }
-    pub(crate) fn box_divide(
-        s: (&[i32], &[i32]),
-        row: (usize, usize),
-        t: (f32, f32),
-        ws: f32,
-        out: (&mut [f32], &mut [f32]),
-    ) {
-        quotients::corners(s, row, (ws * t.0, ws * t.1), 1.0, out);
+    pub(crate) fn box_divide(s: (&[i32], &[i32]), t: &[(f32, f32)], ws: f32, parts: &mut [Part]) {
+        quotients::corners(s, t, (|t| ws * t, 1.0), parts);
     }
     pub(crate) fn dot_codes(a: &[i8], b: &[i8]) -> i32 {
         programs::dot_codes(a, b)

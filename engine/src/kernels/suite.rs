@@ -4,9 +4,13 @@
 //! sides of every boundary; extreme codes (the unused one, -128, widths of 255) are among them.
 //! `BITNET_REQUIRE_KERNELS=scalar,avx2` makes a missing table a failure instead of a silent pass.
 
+mod boxes;
+
+use boxes::box_results;
+
 use super::{
     BLOCK_BYTES, BLOCK_COLUMNS, Block, GROUP_ROWS, Kernels, LANES, Numbers, Quotient, SPARE_PLACES,
-    available, scalar,
+    Steps, available, scalar,
 };
 use crate::numerics;
 
@@ -34,6 +38,24 @@ fn spread_of(table: &Kernels, group: &[u8], widths: &[u8], tokens: usize) -> Vec
     plus.into_iter().chain(minus).collect()
 }
 
+/// Rows of widths of which few are not zero, against the kernel that reads all of them.
+fn few_widths_are_all_widths(table: &Kernels, group: &[u8], widths: &[u8], tokens: usize) {
+    let Some(spread) = table.spread_steps else { return };
+    for every in [17, 40, usize::MAX] {
+        let few = |(i, &width): (usize, &u8)| if i % every == 7 { width } else { 0 };
+        let widths: Vec<u8> = widths.iter().enumerate().map(few).collect();
+        let steps = Steps::of(&widths, widths.len() / tokens).expect("few widths");
+        let mut greatest = vec![5; tokens * GROUP_ROWS];
+        let least = guarded(greatest.len(), |least| {
+            least.fill(7);
+            spread(group, &steps, least, &mut greatest);
+        });
+        let ends = greatest.iter().map(|sum| sum - 5).chain(least.iter().map(|sum| 7 - sum));
+        assert!(ends.eq(spread_of(scalar(), group, &widths, tokens)), "{} {every}", table.name);
+    }
+    assert!(Steps::of(&vec![1; widths.len()], widths.len() / tokens).is_none(), "many widths");
+}
+
 const BLOCK_COUNTS: [usize; 12] = [1, 2, 3, 7, 8, 9, 10, 11, 16, 21, 40, 432];
 
 fn integer_kernels_agree(table: &Kernels) {
@@ -59,6 +81,7 @@ fn integer_kernels_agree(table: &Kernels) {
                 });
                 assert_eq!(together, expected, "{name}");
             }
+            few_widths_are_all_widths(table, &group, &bytes, tokens);
             assert_eq!(
                 spread_of(table, &group, &bytes, tokens),
                 spread_of(scalar(), &group, &bytes, tokens),
@@ -83,6 +106,20 @@ fn extreme_codes_do_not_wrap(table: &Kernels) {
         let expected = [weight.max(0) * full, (-weight).max(0) * full];
         assert!(sums[..16].iter().all(|&sum| sum == expected[0]), "{} {byte:#x}", table.name);
         assert!(sums[16..].iter().all(|&sum| sum == expected[1]), "{} {byte:#x}", table.name);
+    }
+}
+
+/// Rows of which some kernel holds the sums many times as large as they are, and wider ones.
+fn wide_rows_do_not_wrap(table: &Kernels) {
+    for blocks in [4999, 5000, 5001] {
+        let width = blocks * BLOCK_COLUMNS;
+        let groups = vec![0xff; 2 * blocks * BLOCK_BYTES];
+        for q in [-128i8, 127] {
+            let mut sums = vec![0; 2 * 2 * GROUP_ROWS];
+            let codes = vec![q; 2 * width];
+            (table.ternary_groups)(&groups, groups.len() / 2, &codes, &mut sums);
+            assert!(sums.iter().all(|&sum| sum == 2 * i32::from(q) * width as i32), "{blocks} {q}");
+        }
     }
 }
 
@@ -332,34 +369,6 @@ fn form_results(table: &Kernels, rows: usize, n: usize) -> Vec<u64> {
     [product, dots, sums, gram, g].concat().into_iter().map(f64::to_bits).collect()
 }
 
-/// The results of all programs over boxes, `rows` rows of `n` values, as bits.
-fn box_results(table: &Kernels, rows: usize, n: usize) -> Vec<u64> {
-    let above = |x: &[f32]| x.iter().map(|x| x + 0.25).collect::<Vec<f32>>();
-    let (x, y) = (floats(n, 3), floats(rows * n, 101));
-    let (x_above, y_above) = (above(&x), above(&y));
-    let mut dots = vec![(0.0, 0.0); rows];
-    (table.boxes.dots)((&x, &x_above), (&y, &y_above), &mut dots);
-    let shares: Vec<(f32, f32)> = (0..rows).map(|i| (0.1, 0.1 + paint(i, 7) as f32)).collect();
-    let (mut low, mut high) = (x.clone(), x.clone());
-    (table.boxes.mix)(&shares, (&y, &y_above), (&mut low, &mut high));
-    let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
-    let weights = |salt| (0..rows).map(|i| 0.01 + f64::from(paint(i, salt))).collect::<Vec<f64>>();
-    let mut ratios = vec![0.0; n];
-    (table.boxes.respond)(&wide(&y), (&weights(3), &weights(9)), &wide(&x), &mut ratios);
-    let dots = dots.iter().flat_map(|ends| [ends.0, ends.1]);
-    let all: Vec<f32> = dots.chain(low).chain(high).collect();
-    let mut all: Vec<u64> = wide(&all).into_iter().chain(ratios).map(f64::to_bits).collect();
-    let sums: Vec<i32> = (0..rows * 48).map(|i| 300 * i32::from(paint(i, n)) - 9000).collect();
-    let highs: Vec<i32> = sums.iter().map(|sum| sum + 77).collect();
-    for corners in [table.boxes.multiply, table.boxes.divide] {
-        let (mut low, mut high) = ([0.0; 41], [0.0; 41]);
-        let out = (&mut low[..], &mut high[..]);
-        corners((&sums, &highs), (rows - 1, rows), (13.0, 13.37), 0.0625, out);
-        all.extend(wide(&low).into_iter().chain(wide(&high)).map(f64::to_bits));
-    }
-    all
-}
-
 fn form_kernels_agree(table: &Kernels) {
     for (rows, n) in [(1, 1), (3, 5), (4, 16), (9, 33), (64, 40)] {
         let name = table.name;
@@ -373,6 +382,7 @@ fn every_table_gives_the_bits_of_the_portable_one() {
     for table in available() {
         integer_kernels_agree(table);
         extreme_codes_do_not_wrap(table);
+        wide_rows_do_not_wrap(table);
         sparse_kernels_agree(table);
         rescaling_divides(table);
         hard_quotients_are_rounded_to_the_nearest(table);

@@ -1,11 +1,101 @@
-//! Programs over boxes of finite numbers: what a product, a sum or a mix may be.
+//! Programs over boxes of finite numbers: what a product, a sum, a norm, a code or a mix may be.
 //!
 //! A rounded product is monotone in either factor and a rounded sum in either term, so the ends are
-//! those of the engine's own program at corners, with the engine's own rounding.
+//! those of the engine's own program at corners, with the engine's own rounding. Where the range
+//! over the reals is narrower, widened by the engine's error, it narrows them; why it bounds the
+//! engine's values is said where these programs are called, in the domain of boxes.
+
+mod codes;
+mod gate;
+mod mix;
+mod norm;
+mod round;
+
+pub use codes::{CodeRow, absmax, codes};
+pub use gate::{gate_sums, relu2_gate, signed_product};
+pub use mix::{Panels, greatest, mix, shares, weights};
+pub use norm::{NormRow, norm};
+pub use round::{down, least, least64, most, most64, up, widen_down, widen_up};
 
 use super::reduce::tree;
 
-/// The ends of a rounded product of two boxes.
+/// The lower and the upper ends of a row, or of rows behind one another.
+pub type Ends<'a> = (&'a [f32], &'a [f32]);
+
+/// Below this mean square the engine's mean may be subnormal: then only the engine's own program
+/// bounds a norm.
+pub const SMALLEST_MEAN: f64 = 1e-30;
+
+/// The ends of what values are over the reals.
+#[derive(Clone, Copy, Debug)]
+pub enum Reals<'a> {
+    /// Values themselves.
+    Narrow(Ends<'a>),
+    /// What has no f32.
+    Wide((&'a [f64], &'a [f64])),
+}
+
+impl Reals<'_> {
+    /// The ends in f64.
+    #[must_use]
+    pub fn to_wide(self) -> (Vec<f64>, Vec<f64>) {
+        let wide = |ends: &[f32]| ends.iter().map(|&x| f64::from(x)).collect();
+        match self {
+            Self::Narrow(ends) => (wide(ends.0), wide(ends.1)),
+            Self::Wide(ends) => (ends.0.to_vec(), ends.1.to_vec()),
+        }
+    }
+
+    /// Writes the ends in f64.
+    #[inline(always)]
+    fn write(self, lo: &mut [f64], hi: &mut [f64]) {
+        match self {
+            Self::Narrow(ends) => {
+                lo.iter_mut().zip(ends.0).for_each(|(to, &x)| *to = f64::from(x));
+                hi.iter_mut().zip(ends.1).for_each(|(to, &x)| *to = f64::from(x));
+            }
+            Self::Wide(ends) => {
+                lo.copy_from_slice(ends.0);
+                hi.copy_from_slice(ends.1);
+            }
+        }
+    }
+}
+
+/// Memory of the programs over rows, so that no row asks the system for its own.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    wide: Vec<f64>,
+    narrow: Vec<f32>,
+    integers: Vec<i32>,
+}
+
+/// Some rows of so many values, of any values.
+#[inline(always)]
+fn rows_in<T: Copy + Default, const N: usize>(memory: &mut Vec<T>, width: usize) -> [&mut [T]; N] {
+    if memory.len() < N * width {
+        memory.resize(N * width, T::default());
+    }
+    let mut rest = &mut memory[..];
+    std::array::from_fn(|_| {
+        let (row, behind) = std::mem::take(&mut rest).split_at_mut(width);
+        rest = behind;
+        row
+    })
+}
+
+/// Whether all ends are finite and ordered.
+#[must_use]
+#[inline(always)]
+pub fn sound(ends: Ends) -> bool {
+    let mut broken = ends.0.len() != ends.1.len();
+    for (&lo, &hi) in ends.0.iter().zip(ends.1) {
+        broken |= !(lo.is_finite() & hi.is_finite() & (lo <= hi));
+    }
+    !broken
+}
+
+/// The ends of a rounded product of two boxes of finite numbers.
 #[inline(always)]
 fn product(a: (f32, f32), b: (f32, f32)) -> (f32, f32) {
     let (p, q, r, s) = (a.0 * b.0, a.0 * b.1, a.1 * b.0, a.1 * b.1);
@@ -19,7 +109,7 @@ fn product(a: (f32, f32), b: (f32, f32)) -> (f32, f32) {
 /// # Panics
 /// Unless the rows are as wide as the first.
 #[inline(always)]
-pub fn dots(query: (&[f32], &[f32]), rows: (&[f32], &[f32]), out: &mut [(f32, f32)]) {
+pub fn dots(query: Ends, rows: Ends, out: &mut [(f32, f32)]) {
     let width = query.0.len();
     assert!(query.1.len() == width, "both ends of a row");
     assert!(rows.0.len() == width * out.len() && rows.1.len() == rows.0.len(), "rows as wide");
@@ -46,62 +136,5 @@ pub fn dots(query: (&[f32], &[f32]), rows: (&[f32], &[f32]), out: &mut [(f32, f3
             high[j] += h;
         }
         *out = (tree(low), tree(high));
-    }
-}
-
-/// Adds the ends of the rounded products of shares with rows, in rising order.
-///
-/// # Panics
-/// Unless there is a row as wide as `out` for each share.
-#[inline(always)]
-pub fn mix(shares: &[(f32, f32)], rows: (&[f32], &[f32]), out: (&mut [f32], &mut [f32])) {
-    let width = out.0.len();
-    assert!(out.1.len() == width, "both ends");
-    assert!(rows.0.len() == width * shares.len() && rows.1.len() == rows.0.len(), "a row a share");
-    for (index, &share) in shares.iter().enumerate() {
-        let span = index * width..(index + 1) * width;
-        let ends = rows.0[span.clone()].iter().zip(&rows.1[span]);
-        for ((low, high), (&lo, &hi)) in out.0.iter_mut().zip(out.1.iter_mut()).zip(ends) {
-            let (l, h) = product(share, (lo, hi));
-            *low += l;
-            *high += h;
-        }
-    }
-}
-
-/// The best response to each ratio: with `v` the rows of values, column by column the quotient
-/// `sum w v / sum w` where a weight is its upper end for a value not below the ratio, else its
-/// lower end.
-///
-/// # Panics
-/// Unless there is a row as wide as `ratios` for each weight.
-#[inline(always)]
-pub fn respond(values: &[f64], weights: (&[f64], &[f64]), ratios: &[f64], out: &mut [f64]) {
-    const RUN: usize = 16;
-    let (width, rows) = (ratios.len(), weights.0.len());
-    assert!(out.len() == width && weights.1.len() == rows, "both ends");
-    assert_eq!(values.len(), width * rows, "a row a weight");
-    for start in (0..width).step_by(RUN) {
-        let end = if start + RUN < width { start + RUN } else { width };
-        let mut ratio = [0f64; RUN];
-        ratio[..end - start].copy_from_slice(&ratios[start..end]);
-        let (mut sums, mut masses) = ([0f64; RUN], [0f64; RUN]);
-        for (row, (&low, &high)) in weights.0.iter().zip(weights.1).enumerate() {
-            let mut value = [0f64; RUN];
-            let from = &values[row * width + start..row * width + end];
-            if from.len() == RUN {
-                value.copy_from_slice(from);
-            } else {
-                value[..from.len()].copy_from_slice(from);
-            }
-            for j in 0..RUN {
-                let weight = if value[j] >= ratio[j] { high } else { low };
-                sums[j] += weight * value[j];
-                masses[j] += weight;
-            }
-        }
-        for (j, out) in out[start..end].iter_mut().enumerate() {
-            *out = sums[j] / masses[j];
-        }
     }
 }

@@ -50,30 +50,19 @@ pub use rows::{gate_row, inverse_rms, relu2, rms_norm_row, silu, softmax_row};
 #[must_use]
 #[inline(always)]
 pub fn max(a: f32, b: f32) -> f32 {
-    if a > b || a.is_nan() {
-        a
-    } else if b > a || b.is_nan() {
-        b
-    } else if a.is_sign_positive() {
-        a
-    } else {
-        b
-    }
+    // Equal numbers are the same but for the signs of zeros. There is nothing to branch on.
+    let equal = f32::from_bits(a.to_bits() & b.to_bits());
+    let larger = if a > b || a.is_nan() { a } else { b };
+    if a == b { equal } else { larger }
 }
 
 /// The smaller of two numbers; NaN if either is NaN; -0 under +0.
 #[must_use]
 #[inline(always)]
 pub fn min(a: f32, b: f32) -> f32 {
-    if a < b || a.is_nan() {
-        a
-    } else if b < a || b.is_nan() {
-        b
-    } else if a.is_sign_negative() {
-        a
-    } else {
-        b
-    }
+    let equal = f32::from_bits(a.to_bits() | b.to_bits());
+    let smaller = if a < b || a.is_nan() { a } else { b };
+    if a == b { equal } else { smaller }
 }
 
 /// The index of the largest value; the lowest index on ties; `None` if a value is NaN or there is

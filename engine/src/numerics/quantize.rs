@@ -89,7 +89,7 @@ pub fn divided(sum: i32, t: f32, ws: f32) -> f32 {
 
 /// The integer nearest to a number in -128..=127, half to even, without a library call.
 #[inline(always)]
-fn rounded(x: f32) -> i8 {
+pub(super) fn rounded(x: f32) -> i8 {
     // 1.5 * 2^23: the sum has no fraction bits left, so the addition itself rounds half to even,
     // and its low bits are the integer in two's complement.
     const MAGIC: f32 = 12_582_912.0;

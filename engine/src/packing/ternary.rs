@@ -11,7 +11,7 @@
 use rayon::prelude::*;
 
 use super::ZERO_CODE;
-use crate::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels};
+use crate::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, Lines, Steps};
 
 /// A byte of four zero weights.
 const ZERO_BYTE: u8 = 0x55;
@@ -31,7 +31,7 @@ const PARALLEL_WORK: usize = 1 << 21;
 pub struct TernaryRows {
     rows: usize,
     columns: usize,
-    data: Vec<u8>,
+    data: Lines,
 }
 
 impl TernaryRows {
@@ -42,8 +42,9 @@ impl TernaryRows {
     #[must_use]
     pub fn pack(rows: usize, columns: usize, code_row: impl Fn(usize, &mut [u8]) + Sync) -> Self {
         assert!(rows > 0 && columns > 0, "a matrix has rows and columns");
-        let group_bytes = columns.div_ceil(BLOCK_COLUMNS) * BLOCK_BYTES;
-        let mut data = vec![ZERO_BYTE; rows.div_ceil(GROUP_ROWS) * group_bytes];
+        let blocks = columns.div_ceil(BLOCK_COLUMNS);
+        let group_bytes = blocks * BLOCK_BYTES;
+        let mut data = Lines::filled(ZERO_BYTE, rows.div_ceil(GROUP_ROWS) * blocks);
         data.par_chunks_exact_mut(group_bytes).enumerate().for_each(|(index, group)| {
             let first = index * GROUP_ROWS;
             let mut codes = vec![0u8; columns];
@@ -58,8 +59,7 @@ impl TernaryRows {
     /// One row from its codes.
     #[must_use]
     pub fn single(codes: &[u8]) -> Self {
-        let group_bytes = codes.len().div_ceil(BLOCK_COLUMNS) * BLOCK_BYTES;
-        let mut data = vec![ZERO_BYTE; group_bytes];
+        let mut data = Lines::filled(ZERO_BYTE, codes.len().div_ceil(BLOCK_COLUMNS));
         write_lane(&mut data, 0, codes);
         Self { rows: 1, columns: codes.len(), data }
     }
@@ -212,31 +212,53 @@ impl TernaryRows {
         }
     }
 
-    /// The sums of widths over the positive weights, and over the negative ones (as magnitudes).
+    /// The least and the greatest sums of token rows of codes from `lower` to `lower + width`, by
+    /// runs of [`RUN_ROWS`] rows: `take((least, greatest), out)` gets those of each run, in the
+    /// layout of [`Self::product`], and the item of `outs` that belongs to it.
     ///
-    /// Widths are `upper - lower` of integer boxes, 0..=255, padded like codes; the layout of the
-    /// results is that of [`Self::product`].
-    #[must_use]
-    pub fn spread(&self, kernels: &Kernels, widths: &[u8]) -> (Vec<i32>, Vec<i32>) {
-        let tokens = widths.len() / self.padded_columns();
+    /// # Panics
+    /// Unless there is an item for each run, and a width for each code.
+    pub fn ends_by_run<T: Send>(
+        &self,
+        kernels: &Kernels,
+        (lower, widths): (&[i8], &[u8]),
+        outs: Vec<T>,
+        take: impl Fn((&mut [i32], &mut [i32]), T) + Sync,
+    ) {
+        assert_eq!(lower.len(), widths.len(), "a width for each code");
+        let tokens = lower.len() / self.padded_columns();
         let group_bytes = self.group_bytes();
-        let size = self.data.len() / group_bytes * tokens * GROUP_ROWS;
-        let (mut plus, mut minus) = (vec![0i32; size], vec![0i32; size]);
-        if self.rows * widths.len() < PARALLEL_WORK {
-            let outs = plus.chunks_exact_mut(tokens * GROUP_ROWS);
-            let outs = outs.zip(minus.chunks_exact_mut(tokens * GROUP_ROWS));
-            for (group, (plus, minus)) in self.data.chunks_exact(group_bytes).zip(outs) {
-                (kernels.spread)(group, widths, plus, minus);
+        let runs = self.data.chunks(TOGETHER * group_bytes);
+        assert_eq!(outs.len(), runs.len(), "an item for each run");
+        let moving = widths.iter().any(|&width| width > 0);
+        let sparse = kernels.spread_steps.filter(|_| moving);
+        let sparse = sparse.zip(Steps::of(widths, self.padded_columns()));
+        let each = tokens * GROUP_ROWS;
+        let run = |sums: &mut [Vec<i32>; 4], (groups, out): (&[u8], T)| {
+            let size = groups.len() / group_bytes * each;
+            sums.iter_mut().for_each(|sums| sums.resize(size, 0));
+            let [least, greatest, plus, minus] = sums;
+            (kernels.ternary_groups)(groups, group_bytes, lower, least);
+            greatest.copy_from_slice(least);
+            let groups = groups.chunks_exact(group_bytes);
+            if let Some((spread, steps)) = &sparse {
+                let ends = least.chunks_exact_mut(each).zip(greatest.chunks_exact_mut(each));
+                groups.zip(ends).for_each(|(group, (l, g))| spread(group, steps, l, g));
+            } else if moving {
+                let signs = plus.chunks_exact_mut(each).zip(minus.chunks_exact_mut(each));
+                groups.zip(signs).for_each(|(group, (p, m))| (kernels.spread)(group, widths, p, m));
+                least.iter_mut().zip(minus).for_each(|(sum, minus)| *sum -= *minus);
+                greatest.iter_mut().zip(plus).for_each(|(sum, plus)| *sum += *plus);
             }
+            take((least, greatest), out);
+        };
+        if self.rows * lower.len() < PARALLEL_WORK {
+            let mut sums = Default::default();
+            runs.zip(outs).for_each(|item| run(&mut sums, item));
         } else {
-            let outs = plus.par_chunks_exact_mut(tokens * GROUP_ROWS);
-            let outs = outs.zip(minus.par_chunks_exact_mut(tokens * GROUP_ROWS));
-            let groups = self.data.par_chunks_exact(group_bytes);
-            groups
-                .zip(outs)
-                .for_each(|(group, (plus, minus))| (kernels.spread)(group, widths, plus, minus));
+            let runs = self.data.par_chunks(TOGETHER * group_bytes).zip(outs);
+            runs.for_each_init(Default::default, run);
         }
-        (plus, minus)
     }
 
     /// The index of the result for `token` and `row` among the results for `tokens` token rows.
@@ -284,13 +306,15 @@ mod tests {
     proptest! {
         #[test]
         fn packing_keeps_every_code_and_products_are_exact(
-            rows in 1usize..40, columns in 1usize..70, tokens in 1usize..5, seed in any::<u64>(),
+            rows in 1usize..40, more in any::<bool>(), columns in 1usize..70, tokens in 1usize..5,
+            seed in any::<u64>(),
         ) {
             let mut state = seed | 1;
             let mut next = move || {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 (state >> 33) as usize
             };
+            let rows = rows + if more { RUN_ROWS } else { 0 };
             let codes: Vec<u8> = (0..rows * columns).map(|_| (next() % 4) as u8).collect();
             let packed = matrix(rows, columns, &codes);
             let width = packed.padded_columns();
@@ -308,19 +332,26 @@ mod tests {
             }
             for table in kernels::available() {
                 let sums = packed.product(table, &q);
-                let (plus, minus) = packed.spread(table, &d);
+                let (mut least, mut greatest) = (sums.clone(), sums.clone());
+                let size = RUN_ROWS * tokens;
+                let outs = least.chunks_mut(size).zip(greatest.chunks_mut(size)).collect();
+                packed.ends_by_run(table, (&q, &d), outs, |ends, (least, greatest)| {
+                    least.copy_from_slice(ends.0);
+                    greatest.copy_from_slice(ends.1);
+                });
                 for token in 0..tokens {
                     for row in 0..rows {
                         let mut expected = [0i32; 3];
                         for column in 0..columns {
                             let w = weight_of(codes[row * columns + column]);
-                            expected[0] += w * i32::from(q[token * width + column]);
-                            let width = i32::from(d[token * width + column]);
-                            expected[1] += w.max(0) * width;
-                            expected[2] += (-w).max(0) * width;
+                            let q = i32::from(q[token * width + column]);
+                            let upper = q + i32::from(d[token * width + column]);
+                            expected[0] += w * q;
+                            expected[1] += (w * q).min(w * upper);
+                            expected[2] += (w * q).max(w * upper);
                         }
                         let at = TernaryRows::at(tokens, token, row);
-                        prop_assert_eq!([sums[at], plus[at], minus[at]], expected);
+                        prop_assert_eq!([sums[at], least[at], greatest[at]], expected);
                     }
                 }
             }

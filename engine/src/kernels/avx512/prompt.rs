@@ -72,7 +72,7 @@ fn load(sums: &[i32; ROWS * GROUP_ROWS]) -> [__m512i; ROWS] {
 /// Writes the codes of blocks, or a sign of their weights, as bytes, to every other place from
 /// `first` on.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn unpack<const SIGNS: bool>(blocks: &[u8], out: &mut [[u8; 64]], first: usize) {
+pub(super) fn unpack<const SIGNS: bool>(blocks: &[u8], out: &mut [[u8; 64]], first: usize) {
     let (one, three) = (_mm512_set1_epi8(1), _mm512_set1_epi8(3));
     let places = out.as_chunks_mut::<8>().0;
     for (block, places) in blocks.as_chunks::<BLOCK_BYTES>().0.iter().zip(places) {
