@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use engine::model::{Model, Slot, Weights};
+use engine::model::{Model, Slot};
 use engine::numerics::special::smaller;
 
 use crate::campaign::Plan;
@@ -168,7 +168,7 @@ impl Mix {
 }
 
 /// Checks that codes in reach have a place in the bytes of a file; for a memory code in bytes of
-/// their own, for each of its words is one of codes.
+/// which every bit has an address, for its decoder may flip any of them.
 fn check_layouts(
     model: &Model,
     number: usize,
@@ -177,21 +177,19 @@ fn check_layouts(
 ) -> Result<(), CampaignError> {
     for (layer, block) in model.layers.iter().enumerate() {
         for slot in Slot::ALL.into_iter().filter(|slot| within.has(layer, slot.name())) {
-            let (linear, matrix) = (block.linear(slot), Matrix::Linear { layer, slot });
-            let grid = matrix.grid(model);
-            let plain = matches!(linear.weights, Weights::Ternary { .. }) && grid.flat().is_some();
-            let fits = if guarded { plain } else { Image::has(model, layer, slot) };
-            let got = match grid {
+            let matrix = Matrix::Linear { layer, slot };
+            let words = || Image::of_words(model, layer, slot).is_some();
+            let fits = if guarded { words() } else { Image::has(model, layer, slot) };
+            let (got, expected) = match matrix.grid(model) {
                 Grid::Floats(_) | Grid::Made => continue,
                 _ if fits => continue,
-                Grid::Blocks { shape, .. } => format!("blocks of {}", shape.kind.name()),
-                Grid::Codes { scales: Some(_), .. } if guarded => "scales of its rows".into(),
-                Grid::Codes { .. } => format!("{} rows", linear.outputs()),
-            };
-            let expected = if guarded {
-                "bytes of nothing but codes of two bits under one scale, in whole fours of rows"
-            } else {
-                "a multiple of 4 rows"
+                Grid::Blocks { shape, .. } => (
+                    format!("blocks of {} under one scale", shape.kind.name()),
+                    "blocks whose scales have addresses",
+                ),
+                Grid::Codes { .. } => {
+                    (format!("{} rows", block.linear(slot).outputs()), "a multiple of 4 rows")
+                }
             };
             return Err(CampaignError::Layout { number, tensor: matrix.name(), got, expected });
         }

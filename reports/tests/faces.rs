@@ -110,6 +110,17 @@ fn the_page_has_every_plot_with_its_table() {
 }
 
 #[test]
+fn what_figures_of_faults_take_for_granted_is_seen() {
+    let page = html(&example::report());
+    // `aside` is for readers that speak.
+    for text in ["A raw fault strikes bits of one stored word", "stored bits of these parameters"] {
+        let (before, _) = page.split_once(text).expect(text);
+        let paragraph = before.rfind("<p").expect("a paragraph");
+        assert!(page[paragraph..].starts_with("<p class=\"note\">"), "{text}");
+    }
+}
+
+#[test]
 fn headings_never_skip_a_level() {
     let page = html(&example::report());
     let mut last = 0;

@@ -67,6 +67,18 @@ fn a_sweep_has_a_curve_for_each_target_and_every_face_its_strata() {
     assert!(!page.contains("NaN") && !page.contains("inf\""));
     let plain = render(&example::report(), Format::Html).expect("a page");
     assert!(!plain.contains("What is left at each bit error rate"));
+    // The words of outcomes are always explained, those of memory codes where there is one.
+    let explained = |page: &str, word: &str| page.contains(&format!("<dt>{word}</dt>"));
+    assert!(["masked", "identical", "SDC", "DUE"].iter().all(|word| explained(&page, word)));
+    let mut bare = report.clone();
+    bare.faults.as_mut().expect("faults").protection.clear();
+    for coded in [false, true] {
+        let row = &mut bare.faults.as_mut().expect("faults").strata[0];
+        row.behind = coded.then(|| behind(row));
+        let page = render(&bare, Format::Html).expect("a page");
+        let words = ["PVF", "residual", "FIT", "SECDED"];
+        assert_eq!(words.map(|word| explained(&page, word)), [coded; 4]);
+    }
     let text = render(&report, Format::Text).expect("a text");
     assert!(text.contains("bit flips by plan") && text.contains("weight_code poisson ber=0.001"));
     assert!(text.contains("right 50 %"), "{text}");

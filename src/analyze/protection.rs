@@ -40,10 +40,10 @@ pub struct Protected {
 }
 
 /// Raw faults behind each code; none of large models, of which every trial is dear, and of models
-/// without packed weights.
+/// without codes or blocks.
 pub(super) fn protected(context: &Context, campaign: &Campaign, found: &Tally) -> Vec<Protected> {
     let model = context.deployed.model;
-    if context.large() || !has_codes(model) {
+    if context.large() || !is_packed(model) {
         return Vec::new();
     }
     let trials = campaign.plan().trials / PART;
@@ -91,7 +91,7 @@ fn single(context: &Context, campaign: &Campaign, found: &Tally) -> Option<Prote
     };
     let (protection, exact) = (Protection::None, shield.exact_residual());
     let row = Protected { protection, flips: 1, bits: shield.bits(), exact, tally };
-    // Of codes under scales of rows the campaign knows, and no memory code here does.
+    // Words of blocks hold their scales too, which are another target.
     let struck = campaign.space(Target::WeightCode).count(Target::WeightCode, 0);
     (campaign.plan().flips == 1 && row.bits == struck).then_some(row)
 }
@@ -162,6 +162,7 @@ fn codes(model: &Model) -> impl Iterator<Item = &engine::packing::TernaryRows> {
     })
 }
 
-fn has_codes(model: &Model) -> bool {
-    codes(model).next().is_some()
+fn is_packed(model: &Model) -> bool {
+    let mut linears = model.layers.iter().flat_map(|layer| &layer.linears);
+    codes(model).next().is_some() || linears.any(|linear| linear.weights.block_shape().is_some())
 }

@@ -143,6 +143,8 @@ pub struct Kernels {
     pub halves: Halves,
     /// Adds `shares[j] * rows[j]` to `out` in rising `j`.
     pub weighted_sum: fn(&[f32], &[f32], &mut [f32]),
+    /// Programs over rows of one width, value by value.
+    pub rows: Rows,
     /// RMSNorm of one row: `(x, gains, eps, y)`.
     pub rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     /// The largest magnitude of a row; NaN if one is NaN.
@@ -216,6 +218,17 @@ pub struct Boxes {
     pub multiply: Corners,
     /// The ends of values where the stored scale divides.
     pub divide: Corners,
+}
+
+/// Programs over rows, value by value.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// `(x, u, y)`: their sum.
+    pub add: fn(&[f32], &[f32], &mut [f32]),
+    /// `(x, factor)`: times a number, in place.
+    pub scale: fn(&mut [f32], f32),
+    /// Whether both hold the same bits; all NaN count as one.
+    pub same: fn(&[f32], &[f32]) -> bool,
 }
 
 /// Programs over f16 bits.

@@ -142,6 +142,31 @@ pub(super) fn weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) {
     }
 }
 
+/// `x + u`.
+#[inline(always)]
+pub(super) fn add(x: &[f32], u: &[f32], y: &mut [f32]) {
+    assert!(x.len() == u.len() && x.len() == y.len(), "rows of one width");
+    y.iter_mut().zip(x.iter().zip(u)).for_each(|(y, (x, u))| *y = x + u);
+}
+
+/// Multiplies by one number in place.
+#[inline(always)]
+pub(super) fn scale(x: &mut [f32], factor: f32) {
+    x.iter_mut().for_each(|x| *x *= factor);
+}
+
+/// Whether two rows hold the same bits; all NaN count as one.
+#[inline(always)]
+pub(super) fn same(a: &[f32], b: &[f32]) -> bool {
+    // Chunks whose bits are compared without a branch; NaN is rare and looked at afterwards.
+    let equal = |(x, y): (&f32, &f32)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
+    let chunk = |(a, b): (&[f32], &[f32])| {
+        let bits = a.iter().zip(b).fold(0, |bits, (x, y)| bits | (x.to_bits() ^ y.to_bits()));
+        bits == 0 || a.iter().zip(b).all(equal)
+    };
+    a.len() == b.len() && a.chunks(64).zip(b.chunks(64)).all(chunk)
+}
+
 /// The exact sum of products of codes, as long as it fits.
 #[inline(always)]
 pub(super) fn dot_codes(a: &[i8], b: &[i8]) -> i32 {
@@ -215,6 +240,9 @@ macro_rules! stamp_floats {
                 weighted_sum(shares: &[f32], rows: &[f32], out: &mut [f32]) -> () {
                     programs::weighted_sum(shares, rows, out)
                 }
+                add(x: &[f32], u: &[f32], y: &mut [f32]) -> () { programs::add(x, u, y) }
+                scale(x: &mut [f32], factor: f32) -> () { programs::scale(x, factor) }
+                same(a: &[f32], b: &[f32]) -> bool { programs::same(a, b) }
                 rms_norm(x: &[f32], g: &[f32], eps: f32, y: &mut [f32]) -> () {
                     numerics::rms_norm_row(x, g, eps, y)
                 }
@@ -352,6 +380,11 @@ macro_rules! table {
             dot_rows_bf16: floats::dot_rows_bf16,
             halves: $halves,
             weighted_sum: floats::weighted_sum,
+            rows: $crate::kernels::Rows {
+                add: floats::add,
+                scale: floats::scale,
+                same: floats::same,
+            },
             rms_norm: floats::rms_norm,
             dot_codes: floats::dot_codes,
             absmax: floats::absmax,

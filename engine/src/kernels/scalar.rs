@@ -19,6 +19,7 @@ pub(super) mod floats {
     use crate::kernels::{Part, programs, quotients};
     use crate::numerics;
 
+    pub(in crate::kernels) use crate::kernels::programs::{add, same, scale};
     pub(crate) use crate::numerics::{absmax, codes_of as codes, dot_ends, dot16 as dot};
     pub(crate) use numerics::forms::{combine, dots, gram, magnitudes, product};
     pub(crate) use numerics::{rms_norm_row as rms_norm, softmax_row as softmax};

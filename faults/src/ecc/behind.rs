@@ -3,22 +3,24 @@
 //! Models that draw every bit by itself, `random` and `poisson`, strike stored bits: those of the
 //! codes in reach, and the check bits of all words of their tensors, each as likely as any other.
 //! All other models ask where data lie or what they hold, and strike data bits alone: check bits
-//! lie in cells of their own. Words are cut from the bytes of a tensor as its file has them.
+//! lie in cells of their own. Words are cut from the bytes of a tensor as its file has them: of
+//! blocks with the scales between their codes, which a decoder that errs may flip.
 //!
 //! A trial is run as it was struck, as if there were no code, and again as the decoder left it: not
 //! at all where the data are right or a word was flagged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::model::{Model, Slot, Weights};
+use engine::model::{Model, Slot};
 
 use super::{Protection, ShieldTally};
 use crate::address::Address;
 use crate::draw::TrialRng;
 use crate::fault::Fault;
+use crate::matrix::Matrix;
 use crate::mix::Within;
 use crate::outcome::Outcome;
-use crate::pattern::{Image, Pattern, Scene, holds};
+use crate::pattern::{Image, Pattern, Scene};
 
 /// What came out of the decoders of all words that a trial struck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,20 +98,16 @@ pub(crate) struct Words {
 
 impl Words {
     /// The tensors of codes that lie in a part of a model; `None` without a code.
-    ///
-    /// # Panics
-    /// If codes do not lie in bytes of their own.
     pub(crate) fn of(model: &Model, code: Protection, within: &Within) -> Option<Self> {
         if code == Protection::None {
             return None;
         }
         let mut tensors = BTreeMap::new();
-        for (layer, block) in model.layers.iter().enumerate() {
+        for layer in 0..model.layers.len() {
             let has = |slot: &Slot| within.has(layer, slot.name());
             for slot in Slot::ALL.into_iter().filter(has) {
-                if matches!(block.linear(slot).weights, Weights::Ternary { .. }) {
-                    let image = Image::of_codes(model, layer, slot);
-                    tensors.insert((layer, slot), image.expect("a layout that was checked"));
+                if let Some(image) = Image::of_words(model, layer, slot) {
+                    tensors.insert((layer, slot), image);
                 }
             }
         }
@@ -146,7 +144,9 @@ impl Words {
         let (data, checks) = self.draw(pattern, scene, rng);
         let mut struck: BTreeMap<(usize, Slot), BTreeSet<u64>> = BTreeMap::new();
         for address in &data {
-            let &Address::Code { layer, slot, .. } = address else { panic!("a code was struck") };
+            let Some(Matrix::Linear { layer, slot }) = address.matrix() else {
+                panic!("a weight was struck")
+            };
             let place = self.tensors[&(layer, slot)].place(address);
             struck.entry((layer, slot)).or_default().insert(place);
         }
@@ -157,7 +157,7 @@ impl Words {
         let (mut left, mut flagged, mut miscorrected) = (Vec::new(), false, false);
         for (tensor, numbers) in struck {
             let image = &self.tensors[&tensor];
-            let set = |place| holds(scene.model, &image.address(place));
+            let set = image.reader(scene.model);
             let residual = self.code.filter_stored(&numbers, Self::bytes(image), &set);
             flagged |= residual.is_detected();
             miscorrected |= residual.miscorrected > 0;

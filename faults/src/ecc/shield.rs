@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::kernels::Kernels;
-use engine::model::{Model, Slot, Weights};
+use engine::model::{Model, Slot};
 use engine::numerics::RateInterval;
 use engine::numerics::special::smaller;
 use rayon::prelude::*;
@@ -20,6 +20,7 @@ use crate::address::AddressError;
 use crate::draw::{Identity, TrialRng};
 use crate::fault::{Fault, UnusedCode};
 use crate::golden::Golden;
+use crate::matrix::{Grid, Matrix};
 use crate::outcome::Outcome;
 use crate::tally::Rate;
 use crate::trial::run_trial;
@@ -199,11 +200,17 @@ struct Tensor {
     start: u64,
 }
 
+/// Whether a layer is held in codes or blocks.
+fn is_packed(model: &Model, layer: usize, slot: Slot) -> bool {
+    let grid = (Matrix::Linear { layer, slot }).grid(model);
+    matches!(grid, Grid::Codes { .. } | Grid::Blocks { .. })
+}
+
 impl<'a> Shield<'a> {
-    /// All packed weights of a model, in the order of layers.
+    /// All packed weights of a model, in the order of layers; of blocks their scales too.
     ///
     /// # Errors
-    /// If the layout does not hold the shape of one.
+    /// If the layout does not hold the shape of one; see [`tensor_bytes`].
     ///
     /// # Panics
     /// If a raw fault strikes nothing.
@@ -216,9 +223,9 @@ impl<'a> Shield<'a> {
     ) -> Result<Self, AddressError> {
         assert!(raw.flips() > 0, "a raw fault strikes 0 bits");
         let (mut tensors, mut bits) = (Vec::new(), 0);
-        for (layer, block) in model.layers.iter().enumerate() {
+        for layer in 0..model.layers.len() {
             for slot in Slot::ALL {
-                if matches!(block.linear(slot).weights, Weights::Ternary { .. }) {
+                if is_packed(model, layer, slot) {
                     let bytes = tensor_bytes(model, layer, slot)?;
                     let start = bits;
                     bits += protection.stored_bits(bytes.len());

@@ -7,23 +7,36 @@ use engine::packing::BitPlace;
 
 use crate::address::{Address, AddressError, PhysicalAddress};
 use crate::fault::Fault;
-use crate::matrix::Matrix;
+use crate::matrix::{Grid, Matrix};
 
-/// The stored bytes of the codes of a layer, as its file has them.
+/// The stored bytes of a layer as its file has them: codes, or blocks with their scales.
 ///
 /// # Errors
-/// If the layer has no such codes, or the layout does not hold their shape.
+/// If the layer has neither, or some bits of the bytes have no address.
 pub fn tensor_bytes(model: &Model, layer: usize, slot: Slot) -> Result<Vec<u8>, AddressError> {
+    let (first, matrix) =
+        (Address::Code { layer, slot, row: 0, column: 0, bit: 0 }, Matrix::Linear { layer, slot });
+    let grid = (layer < model.layers.len()).then(|| matrix.grid(model));
+    if let Some(Grid::Blocks { shape, scaled: true }) = grid {
+        let mut bytes = vec![0; shape.bytes()];
+        for row in 0..shape.rows {
+            let stored = matrix.block_row(model, row);
+            let at = shape.in_tensor(row, BitPlace { byte: 0, bit: 0 }).byte;
+            bytes[at..at + stored.len()].copy_from_slice(&stored);
+        }
+        return Ok(bytes);
+    }
     // The first code tells whether there are any.
-    let first = Address::Code { layer, slot, row: 0, column: 0, bit: 0 };
     first.physical(model)?;
-    let layout = (Matrix::Linear { layer, slot }).grid(model).flat();
-    let (Some(layout), Weights::Ternary { rows, .. }) =
-        (layout, &model.layers[layer].linear(slot).weights)
-    else {
-        return Err(first.between_scales());
+    let layout = grid.and_then(Grid::flat).ok_or_else(|| first.between_scales())?;
+    let bytes = match &model.layers[layer].linear(slot).weights {
+        Weights::Ternary { rows, .. } => layout.write(|row, codes| rows.read_row(row, codes)),
+        Weights::Coded(coded) => layout.write(|row, codes| {
+            let integers = coded.rows().row(row);
+            codes.iter_mut().zip(integers).for_each(|(code, integer)| *code = (integer + 1) as u8);
+        }),
+        Weights::Dense(_) => None,
     };
-    let bytes = layout.write(|row, codes| rows.read_row(row, codes));
     bytes.ok_or_else(|| first.between_scales())
 }
 

@@ -11,9 +11,12 @@
 //!
 //! Invariant: [`Image::place`] and [`Image::address`] are inverse to each other.
 
+use std::cell::RefCell;
+
 use engine::model::{KvKind, KvPlace, Model, NormSlot, Side, Slot};
 use engine::packing::{BitPlace, BlockShape, Layout};
 
+use super::holds;
 use crate::address::Address;
 use crate::matrix::{Grid, Matrix};
 
@@ -110,10 +113,35 @@ impl Image {
         }
     }
 
-    /// The codes of a layer; `None` if they are not held in bytes of their own.
-    pub(crate) fn of_codes(model: &Model, layer: usize, slot: Slot) -> Option<Self> {
+    /// The bytes of a layer from which words of a memory code are cut: codes, or blocks with their
+    /// scales. `None` if they are not held in the layout of a file, or are floats, or if some of
+    /// their bits have no address.
+    pub(crate) fn of_words(model: &Model, layer: usize, slot: Slot) -> Option<Self> {
         let matrix = Matrix::Linear { layer, slot };
-        matrix.grid(model).flat().and_then(|_| Self::of_matrix(model, matrix))
+        match matrix.grid(model) {
+            Grid::Codes { .. } | Grid::Blocks { scaled: true, .. } => {
+                Self::of_matrix(model, matrix)
+            }
+            Grid::Blocks { .. } | Grid::Floats(_) | Grid::Made => None,
+        }
+    }
+
+    /// Whether bits are set before a fault. Of blocks it keeps the bytes of the last row, since the
+    /// bits of a word lie behind one another.
+    pub(crate) fn reader<'a>(&'a self, model: &'a Model) -> impl Fn(u64) -> bool + 'a {
+        let last = RefCell::new((usize::MAX, Vec::new()));
+        move |place| {
+            let Kind::Blocks { matrix, shape } = self.kind else {
+                return holds(model, &self.address(place));
+            };
+            let (byte, bit) = ((place / 8) as usize, (place % 8) as u8);
+            let (row, at) = shape.in_row(BitPlace { byte, bit });
+            let mut last = last.borrow_mut();
+            if last.0 != row {
+                *last = (row, matrix.block_row(model, row));
+            }
+            last.1[at.byte] >> at.bit & 1 == 1
+        }
     }
 
     /// Whether a tensor of codes is held in the layout of a file.

@@ -9,7 +9,7 @@ use engine::walk::score_scale;
 use super::job::Job;
 use super::prepared::Prepared;
 use super::product::{Clean, Scratch};
-use super::rows::{Rows, same, span};
+use super::rows::{Rows, span};
 
 /// Scores that softmax takes at a time.
 const WHOLE: usize = 16;
@@ -105,7 +105,7 @@ impl Attention {
             let (golden, width) = (&clean.layer(layer).mixed, self.mixed.width);
             self.mixed.retain(|rows, index| {
                 let token = rows.place(index).1;
-                !same(rows.row(index), &golden[token * width..(token + 1) * width])
+                !clean.same(rows.row(index), &golden[token * width..(token + 1) * width])
             });
         }
         let place = (layer, Slot::O);
@@ -195,7 +195,7 @@ impl Attention {
             let moved = |at: u32, rows: &Rows, golden: &[f32], token: usize| {
                 let from = (kv * tokens + token) * d;
                 let row = |at: u32| &rows.row(at as usize)[kv * d..(kv + 1) * d];
-                at != NONE && !(check && same(row(at), &golden[from..from + d]))
+                at != NONE && !(check && clean.same(row(at), &golden[from..from + d]))
             };
             let first = (0..tokens).find(|&token| {
                 moved(at_k[token], &self.k.rows, &trace.keys, token)
@@ -210,8 +210,8 @@ impl Attention {
                 let clean_query = &trace.queries[token * width + head * d..][..d];
                 let query = |at: u32| &self.q.rows.row(at as usize)[head * d..(head + 1) * d];
                 let at = at_q[token];
-                let reached =
-                    token >= first || (at != NONE && !(check && same(query(at), clean_query)));
+                let reached = token >= first
+                    || (at != NONE && !(check && clean.same(query(at), clean_query)));
                 self.touched[head * tokens + token] = reached;
                 any |= reached;
             }
@@ -261,7 +261,7 @@ impl Attention {
                 let padded = &mut self.scores[..(token + 1).next_multiple_of(WHOLE)];
                 let (scores, rest) = padded.split_at_mut(token + 1);
                 (clean.kernels.dot_rows)(query, &self.keys[..seen], scores);
-                scores.iter_mut().for_each(|s| *s *= scale);
+                (clean.kernels.rows.scale)(scores, scale);
                 rest.fill(f32::NEG_INFINITY);
                 (clean.kernels.softmax)(padded);
                 let scores = &padded[..=token];
@@ -304,9 +304,9 @@ impl Attention {
                 };
                 let x = if x == NONE { clean.stream(layer, token) } else { stream.row(x as usize) };
                 let row = out.push(owner, token);
-                row.iter_mut().zip(x.iter().zip(update)).for_each(|(y, (x, u))| *y = x + u);
+                (clean.kernels.rows.add)(x, update, row);
                 let golden = &clean.layer(layer).middle[token * width..(token + 1) * width];
-                if clean.may_drop(job, layer, false) && same(out.row(out.len() - 1), golden) {
+                if clean.may_drop(job, layer, false) && clean.same(out.row(out.len() - 1), golden) {
                     out.pop();
                 }
             }

@@ -8,7 +8,7 @@ use engine::model::{Gate, Slot};
 use super::job::Job;
 use super::prepared::{Places, Prepared};
 use super::product::{Adjust, Clean, Joins, Scratch};
-use super::rows::{Rows, same};
+use super::rows::Rows;
 
 /// Values between gate and down that a lot may hold.
 const LOT: usize = 1 << 16;
@@ -146,7 +146,7 @@ impl FeedForward {
                 let (gate, up) = (factor(Slot::Gate, &both[0]), factor(Slot::Up, &both[1]));
                 let at = one.output..=one.output;
                 gated(clean, &[gate], &[up], &mut row[at.clone()]);
-                moved |= !same(&row[at.clone()], &golden[at]);
+                moved |= !clean.same(&row[at.clone()], &golden[at]);
             }
             if moved {
                 let entry = Entry::Gated(self.gated.len() - 1);
@@ -225,7 +225,7 @@ impl FeedForward {
             };
             let update = update.expect("an update for each row behind the gate");
             let row = out.push(item.owner, item.token);
-            row.iter_mut().zip(x.iter().zip(update)).for_each(|(y, (x, u))| *y = x + u);
+            (clean.kernels.rows.add)(x, update, row);
         }
     }
 
@@ -235,7 +235,7 @@ impl FeedForward {
             return;
         }
         let golden = |rows: &Rows, index: usize| {
-            same(rows.row(index), clean.stream(layer + 1, rows.place(index).1))
+            clean.same(rows.row(index), clean.stream(layer + 1, rows.place(index).1))
         };
         let settled = |owner: usize| {
             jobs[owner].last_layer() <= layer

@@ -98,6 +98,11 @@ impl<'a> Clean<'a> {
         self.golden.streams[0].nrows()
     }
 
+    /// Whether two rows hold the same bits. All NaN count as one, as where whole runs are compared.
+    pub(super) fn same(&self, a: &[f32], b: &[f32]) -> bool {
+        (self.kernels.rows.same)(a, b)
+    }
+
     /// The clean stream that enters a layer, at one token.
     pub(super) fn stream(&self, layer: usize, token: usize) -> &'a [f32] {
         let width = self.model.config.hidden;

@@ -24,7 +24,7 @@ use engine::walk::Read;
 use ndarray::ArrayView2;
 
 use super::product::Clean;
-use super::rows::{Rows, same};
+use super::rows::Rows;
 use crate::golden::Golden;
 use crate::trial::Trial;
 
@@ -179,7 +179,7 @@ impl ReadOuts {
         if token(rows.end - 1) == end {
             self.logits(clean, stream, rows.clone(), rows.end - 1);
             self.last.extend_from_slice(&self.row);
-            identical = same(&self.last, before(end));
+            identical = clean.same(&self.last, before(end));
         } else {
             self.last.extend_from_slice(before(end));
         }
@@ -187,7 +187,7 @@ impl ReadOuts {
         for row in rows.clone() {
             if identical {
                 self.logits(clean, stream, rows.clone(), row);
-                identical = same(&self.row, before(token(row)));
+                identical = clean.same(&self.row, before(token(row)));
             }
         }
         let all = golden.read == Read::All;

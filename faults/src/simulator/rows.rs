@@ -90,13 +90,3 @@ pub(super) fn span(owners: &[u32], owner: usize) -> Range<usize> {
     let owner = owner as u32;
     owners.partition_point(|&o| o < owner)..owners.partition_point(|&o| o <= owner)
 }
-
-/// Whether two rows hold the same bits. All NaN count as one, as where whole runs are compared.
-pub(super) fn same(a: &[f32], b: &[f32]) -> bool {
-    // Chunks whose bits are compared without a branch; NaN is rare and looked at afterwards.
-    let equal = |(x, y): (&f32, &f32)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan());
-    a.chunks(64).zip(b.chunks(64)).all(|(a, b)| {
-        let bits = a.iter().zip(b).fold(0, |bits, (x, y)| bits | (x.to_bits() ^ y.to_bits()));
-        bits == 0 || a.iter().zip(b).all(equal)
-    })
-}

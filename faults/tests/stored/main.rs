@@ -1,5 +1,6 @@
 //! Every stored bit of every format: a fault is the model that a load of the flipped file gives.
 
+mod campaigns;
 mod files;
 #[allow(dead_code, reason = "some helpers are for the tests of the loader alone")]
 #[path = "../../../engine/tests/checkpoints/made_gguf.rs"]

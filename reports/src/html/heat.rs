@@ -158,9 +158,9 @@ fn tensors(tensors: &[MapTensor]) -> Table {
         "#faults",
         "#masked",
         "#identical",
-        "#sdc",
-        "#due",
-        "#sdc share",
+        "#SDC",
+        "#DUE",
+        "#SDC share",
         "#largest logit change",
         "#largest margin loss",
         "#run",
@@ -194,7 +194,7 @@ fn tensors(tensors: &[MapTensor]) -> Table {
 
 fn bits(rows: &[MapBit]) -> Table {
     let columns =
-        ["#bit", "direction", "#faults", "#masked", "#identical", "#sdc", "#due", "#sdc share"];
+        ["#bit", "direction", "#faults", "#masked", "#identical", "#SDC", "#DUE", "#SDC share"];
     Table::of("Outcomes by bit of the code and direction", &columns, rows, |row| {
         vec![
             html! { (row.bit) },
@@ -222,7 +222,7 @@ fn worst_bins(tensors: &[&MapTensor]) -> Table {
     }
     bins.sort_by(|a, b| b.2.total_cmp(&a.2));
     bins.truncate(100);
-    let columns = ["#layer", "tensor", "#first row", "#rows", "#faults", "#sdc", "#sdc share"];
+    let columns = ["#layer", "tensor", "#first row", "#rows", "#faults", "#SDC", "#SDC share"];
     Table::of("The rows with the largest shares", &columns, &bins, |(of, bin, part)| {
         vec![
             html! { (of.layer) },

@@ -13,7 +13,7 @@ use crate::number::{Side, count, number, percent};
 pub(super) fn tables(faults: &Faults) -> Markup {
     html! {
         @if let Some(of) = &faults.stored_bits {
-            p.aside {
+            p.note {
                 "Of the " (count(of.bits)) " stored bits of these parameters, each as likely to "
                 "flip as any other, "
                 @if let Some(rate) = of.sdc_rate { (percent(rate, Side::Nearest)) ", " }
@@ -22,7 +22,7 @@ pub(super) fn tables(faults: &Faults) -> Markup {
         }
         @if let Some(row) = faults.protection.first() {
             h3 { "Behind memory codes" }
-            p.aside {
+            p.note {
                 "A raw fault strikes bits of one stored word, check bits included. Critical "
                 "failures in time take every raw fault to be of that kind, at "
                 (number(row.fit_per_mbit_low, Side::Down)) " to "
@@ -116,7 +116,12 @@ pub(super) fn behind(strata: &[Stratum]) -> Markup {
             fit(of.raw_critical_fit),
         ]
     });
-    html! { @if !rows.is_empty() { (table.render()) } }
+    html! {
+        @if !rows.is_empty() {
+            h3 { "Behind memory codes, and the same flips without" }
+            (table.render())
+        }
+    }
 }
 
 /// One line a direction.

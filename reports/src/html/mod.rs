@@ -18,6 +18,7 @@ mod sections;
 mod substitutions;
 mod sweep;
 mod tables;
+mod terms;
 
 pub use plot::PlotError;
 

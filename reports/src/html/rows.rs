@@ -97,7 +97,7 @@ fn cache(faults: &Faults) -> Table {
         "#pairs of bit and sample",
         "#samples tried",
         "#logits change by at most",
-        "#sdc seen in the layer",
+        "#SDC seen in the layer",
         "why not bounded",
     ];
     let title = "Stored keys and values under any single flip, whenever it strikes";
@@ -155,7 +155,7 @@ fn under_flips(
 /// Rates that hold whenever a campaign ended.
 pub(super) fn anytime(until: &UntilPrecision) -> Table {
     let title = "Silent corruption, by intervals that hold whenever the campaign ended";
-    let columns = ["fault", "#trials", "#sdc", "#sdc rate", "#interval"];
+    let columns = ["fault", "#trials", "#SDC", "#SDC rate", "#interval"];
     Table::of(title, &columns, &until.rates, |row| {
         vec![
             html! { code { (row.fault) } },
@@ -174,11 +174,11 @@ pub(super) fn strata(strata: &[Stratum]) -> Table {
         "#trials",
         "#masked",
         "#identical",
-        "#sdc",
-        "#due",
-        "#sdc rate",
+        "#SDC",
+        "#DUE",
+        "#SDC rate",
         "#interval",
-        "#due rate",
+        "#DUE rate",
         "#interval",
         "#flips",
         "#right",

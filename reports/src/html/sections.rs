@@ -4,6 +4,7 @@
 use maud::{Markup, html};
 
 use super::plot::PlotError;
+use super::terms::terms;
 use super::{change, charts, heat, ladder, memory, rows, sweep, tables};
 use crate::arithmetic;
 use crate::chance::draws;
@@ -35,7 +36,7 @@ pub(super) fn head(report: &Report) -> Markup {
                 div { dt { "Arithmetic" } dd {
                     code { (shown(&report.engine.arithmetic)) } " "
                     (shown(&report.engine.description))
-                    " Activations " (arithmetic::activation(model.activation_policy))
+                    "; activations " (arithmetic::activation(model.activation_policy))
                     ", head " (arithmetic::head(model.head)) "."
                 } }
             }
@@ -270,7 +271,9 @@ pub(super) fn faults(report: &Report) -> Result<Markup, PlotError> {
             h2 #faults { "What does happen" }
             (sweep::lead(faults))
             (tables::targets(&faults.targets).render())
+            (terms(faults))
             @if !faults.strata.is_empty() {
+                h3 { "By fault of the plan" }
                 (rows::strata(&faults.strata).render())
                 (memory::behind(&faults.strata))
                 @if let Some(until) = &faults.until_precision {

@@ -249,11 +249,11 @@ pub(super) fn targets(targets: &[Target]) -> Table {
         "#trials",
         "#masked",
         "#identical",
-        "#sdc",
-        "#due",
-        "#sdc rate",
+        "#SDC",
+        "#DUE",
+        "#SDC rate",
         "#interval",
-        "#due rate",
+        "#DUE rate",
         "#interval",
         "#any token changed",
         "#mean KL",
@@ -282,7 +282,7 @@ pub(super) fn targets(targets: &[Target]) -> Table {
     })
 }
 
-const RATE_COLUMNS: [&str; 6] = ["#trials", "#masked", "#sdc", "#due", "#sdc rate", "#interval"];
+const RATE_COLUMNS: [&str; 6] = ["#trials", "#masked", "#SDC", "#DUE", "#SDC rate", "#interval"];
 
 /// Behind the plot by layer.
 pub(super) fn sdc_by_layer(rows: &[LayerRate]) -> Table {

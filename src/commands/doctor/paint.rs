@@ -16,7 +16,7 @@ const TOKENS: [usize; 7] = [1, 2, 3, 4, 5, 8, 17];
 /// The entries of a table, each as a function to the bits of its results.
 type Entry = (&'static str, fn(&Kernels) -> Vec<u32>);
 
-const ENTRIES: [Entry; 20] = [
+const ENTRIES: [Entry; 23] = [
     ("ternary", ternary),
     ("spread", spread),
     ("differ", differ),
@@ -27,6 +27,9 @@ const ENTRIES: [Entry; 20] = [
     ("dot_codes", dot_codes),
     ("dot_rows", dot_rows),
     ("weighted_sum", weighted_sum),
+    ("add", |table| gate(table.rows.add)),
+    ("scale", |table| over_widths(|_, out| (table.rows.scale)(out, 0.37))),
+    ("same", same),
     ("rms_norm", rms_norm),
     ("absmax", absmax),
     ("codes", codes),
@@ -157,6 +160,17 @@ fn weighted_sum(table: &Kernels) -> Vec<u32> {
     over_widths(|width, out| {
         for count in [1, 3, 4, 9] {
             (table.weighted_sum)(&floats(count, 9), &floats(width * count, 57), out);
+        }
+    })
+}
+
+fn same(table: &Kernels) -> Vec<u32> {
+    over_widths(|width, out| {
+        let before = out.to_vec();
+        for at in 0..width {
+            let mut other = before.clone();
+            other[at] = -other[at];
+            out[at] = f32::from((table.rows.same)(&before, &other));
         }
     })
 }
