@@ -8,6 +8,7 @@
 mod halves;
 mod probe;
 mod prompt;
+mod signs;
 mod sparse;
 mod steps;
 mod tile;
@@ -29,7 +30,7 @@ use tile::tile;
 pub(super) static TABLE: Kernels =
     table!("avx512", (ternary, groups, spread), OWN, (differ, columns), HALVES, self::floats);
 
-const OWN: Own = (Some(steps::spread),);
+const OWN: Own = (Some(steps::spread), Some(signs::product));
 
 stamp_floats!("avx512f,avx512bw,avx2", super::trees::trees);
 
