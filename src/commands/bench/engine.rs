@@ -220,8 +220,8 @@ impl Bench<'_> {
         let runs = matrix.rows().div_ceil(RUN_ROWS);
         let best = self.best(|| {
             let take = |sums: &[i32], ()| {
-            black_box(sums);
-        };
+                black_box(sums);
+            };
             matrix.product_by_run(table, black_box(&codes), vec![(); runs], take);
         });
         let peak = probe::products(table).map(|products| {
