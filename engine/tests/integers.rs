@@ -93,6 +93,44 @@ proptest! {
 }
 
 #[test]
+fn signs_compute_their_definition_for_one_token_and_for_several() {
+    let model = mixed_model(&small_config(1, 32, 4, 2), Style::BITNET, 9);
+    let at = Site { layer: 0, step: Step::Linear(Slot::Q) };
+    let mut rng = engine::model::random::SplitMix(4);
+    for (rows, columns, group) in [(1, 32, 32), (70, 96, 32), (300, 128, 64), (37, 96, 96)] {
+        let signs: Vec<i8> = (0..rows * columns).map(|_| 2 * rng.below(2) as i8 - 1).collect();
+        let codes = || {
+            CodedRows::pack((rows, columns), group, |row, out| {
+                out.copy_from_slice(&signs[row * columns..(row + 1) * columns]);
+            })
+        };
+        let row_of = |row: usize| codes().row(row);
+        assert!([0, rows - 1].iter().all(|&r| row_of(r) == signs[r * columns..(r + 1) * columns]));
+        let mut all =
+            vec![Scales::Groups((0..rows * columns / group).map(|_| rng.unit() / 3.0).collect())];
+        if group == columns {
+            all.push(Scales::Rows((0..rows).map(|_| Scale::Multiply(rng.unit())).collect()));
+        }
+        for scales in all {
+            let coded = Coded::new("signs", codes(), scales);
+            let weights = Weights::Coded(coded.clone().into());
+            let linear = Linear { weights, ..model.layers[0].linear(Slot::Q).clone() };
+            let tables = kernels::available().into_iter();
+            for (table, tokens) in tables.flat_map(|table| [(table, 1), (table, 3)]) {
+                let x = random_rows(tokens, columns, 5);
+                let mut exact = Exact::new(table, &model, KvKind::F32);
+                let prepared = exact.prepare(at, &x, Activations::PerTokenInt8);
+                let found = exact.linear(at, &prepared, &linear);
+                for (found, x) in found.rows().into_iter().zip(x.rows()) {
+                    let expected = naive(&coded, x.as_slice().expect("a row"), 127.0);
+                    assert_eq!(found.to_vec(), expected, "{} {rows} {columns} {group}", table.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 #[should_panic(expected = "exact in f64")]
 fn groups_whose_products_would_be_rounded_are_refused() {
     let wide = CodedRows::pack((1, 1 << 15), 1 << 15, |_, out| out.fill(-128));

@@ -10,6 +10,7 @@ mod halves;
 mod probe;
 mod prompt;
 mod quotients;
+mod signs;
 mod sparse;
 mod steps;
 mod tile;
@@ -34,7 +35,7 @@ pub(super) static TABLE: Kernels = Kernels {
     ..table!("avx512", (ternary, groups, spread), OWN, (differ, columns), HALVES, self::floats)
 };
 
-const OWN: Own = (Some(steps::spread),);
+const OWN: Own = (Some(steps::spread), Some(signs::product));
 
 stamp_floats!("avx512f,avx512bw,avx2", super::trees::trees, super::quotients::all);
 

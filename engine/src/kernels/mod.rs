@@ -25,6 +25,7 @@ pub mod probe;
 mod programs;
 mod quotients;
 mod scalar;
+mod signs;
 mod sparse;
 mod steps;
 #[cfg(test)]
@@ -33,6 +34,7 @@ mod suite;
 pub use lines::Lines;
 pub use moves::{End, Moves, Numbers};
 pub use quotients::{Part, Quotient};
+pub use signs::{SIGN_COLUMNS, Signs, WIDEST_SIGNS};
 pub use steps::Steps;
 
 use crate::numerics::boxes::{CodeRow, Ends, NormRow, Panels, Scratch};
@@ -57,6 +59,10 @@ pub type TernaryGroups = fn(&[u8], usize, &[i8], &mut [i32]);
 /// `fn(group, widths, plus, minus)`: for each token row of `widths` in 0..=255 the 16 sums over the
 /// positive parts of the weights and the 16 sums over the magnitudes of the negative ones.
 pub type TernarySpread = fn(&[u8], &[u8], &mut [i32], &mut [i32]);
+
+/// `fn(signs, codes, ys)`: for one token row of int8 codes and each packed row the sum of the
+/// products of scales with the exact sums of groups of columns, added to +0 in f64 in rising order.
+pub type SignProduct = fn(&Signs, &[i8], &mut [f64]);
 
 /// `fn(group, steps, least, greatest)`: for rows of widths of which only some steps are not zero,
 /// what [`TernarySpread`] gives: the second is taken from `least`, the first added to `greatest`.
@@ -117,6 +123,11 @@ pub struct Kernels {
     pub spread: TernarySpread,
     /// For rows of few widths, if that is faster here.
     pub spread_steps: Option<SpreadSteps>,
+    /// Packed signs under scales times one token row, if that is faster here than as ternary
+    /// groups.
+    pub signs: Option<SignProduct>,
+    /// Blocks of signs as twice as many blocks of ternary codes.
+    pub expand_signs: fn(&[u8], &mut [u8]),
     /// The exact sum of products of two rows of int8 codes, as long as it fits 32 bits.
     pub dot_codes: fn(&[i8], &[i8]) -> i32,
     /// Where the int8 codes of two rows differ.

@@ -195,10 +195,10 @@ fn widen(bits: &[u16], out: &mut [f32], one: impl Fn(u16) -> f32) {
 /// The portable kernels of rows of f16.
 pub(super) const HALVES: super::Halves = super::Halves { widen: widen_f16, dot_rows: dot_rows_f16 };
 
-/// The kernels that only some tables have: that of few widths.
-pub(super) type Own = (Option<super::SpreadSteps>,);
+/// The kernels that only some tables have: of few widths, and of signs.
+pub(super) type Own = (Option<super::SpreadSteps>, Option<super::SignProduct>);
 /// None of them.
-pub(super) const NONE: Own = (None,);
+pub(super) const NONE: Own = (None, None);
 
 /// Defines, for one set of target features, the float entries of a table as safe functions.
 ///
@@ -208,7 +208,7 @@ pub(super) const NONE: Own = (None,);
 macro_rules! stamp_floats {
     ($features:literal, $trees:path, $quotients:path) => {
         mod floats {
-            use crate::kernels::{EndsMut, Part, programs, quotients};
+            use crate::kernels::{EndsMut, Part, programs, quotients, signs};
             use crate::numerics::{self, boxes, boxes::Ends};
             crate::kernels::programs::stamp_floats!(@fn $features,
                 multiply(s: &[i32], t: &[f32], ws: f32, out: &mut [f32], stride: usize) -> () {
@@ -247,6 +247,7 @@ macro_rules! stamp_floats {
                     numerics::rms_norm_row(x, g, eps, y)
                 }
                 dot_codes(a: &[i8], b: &[i8]) -> i32 { programs::dot_codes(a, b) }
+                expand_signs(signs: &[u8], out: &mut [u8]) -> () { signs::expand(signs, out) }
                 absmax(x: &[f32]) -> f32 { numerics::absmax(x) }
                 codes(x: &[f32], t: f32, codes: &mut [i8]) -> i32 {
                     numerics::codes_of(x, t, codes)
@@ -368,6 +369,8 @@ macro_rules! table {
             ternary_groups: $integers.1,
             spread: $integers.2,
             spread_steps: $own.0,
+            signs: $own.1,
+            expand_signs: floats::expand_signs,
             differ: $sparse.0,
             columns: $sparse.1,
             multiply: floats::multiply,

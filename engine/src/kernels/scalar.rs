@@ -16,7 +16,7 @@ pub(super) static TABLE: Kernels = table!(
 /// The float entries without any instruction set: plain calls.
 pub(super) mod floats {
     use crate::kernels::quotients::Quotient;
-    use crate::kernels::{Part, programs, quotients};
+    use crate::kernels::{Part, programs, quotients, signs};
     use crate::numerics;
 
     pub(in crate::kernels) use crate::kernels::programs::{add, same, scale};
@@ -45,6 +45,9 @@ pub(super) mod floats {
     }
     pub(crate) fn box_divide(s: (&[i32], &[i32]), t: &[(f32, f32)], ws: f32, parts: &mut [Part]) {
         quotients::corners(s, t, (|t| ws * t, 1.0), parts);
+    }
+    pub(crate) fn expand_signs(bits: &[u8], out: &mut [u8]) {
+        signs::expand(bits, out);
     }
     pub(crate) fn dot_codes(a: &[i8], b: &[i8]) -> i32 {
         programs::dot_codes(a, b)

@@ -8,8 +8,8 @@ mod boxes;
 mod quotients;
 
 use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, Block, GROUP_ROWS, Kernels, LANES, Numbers, Quotient, SPARE_PLACES,
-    Steps, available, scalar,
+    BLOCK_BYTES, BLOCK_COLUMNS, Block, GROUP_ROWS, Kernels, LANES, Numbers, Quotient, SIGN_COLUMNS,
+    SPARE_PLACES, Signs, Steps, available, scalar,
 };
 use crate::numerics;
 use boxes::box_results;
@@ -120,6 +120,37 @@ fn wide_rows_do_not_wrap(table: &Kernels) {
             let codes = vec![q; 2 * width];
             (table.ternary_groups)(&groups, groups.len() / 2, &codes, &mut sums);
             assert!(sums.iter().all(|&sum| sum == 2 * i32::from(q) * width as i32), "{blocks} {q}");
+        }
+    }
+}
+
+/// Signs under scales, as the words of [`super::SignProduct`].
+fn signs_are_their_definition(table: &Kernels) {
+    let Some(product) = table.signs else { return };
+    for (rows, groups, blocks) in [(1, 1, 1), (2, 3, 4), (6, 20, 4), (7, 2, 1), (17, 1, 9)] {
+        let columns = groups * blocks * SIGN_COLUMNS;
+        let each = groups * blocks * BLOCK_BYTES;
+        let packed: Vec<u8> = (0..rows * each).map(|i| paint(i, rows)).collect();
+        let codes: Vec<i8> = (0..columns).map(|i| paint(i, groups) as i8).collect();
+        let scale = |at: usize, lane| (f32::from(paint(at * 16 + lane, 3)) - 99.0) / 7.0;
+        let scales: Vec<[f32; GROUP_ROWS]> =
+            (0..rows * groups).map(|at| std::array::from_fn(|lane| scale(at, lane))).collect();
+        let mut ys = vec![f64::NAN; rows * GROUP_ROWS];
+        product(&Signs { packed: &packed, scales: &scales, groups }, &codes, &mut ys);
+        for (row, y) in ys.into_iter().enumerate() {
+            let (group, lane) = (row / GROUP_ROWS, row % GROUP_ROWS);
+            let mut expected = 0.0;
+            for part in 0..groups {
+                let sum = |column: usize| {
+                    let (block, within) = (column / SIGN_COLUMNS, column % SIGN_COLUMNS);
+                    let byte = packed[group * each + block * BLOCK_BYTES + 4 * lane + within % 4];
+                    (2 * i32::from(byte >> (within / 4) & 1) - 1) * i32::from(codes[column])
+                };
+                let width = blocks * SIGN_COLUMNS;
+                let sum: i32 = (part * width..(part + 1) * width).map(sum).sum();
+                expected += f64::from(scales[group * groups + part][lane]) * f64::from(sum);
+            }
+            assert_eq!(y.to_bits(), expected.to_bits(), "{} {rows} {groups} {row}", table.name);
         }
     }
 }
@@ -348,6 +379,7 @@ fn every_table_gives_the_bits_of_the_portable_one() {
         integer_kernels_agree(table);
         extreme_codes_do_not_wrap(table);
         wide_rows_do_not_wrap(table);
+        signs_are_their_definition(table);
         sparse_kernels_agree(table);
         rescaling_divides(table);
         hard_quotients_are_rounded_to_the_nearest(table);

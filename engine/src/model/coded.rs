@@ -10,7 +10,9 @@
 //! A product of a group is exact: a scale has 24 bits, a sum fewer than 29 (asserted). So only the
 //! additions, one division and one rounding to f32 are rounded, and each is monotone.
 
-use crate::kernels::{GROUP_ROWS, Kernels};
+use std::ops::Range;
+
+use crate::kernels::{GROUP_ROWS, Kernels, Signs};
 use crate::model::{CodedFile, Float, Scale};
 use crate::numerics::{INT8, absmax};
 use crate::packing::{CodedRows, TernaryRows};
@@ -30,6 +32,9 @@ pub enum Scales {
 pub struct Coded {
     rows: CodedRows,
     scales: Scales,
+    /// Of signs: the scales of 16 rows for each group of columns, for each 16 rows; ones where each
+    /// row has one scale.
+    lanes: Vec<[f32; GROUP_ROWS]>,
     /// The name of the format that it was read from.
     kind: &'static str,
     /// How a file holds it; `None` where none does.
@@ -52,7 +57,8 @@ impl Coded {
                 assert!(rows.most() < 1 << 29, "products that are exact in f64");
             }
         }
-        Self { rows, scales, kind, file: None }
+        let lanes = if rows.signs(0..0).is_some() { lanes(&rows, &scales) } else { Vec::new() };
+        Self { rows, scales, lanes, kind, file: None }
     }
 
     /// The matrix as a file holds it.
@@ -140,6 +146,23 @@ impl Coded {
         }
     }
 
+    /// For one token the scaled sums of rows added up, if a kernel does that.
+    fn by_signs(
+        &self,
+        kernels: &Kernels,
+        (codes, tokens): (&[i8], usize),
+        rows: Range<usize>,
+    ) -> Option<Vec<f64>> {
+        let kernel = kernels.signs.filter(|_| tokens == 1);
+        let groups = rows.start / GROUP_ROWS..rows.end.div_ceil(GROUP_ROWS);
+        let (product, packed) = kernel.zip(self.rows.signs(groups.clone()))?;
+        let count = self.rows.groups();
+        let scales = &self.lanes[groups.start * count..groups.end * count];
+        let mut ys = vec![0.0; groups.len() * GROUP_ROWS];
+        product(&Signs { packed, scales, groups: count }, codes, &mut ys);
+        Some(ys)
+    }
+
     /// The values of rows `first..`, as many as `out` has room for: `[row][token]`.
     ///
     /// # Panics
@@ -153,6 +176,15 @@ impl Coded {
     ) {
         let count = tokens.len();
         let rows = first..first + out.len() / count;
+        if let Some(ys) = self.by_signs(kernels, (codes, count), rows.clone()) {
+            for (index, (value, y)) in out.iter_mut().zip(ys).enumerate() {
+                *value = match &self.scales {
+                    Scales::Rows(scales) => scaled(y as i32, tokens[0], scales[first + index]),
+                    Scales::Groups(_) => (y / f64::from(tokens[0])) as f32,
+                };
+            }
+            return;
+        }
         let at = |index: usize| TernaryRows::at(count, index % count, index / count);
         match &self.scales {
             Scales::Rows(scales) => self.rows.sums(kernels, (count, codes), rows, |_, sums| {
@@ -182,6 +214,20 @@ impl Coded {
             }
         }
     }
+}
+
+/// The scales of 16 rows for each group of columns; see [`Coded`].
+fn lanes(rows: &CodedRows, scales: &Scales) -> Vec<[f32; GROUP_ROWS]> {
+    let groups = rows.groups();
+    let lane = |at: usize, lane: usize| match scales {
+        Scales::Rows(_) => 1.0,
+        Scales::Groups(scales) => {
+            let row = at / groups * GROUP_ROWS + lane;
+            scales.get(row * groups + at % groups).copied().unwrap_or(0.0)
+        }
+    };
+    let count = rows.rows().div_ceil(GROUP_ROWS) * groups;
+    (0..count).map(|at| std::array::from_fn(|index| lane(at, index))).collect()
 }
 
 /// `y += d s` for the 16 rows of each token.

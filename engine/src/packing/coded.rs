@@ -2,6 +2,7 @@
 //!
 //! | codes | held as |
 //! |---|---|
+//! | -1 and 1, in groups of whole blocks of 32 | a bit each |
 //! | -1 to 2, in groups of whole blocks of 16 | one packed ternary matrix a group of columns |
 //! | others | a byte each, rows behind one another, padded with zeros to whole runs of [`RUN`] |
 //!
@@ -13,8 +14,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::TernaryRows;
+use super::signs::SignRows;
 use super::weight_of;
-use crate::kernels::{BLOCK_COLUMNS, GROUP_ROWS, Kernels};
+use crate::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, SIGN_COLUMNS, WIDEST_SIGNS};
 
 /// Rows of bytes are padded to a multiple of so many columns.
 const RUN: usize = 64;
@@ -32,6 +34,7 @@ pub struct CodedRows {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
     Bytes(Vec<i8>),
+    Signs(SignRows),
     /// One matrix a group.
     Packed(Vec<TernaryRows>),
 }
@@ -58,7 +61,13 @@ impl CodedRows {
         let most = largest as usize * 128 * group;
         assert!(most < 1 << 31, "sums of {group} products with codes up to {largest}");
         let few = data.par_iter().all(|code| (-1..=2).contains(code));
-        let form = if few && group.is_multiple_of(BLOCK_COLUMNS) {
+        let signs = group.is_multiple_of(SIGN_COLUMNS) && group <= WIDEST_SIGNS && {
+            let rows = data.par_chunks_exact(padded).map(|row| &row[..columns]);
+            rows.all(|row| row.iter().all(|code| code.unsigned_abs() == 1))
+        };
+        let form = if signs {
+            Form::Signs(SignRows::pack(&data, padded, columns))
+        } else if few && group.is_multiple_of(BLOCK_COLUMNS) {
             let part = |index: usize| {
                 TernaryRows::pack(rows, group, |row, codes| {
                     let values = &data[row * padded + index * group..][..group];
@@ -107,10 +116,19 @@ impl CodedRows {
     pub fn row(&self, row: usize) -> Vec<i8> {
         match &self.form {
             Form::Bytes(data) => bytes_of(data, self.rows, row)[..self.columns].to_vec(),
+            Form::Signs(signs) => signs.row(row),
             Form::Packed(parts) => {
                 let codes = parts.iter().flat_map(|part| part.row(row));
                 codes.map(|code| weight_of(code) as i8).collect()
             }
+        }
+    }
+
+    /// The packed signs of some groups of 16 rows, if all weights are signs.
+    pub(crate) fn signs(&self, groups: Range<usize>) -> Option<&[u8]> {
+        match &self.form {
+            Form::Signs(signs) => Some(signs.groups(groups)),
+            Form::Bytes(_) | Form::Packed(_) => None,
         }
     }
 
@@ -131,17 +149,23 @@ impl CodedRows {
         let stride = codes.len() / tokens;
         let groups = rows.start / GROUP_ROWS..rows.end.div_ceil(GROUP_ROWS);
         let mut sums = vec![0; groups.len() * tokens * GROUP_ROWS];
-        let mut gathered = Vec::new();
+        let (mut gathered, mut expanded) = (Vec::new(), Vec::new());
         for group in 0..self.groups() {
             let columns = group * self.group..(group + 1) * self.group;
             match &self.form {
+                Form::Signs(signs) => {
+                    let each = self.group / SIGN_COLUMNS;
+                    let blocks = group * each..(group + 1) * each;
+                    signs.expand(kernels, groups.clone(), blocks, &mut expanded);
+                    gather(codes, stride, columns, &mut gathered);
+                    let bytes = 2 * each * BLOCK_BYTES;
+                    (kernels.ternary_groups)(&expanded, bytes, &gathered, &mut sums);
+                }
                 Form::Packed(parts) if tokens == 1 => {
                     parts[group].some(kernels, groups.clone(), &codes[columns], &mut sums);
                 }
                 Form::Packed(parts) => {
-                    gathered.clear();
-                    let rows = codes.chunks_exact(stride).map(|row| &row[columns.clone()]);
-                    rows.for_each(|part| gathered.extend_from_slice(part));
+                    gather(codes, stride, columns, &mut gathered);
                     parts[group].some(kernels, groups.clone(), &gathered, &mut sums);
                 }
                 Form::Bytes(data) => {
@@ -174,6 +198,12 @@ impl CodedRows {
             *ends = (low, high);
         }
     }
+}
+
+/// Some columns of token rows, one row behind the other.
+fn gather(codes: &[i8], stride: usize, columns: Range<usize>, out: &mut Vec<i8>) {
+    out.clear();
+    codes.chunks_exact(stride).for_each(|row| out.extend_from_slice(&row[columns.clone()]));
 }
 
 /// A padded row of bytes.

@@ -10,6 +10,7 @@ mod coded;
 mod hf;
 mod layout;
 mod parts;
+mod signs;
 mod ternary;
 
 pub use blocks::BlockType;

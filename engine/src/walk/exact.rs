@@ -17,7 +17,7 @@ use crate::packing::{RUN_ROWS, TernaryRows, weight_of};
 /// Outputs of a float product that are computed behind one another.
 const RUN: usize = 32;
 /// Outputs of integers under scales of groups, likewise: whole groups of packed rows.
-const CODED_RUN: usize = 128;
+const CODED_RUN: usize = 192;
 /// Below this many float operations a step runs on the calling thread.
 pub(super) const PARALLEL_WORK: usize = 1 << 18;
 

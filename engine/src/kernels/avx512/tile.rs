@@ -129,7 +129,7 @@ fn add<const M: usize, const QUARTER: usize>(
 
 /// Asks for the cache line at a place, which may hold anything, to come into the second cache.
 #[inline(always)]
-fn fetch(at: *const u8) {
+pub(super) fn fetch(at: *const u8) {
     // SAFETY: a prefetch reads nothing and cannot fail, wherever it points.
     unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
 }
