@@ -1,6 +1,8 @@
 //! The figures of a whole model: prompts, decoding, and the walk over boxes.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use certify::interval::{Boxes, Interval};
 use engine::model::random::{SplitMix, Style, random_model};
@@ -25,6 +27,7 @@ const TOGETHER: usize = 8;
 const RADIUS: f64 = 1e-4;
 
 const PREFILL: &str = "prefill";
+const BUSY: &str = "prefill_beside_busy_thread";
 const DECODE: &str = "decode_f16_head";
 const DECODE_INT8: &str = "decode_int8_head";
 const LONG: &str = "decode_f16_head_context_2048";
@@ -45,7 +48,10 @@ struct Subject<'a> {
 /// # Errors
 /// If a figure cannot be told, or a token is not in the vocabulary: a bug of this program.
 pub(super) fn figures(bench: &Bench, limits: &Limits) -> Result<(), Failure> {
-    if ![PREFILL, DECODE, DECODE_INT8, LONG, BATCH, BOXES].iter().any(|name| bench.wanted(name)) {
+    if ![PREFILL, BUSY, DECODE, DECODE_INT8, LONG, BATCH, BOXES]
+        .iter()
+        .any(|name| bench.wanted(name))
+    {
         return Ok(());
     }
     let style = Style { stored: FloatType::F16, ..Style::BITNET };
@@ -54,6 +60,7 @@ pub(super) fn figures(bench: &Bench, limits: &Limits) -> Result<(), Failure> {
     let bytes = (linears(&model).map(TernaryRows::bytes).sum(), head);
     let mut subject = Subject { bench, limits, model, bytes };
     subject.prefill()?;
+    subject.beside_busy()?;
     subject.boxes()?;
     subject.decode(DECODE, subject.short())?;
     subject.decode(LONG, LONG_CONTEXT)?;
@@ -106,14 +113,36 @@ impl Subject<'_> {
         if !self.bench.wanted(PREFILL) {
             return Ok(());
         }
+        let value = self.prompt()?;
+        let weights: usize = linears(&self.model).map(|rows| rows.rows() * rows.columns()).sum();
+        let limit = self.limits.products.map(|products| products / (2.0 * weights as f64));
+        self.tell(PREFILL, value, limit)
+    }
+
+    /// Tokens of a prompt per second.
+    fn prompt(&self) -> Result<f64, Failure> {
         let prompt = PROMPT.min(self.model.config.max_positions);
         let rows = self.embed(prompt)?;
         let best = self.bench.best(|| {
             black_box(walk::run(&mut self.empty(), &self.model, &rows, 0, 0, Read::Last));
         });
-        let weights: usize = linears(&self.model).map(|rows| rows.rows() * rows.columns()).sum();
-        let limit = self.limits.products.map(|products| products / (2.0 * weights as f64));
-        self.tell(PREFILL, prompt as f64 / best, limit)
+        Ok(prompt as f64 / best)
+    }
+
+    /// The same while another thread computes for itself all the time; the limit is the figure
+    /// without it. A barrier that waits for a thread that has no processor shows here.
+    fn beside_busy(&self) -> Result<(), Failure> {
+        if !self.bench.wanted(BUSY) || self.bench.threads < 2 {
+            return Ok(());
+        }
+        let (quiet, done) = (self.prompt()?, AtomicBool::new(false));
+        let value = thread::scope(|scope| {
+            scope.spawn(|| while !black_box(done.load(Ordering::Relaxed)) {});
+            let value = self.prompt();
+            done.store(true, Ordering::Relaxed);
+            value
+        })?;
+        self.tell(BUSY, value, Some(quiet))
     }
 
     /// Boxes about the stream that enters each layer, through that layer; the limit is inference.
