@@ -14,14 +14,14 @@ use halves::HALVES;
 
 use super::scalar::group_width;
 use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, programs::table,
-    sparse::SPARSE,
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, sparse::SPARSE,
+    table::table,
 };
 
 pub(super) static TABLE: Kernels = table!(
     "avx2",
     (ternary, groups, spread),
-    super::programs::NONE,
+    super::table::NONE,
     (SPARSE.0, moved::columns),
     HALVES,
     self::floats

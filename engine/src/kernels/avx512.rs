@@ -20,8 +20,8 @@ use std::arch::x86_64::*;
 
 use super::scalar::group_width;
 use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::Own, programs::stamp_floats,
-    programs::table,
+    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::stamp_floats, table::Own,
+    table::table,
 };
 
 use dots::dot_rows;

@@ -30,6 +30,7 @@ mod sparse;
 mod steps;
 #[cfg(test)]
 mod suite;
+mod table;
 
 pub use lines::Lines;
 pub use moves::{End, Moves, Numbers};

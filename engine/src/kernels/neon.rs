@@ -6,14 +6,12 @@
 use std::arch::aarch64::*;
 
 use super::scalar::{floats, group_width};
-use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table,
-};
+use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, table::table};
 
 pub(super) static TABLE: Kernels = table!(
     "neon",
     (ternary, groups, spread),
-    super::programs::NONE,
+    super::table::NONE,
     super::sparse::SPARSE,
     super::programs::HALVES,
     self::floats

@@ -1,13 +1,11 @@
 //! The portable table, and the integer kernels as every other table must compute them.
 
-use super::{
-    BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, programs::table,
-};
+use super::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, programs::one_by_one, table::table};
 
 pub(super) static TABLE: Kernels = table!(
     "scalar",
     (ternary, groups, spread),
-    super::programs::NONE,
+    super::table::NONE,
     super::sparse::SPARSE,
     super::programs::HALVES,
     self::floats
