@@ -43,6 +43,13 @@ pub(super) struct Behind {
 }
 
 impl Behind {
+    /// Whether all is known of gate and up: comparisons below take it for granted.
+    fn is_finite(&self) -> bool {
+        let sides = [&self.gate, &self.up];
+        let all = sides.into_iter().flat_map(|side| [&side.c, &side.radii, &side.rest]);
+        all.flatten().all(|x| x.is_finite())
+    }
+
     /// For each product: what the engine and the boxes of gate and up may change in it, and its
     /// largest magnitude.
     fn reach(&self) -> (Vec<f64>, Vec<f64>) {
@@ -135,7 +142,8 @@ impl<'a> Curved<'a> {
         projector: Option<Projector<'a>>,
     ) -> Option<Self> {
         let (behind, eps) = (&*row.of, row.eps);
-        let reading = behind.reading.quotient.is_none().then_some(&behind.reading)?;
+        let fits = behind.reading.quotient.is_none() && behind.is_finite();
+        let reading = fits.then_some(&behind.reading)?;
         let others = others(reading);
         let mut energy = inputs.energy(kernels, &others.spans, &others.g, &others.rest);
         let stream = match &projector {

@@ -61,16 +61,31 @@ impl Mix {
 }
 
 impl Past {
-    /// A mix whose boxes became symbols; `before` are the boxes.
-    pub(super) fn settled(&self, span: Span, before: &[f64]) -> Self {
+    /// A mix whose boxes became the symbols of a span of its form; `before` are the boxes.
+    pub(super) fn settled(&self, span: Span, before: &[f64], form: &Form) -> Self {
         let Self::Mixed(mix) = self else { return self.clone() };
         let mut mix = Mix::clone(mix);
         mix.span = Some(span);
         mix.values = (0..before.len()).filter(|&k| before[k] > 0.0).collect();
-        for (rest, before) in mix.rest.iter_mut().zip(before) {
-            // Replaced by a box, which knows nothing of what it was made of.
-            *rest = if rest == before { *rest } else { 0.0 };
+        let linear = has_linear_part(form, span);
+        for ((rest, before), linear) in mix.rest.iter_mut().zip(before).zip(linear) {
+            // A value that was replaced by a box has no linear part, and knows nothing of what it
+            // was made of.
+            *rest = if linear && rest == before { *rest } else { 0.0 };
         }
         Self::Mixed(Arc::new(mix))
     }
+}
+
+/// Which values of a form move with symbols besides those of one span.
+fn has_linear_part(form: &Form, but: Span) -> Vec<bool> {
+    let width = form.width();
+    let mut moves = vec![false; width];
+    let firsts = form.spans.iter().flat_map(|span| (0..span.count).map(|_| span.first));
+    for (first, row) in firsts.zip(form.g.chunks_exact(width)) {
+        if first != but.first {
+            moves.iter_mut().zip(row).for_each(|(moves, &x)| *moves |= x != 0.0);
+        }
+    }
+    moves
 }

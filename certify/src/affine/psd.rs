@@ -122,6 +122,9 @@ pub(super) fn slack(matrix: &[f64], n: usize, limit: f64) -> f64 {
 
 /// An upper bound of the largest eigenvalue of a symmetric matrix, or 0 if that is negative.
 fn largest(matrix: &[f64], n: usize) -> f64 {
+    if !matrix.iter().all(|x| x.is_finite()) {
+        return f64::INFINITY;
+    }
     let row = |k: usize| matrix[k * n..(k + 1) * n].iter().map(|x| x.abs()).sum::<f64>();
     // By Gershgorin; and from below by the diagonal.
     let mut high = (0..n).map(row).fold(0.0, |a, b| if b > a { b } else { a });

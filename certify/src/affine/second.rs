@@ -252,7 +252,8 @@ impl<'a> Second<'a> {
         };
         let (most, weights) = at(high, None);
         let (other, _) = at(low, weights.as_ref());
-        let most = if other > most { other } else { most };
+        // Either may be no bound at all.
+        let most = if other <= most { most } else { other };
         let bend = self.curved.gained(&gated, error) + self.crossed(of);
         rest += 0.25 * (high - low) * (high - low) * bend * (1.0 + 1e-9);
         most + rest - dot(of.stream, &self.centre)

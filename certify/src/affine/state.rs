@@ -265,7 +265,8 @@ impl<'a> Affine<'a> {
                 let total = scaled.form.rest.clone();
                 let span = Arc::make_mut(&mut scaled.form).settle(&mut self.next);
                 let Some(span) = span else { continue };
-                scaled.past = scaled.past.as_ref().map(|past| past.settled(span, &total));
+                let form = &scaled.form;
+                scaled.past = scaled.past.as_ref().map(|past| past.settled(span, &total, form));
             }
         }
     }

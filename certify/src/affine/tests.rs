@@ -19,6 +19,7 @@ use super::quotient::Quotient;
 use super::sites::Reading;
 use super::store::{Head, Token};
 
+mod curved;
 mod second;
 mod store;
 
@@ -148,12 +149,12 @@ fn gates_hold_what_the_linear_part_leaves() {
 }
 
 /// A row that is all late, without rounding.
-fn late(form: &Form, gains: &[f64], quotient: &Quotient) -> Reading {
+fn late(form: &Form, gains: &[f64], quotient: Option<&Quotient>) -> Reading {
     let zeros = vec![0.0; form.width()];
     Reading {
         form: Arc::new(form.clone()),
         gains: gains.to_vec(),
-        quotient: Some(Arc::new(quotient.clone())),
+        quotient: quotient.map(|quotient| Arc::new(quotient.clone())),
         centres: zeros.clone(),
         boxes: zeros.clone(),
         fixed: None,
@@ -209,7 +210,7 @@ fn undivided_margins_are_not_positive_where_some_symbols_decide_otherwise() {
             layers: None,
             behind: None,
         };
-        let low = of.undivided(&alpha, &late(&z, &gains, &quotient), &through);
+        let low = of.undivided(&alpha, &late(&z, &gains, Some(&quotient)), &through);
         let low = low.expect("all sites are late")[0];
         assert!(low <= 1e-12, "{low} is above 0, case {index}");
     }

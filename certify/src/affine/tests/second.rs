@@ -182,6 +182,26 @@ fn attended(
     (0..heads).flat_map(one).collect()
 }
 
+/// A query, keys and values: all of them move, or one, or few, so that one term is nearly all that
+/// is left of attention.
+fn some_moving(
+    rng: &mut SplitMix,
+    (seen, count): (usize, usize),
+    (spread, boxes): (f64, f64),
+    [heads, kv_heads, dim]: [usize; 3],
+) -> Vec<Form> {
+    let (how, one) = (rng.below(3), rng.below(2 * seen + 1));
+    (0..=2 * seen)
+        .map(|index| {
+            let moves = [true, rng.below(4) == 0, index == one][how];
+            let width = if index == 0 { heads } else { kv_heads } * dim;
+            let mut row = form(rng, width, count, (1.0, if moves { spread } else { 0.0 }));
+            row.rest.fill(boxes);
+            row
+        })
+        .collect()
+}
+
 /// A row of attention, and what it was made of.
 fn mixed(attention: &Attention<'_>, query: &Form, seen: usize) -> (Form, Mix) {
     let (out, shift, error) = attention.rows(std::slice::from_ref(query), seen - 1).swap_remove(0);
@@ -196,20 +216,15 @@ fn attention_is_what_its_second_order_says_up_to_a_rest() {
     let mut rng = SplitMix(47);
     let (heads, kv_heads, dim, factor) = (4, 2, 2, 0.7);
     let (mut near, mut far) = (0.0, 0.0);
-    for _ in 0..600 {
-        let count = 1 + rng.below(5);
+    for _ in 0..3000 {
+        let (count, seen) = (1 + rng.below(5), 1 + rng.below(4));
         let inputs = Inputs::new(0, Bound::Each);
         let spread = [0.01, 0.1, 0.3, 0.8][rng.below(4)];
         let boxes = [0.0, 0.05][rng.below(2)] * spread;
-        let row = |width: usize, rng: &mut SplitMix| {
-            let mut row = form(rng, width, count, (1.0, spread));
-            row.rest.fill(boxes);
-            row
-        };
-        let seen = 1 + rng.below(4);
-        let query = row(heads * dim, &mut rng);
-        let keys: Vec<Form> = (0..seen).map(|_| row(kv_heads * dim, &mut rng)).collect();
-        let values: Vec<Form> = (0..seen).map(|_| row(kv_heads * dim, &mut rng)).collect();
+        let mut rows =
+            some_moving(&mut rng, (seen, count), (spread, boxes), [heads, kv_heads, dim]);
+        let (query, values) = (rows.remove(0), rows.split_off(seen));
+        let keys = rows;
         let tokens = tokens(&inputs, &keys, &values, (kv_heads, dim));
         let kernels = scalar();
         let (inputs, tokens) = (&inputs, &tokens[..]);
@@ -228,7 +243,11 @@ fn attention_is_what_its_second_order_says_up_to_a_rest() {
             heads: &scored,
             layout: &layout,
         };
-        let lambda = random(&mut rng, heads * dim, 1.0);
+        let mut lambda = random(&mut rng, heads * dim, 1.0);
+        if rng.below(2) == 0 {
+            let one = rng.below(heads * dim);
+            lambda.iter_mut().enumerate().for_each(|(k, x)| *x = f64::from(u8::from(k == one)));
+        }
         let coefficients: Vec<f64> =
             mix_of.values.iter().map(|&k| lambda[k] * out.rest[k]).collect();
         let m = layout.all();

@@ -1,0 +1,163 @@
+//! The last gated product and margins through it, at values of the symbols that are known.
+
+use std::sync::Arc;
+
+use engine::kernels::scalar;
+use engine::model::random::SplitMix;
+
+use super::super::curved::{Behind, Curved, Layers, NormedGate, Side};
+use super::super::form::Form;
+use super::super::inputs::{Bound, Inputs};
+use super::super::linear::Matrix;
+use super::super::rivals::Rivals;
+use super::super::scores::dot;
+use super::{form, late, linear, symbols, unit};
+
+/// A row of a stream, and the two layers that read it.
+struct Product {
+    stream: Form,
+    gains: Vec<f64>,
+    gate: Matrix,
+    up: Matrix,
+    normed: NormedGate,
+}
+
+/// `[width, columns]` through a row.
+fn through(w: &[f64], row: &[f64], columns: usize) -> Vec<f64> {
+    (0..columns).map(|k| (0..row.len()).map(|i| w[i * columns + k] * row[i]).sum()).collect()
+}
+
+impl Product {
+    fn random(rng: &mut SplitMix, inputs: &Inputs, count: usize) -> Self {
+        let (width, features) = (1 + rng.below(5), 1 + rng.below(7));
+        let spread = [0.02, 0.1, 0.4][rng.below(3)];
+        let stream = form(rng, width, count, (1.0, spread));
+        let gains: Vec<f64> = (0..width).map(|_| 1.0 + 0.5 * unit(rng)).collect();
+        let mut matrix = || {
+            let w = (0..width * features).map(|_| rng.below(3) as f64 - 1.0).collect();
+            Matrix { w, scale: 0.4 + 0.2 * unit(rng) }
+        };
+        let (gate, up) = (matrix(), matrix());
+        let side = |matrix: &Matrix| {
+            let w: Vec<f64> = matrix.w.iter().map(|w| w * matrix.scale).collect();
+            let out = stream.product_of_scaled(scalar(), &gains, &w);
+            Side { radii: out.radii(scalar(), inputs), c: out.c, rest: out.rest }
+        };
+        let (g, u) = (side(&gate), side(&up));
+        let closed = g.c.iter().zip(&g.radii).map(|(c, r)| c + r <= 0.0).collect();
+        let reading = late(&stream, &gains, None);
+        let of = Arc::new(Behind { reading, gate: g, up: u, closed });
+        let normed = NormedGate { of, gains: Arc::new(vec![1.0; features]), eps: (1e-5, 2e-5) };
+        Self { stream, gains, gate, up, normed }
+    }
+
+    fn features(&self) -> usize {
+        self.gate.w.len() / self.gains.len()
+    }
+
+    /// The gated product where the stream has a value.
+    fn at(&self, stream: &[f64]) -> Vec<f64> {
+        let row: Vec<f64> = stream.iter().zip(&self.gains).map(|(x, gain)| x * gain).collect();
+        let of = |m: &Matrix| -> Vec<f64> {
+            let out = through(&m.w, &row, self.features());
+            out.into_iter().map(|x| x * m.scale).collect()
+        };
+        let (g, u) = (of(&self.gate), of(&self.up));
+        g.iter().zip(u).map(|(&g, u)| if g > 0.0 { g * g * u } else { 0.0 }).collect()
+    }
+
+    fn root(&self, x: &[f64], eps: f64) -> f64 {
+        (dot(x, x) / x.len() as f64 + eps).sqrt()
+    }
+}
+
+#[test]
+fn a_gated_product_keeps_to_its_slopes_and_its_form() {
+    let mut rng = SplitMix(61);
+    let (mut tried, mut near) = (0, 0);
+    for _ in 0..2000 {
+        let (count, inputs) = (1 + rng.below(5), Inputs::new(0, Bound::Each));
+        let product = Product::random(&mut rng, &inputs, count);
+        let layers = Layers { gate: &product.gate, up: &product.up };
+        let Some(curved) = Curved::new(scalar(), &inputs, &product.normed, layers, None) else {
+            continue;
+        };
+        let weights: Vec<f64> = (0..product.features()).map(|_| unit(&mut rng)).collect();
+        let (slopes, (q, _)) = (curved.slopes(&weights), curved.form_of(&weights));
+        let (lost, gained) = (curved.lost(&weights), curved.gained(&q, 0.0));
+        let centre = product.at(&product.stream.c);
+        for _ in 0..8 {
+            let e = symbols(&mut rng, &Bound::Each, count);
+            let stream = linear(&product.stream, &e);
+            let moves: Vec<f64> = (stream.iter().zip(&product.stream.c).zip(&product.gains))
+                .map(|((x, c), gain)| (x - c) * gain)
+                .collect();
+            let x = product.at(&stream);
+            let second: f64 =
+                q.chunks_exact(moves.len()).zip(&moves).map(|(q, m)| m * dot(q, &moves)).sum();
+            let error: f64 = weights.iter().zip(&curved.error).map(|(w, e)| w.abs() * e).sum();
+            let low = dot(&weights, &centre) + dot(&slopes, &moves) - second - error - 1e-12;
+            let truth = dot(&weights, &x);
+            assert!(low <= truth, "{low} > {truth}");
+            assert!(
+                second <= lost + 1e-12 && -second <= gained + 1e-12,
+                "{lost} {second} {gained}"
+            );
+            near += usize::from(truth - low < 0.2 * second.abs());
+            tried += 1;
+            for eps in [1e-5, 2e-5] {
+                let tangent: f64 = (x.iter().zip(&centre).zip(&curved.x))
+                    .map(|((x, c), x0)| (x - c) * x0)
+                    .sum::<f64>()
+                    / (x.len() as f64 * curved.r0);
+                let off = product.root(&x, eps) - curved.r0 - tangent;
+                assert!((-1e-12..=curved.above + 1e-12).contains(&off), "{off} {}", curved.above);
+            }
+        }
+    }
+    assert!(tried > 5000 && near > tried / 8, "{near} of {tried} are near what is said");
+}
+
+#[test]
+fn margins_through_a_gated_product_are_not_below_what_is_said() {
+    let mut rng = SplitMix(67);
+    let (mut reached, mut said) = (0.0, 0.0);
+    for _ in 0..3000 {
+        let (count, inputs) = (1 + rng.below(4), Inputs::new(0, Bound::Each));
+        let product = Product::random(&mut rng, &inputs, count);
+        let layers = Layers { gate: &product.gate, up: &product.up };
+        let Some(curved) = Curved::new(scalar(), &inputs, &product.normed, layers, None) else {
+            continue;
+        };
+        let rivals = 1 + rng.below(3);
+        let mut some = |count: usize| -> Vec<f64> { (0..count).map(|_| unit(&mut rng)).collect() };
+        let (w, b) = (some(product.gains.len() * rivals), some(product.features() * rivals));
+        let alpha = product.stream.product(scalar(), &w);
+        let needed = vec![0.0; rivals];
+        let low = curved.lower(&Rivals { w: &w, alpha: &alpha, b: &b, needed: &needed });
+        let mut least = vec![f64::INFINITY; rivals];
+        for _ in 0..16 {
+            let e = symbols(&mut rng, &Bound::Each, count);
+            let stream = linear(&product.stream, &e);
+            let x = product.at(&stream);
+            let (alpha, beta) = (through(&w, &stream, rivals), through(&b, &x, rivals));
+            for eps in [1e-5, 2e-5] {
+                let root = product.root(&x, eps);
+                for k in 0..rivals {
+                    let truth = alpha[k] * root + beta[k];
+                    assert!(low[k] <= truth, "{} > {truth}", low[k]);
+                    least[k] = if truth < least[k] { truth } else { least[k] };
+                }
+            }
+        }
+        let root = product.root(&product.at(&product.stream.c), 1e-5);
+        let centre = through(&w, &product.stream.c, rivals);
+        let x = through(&b, &product.at(&product.stream.c), rivals);
+        for k in 0..rivals {
+            let middle = centre[k] * root + x[k];
+            reached += middle - least[k];
+            said += middle - low[k];
+        }
+    }
+    assert!(reached > 0.5 * said, "bounds are near: {reached} of {said}");
+}
