@@ -190,10 +190,11 @@ fn some_moving(
     (spread, boxes): (f64, f64),
     [heads, kv_heads, dim]: [usize; 3],
 ) -> Vec<Form> {
-    let (how, one) = (rng.below(3), rng.below(2 * seen + 1));
+    let (how, one, value) = (rng.below(4), rng.below(2 * seen + 1), 1 + seen + rng.below(seen));
     (0..=2 * seen)
         .map(|index| {
-            let moves = [true, rng.below(4) == 0, index == one][how];
+            let few = index == one || index == value;
+            let moves = [true, rng.below(4) == 0, index == one, few][how];
             let width = if index == 0 { heads } else { kv_heads } * dim;
             let mut row = form(rng, width, count, (1.0, if moves { spread } else { 0.0 }));
             row.rest.fill(boxes);
@@ -216,7 +217,7 @@ fn attention_is_what_its_second_order_says_up_to_a_rest() {
     let mut rng = SplitMix(47);
     let (heads, kv_heads, dim, factor) = (4, 2, 2, 0.7);
     let (mut near, mut far) = (0.0, 0.0);
-    for _ in 0..3000 {
+    for _ in 0..8000 {
         let (count, seen) = (1 + rng.below(5), 1 + rng.below(4));
         let inputs = Inputs::new(0, Bound::Each);
         let spread = [0.01, 0.1, 0.3, 0.8][rng.below(4)];
