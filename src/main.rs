@@ -7,6 +7,12 @@ use bitnet_certify::cli::{Cli, Command};
 use bitnet_certify::failure::{Exit, Failure};
 use bitnet_certify::{analyze, attack, campaign, commands, dataset, flip};
 use clap::Parser;
+use mimalloc::MiMalloc;
+
+/// Bounds come and go by the thousand: what one lets go of is the next one's, and no page goes back
+/// to the system between them.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
