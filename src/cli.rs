@@ -56,8 +56,7 @@ pub enum Command {
     #[command(after_help = crate::commands::convert::EXAMPLES)]
     Convert(crate::commands::convert::ConvertArgs),
     /// Data sets of bit perturbations that replay bit for bit.
-    #[command(subcommand)]
-    Dataset(crate::dataset::DatasetCommand),
+    Dataset(Box<crate::dataset::DatasetArgs>),
     /// Measure how fast the engine and its fault trials run, beside the limits of the machine.
     #[command(after_help = "Example:\n  bitnet-certify bench --shape 2b4t --json")]
     Bench(crate::commands::bench::Bench),

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let done = panic::catch_unwind(|| match &cli.command {
         Command::Analyze(args) => analyze::run(args),
         Command::Attack(args) => attack::run(args),
-        Command::Dataset(command) => dataset::run(command),
+        Command::Dataset(args) => dataset::run(args),
         Command::Flip(args) => flip::run(args),
         Command::Faults(command) => campaign::run(command),
         other => commands::run(other),

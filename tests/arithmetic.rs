@@ -27,8 +27,6 @@ fn reports_name_the_arithmetic_and_digests_tell_them_apart() {
 #[test]
 fn what_a_head_of_integers_cannot_do_is_refused() {
     let desk = Desk::new();
-    let flip = desk.run("flip @digits,head=int8 --bit lm_head.weight[0,0].0").ends(2);
-    flip.says(&["head=int8"]);
     desk.run("inspect @digits,head=int4").ends(2).says(&["head=int4", "head=int8"]);
     desk.run("convert @digits,head=int8 --to hf-packed --out out").ends(3).says(&["head=int8"]);
 }

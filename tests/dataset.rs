@@ -34,6 +34,10 @@ fn rows_replay_and_are_the_same_bytes_with_any_threads() {
         let (one, other) = (format!("flips/{file}"), format!("again/{file}"));
         assert!(desk.read(&one) == desk.read(&other), "{file}");
     }
+    // The verb may be left out.
+    let short = BUILD.replace(" build", "");
+    desk.run(&format!("{short} {targets} --out short")).ends(0);
+    assert!(desk.read("short/data/train.jsonl") == desk.read("flips/data/train.jsonl"));
     let rows = rows(&desk, "flips");
     for kind in RowKind::ALL {
         let of = rows.iter().filter(|row| row.kind == kind).count();
@@ -68,6 +72,7 @@ fn rows_of_several_flips_replay_and_no_bound_is_broken() {
     }
     desk.run("dataset verify three").ends(0);
     desk.run("dataset build --flips 0 --out x").ends(2).says(&["--flips"]);
+    desk.run("dataset @digits").ends(2).says(&["--out"]);
 }
 
 #[test]

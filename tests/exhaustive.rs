@@ -195,6 +195,16 @@ fn bits_are_ranked_by_what_they_do_and_bounds_are_never_below_it() {
     assert_eq!(desk.text("top.csv").lines().count(), 4);
     let worst = lines[0]["address"].as_str().expect("an address");
     assert!(told.out.contains(worst) && told.out.lines().count() == 6, "{}", told.out);
+    let others = "faults rank @digits --limit 2 --targets weight_scale,norm --top 0 -q";
+    desk.run(&format!("{others} -o others.jsonl")).ends(0);
+    let text = desk.text("others.jsonl");
+    let lines = || text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a bit"));
+    // A scale of f32 in each of two layers; gains have tensors of their own.
+    assert!(lines().filter(|line| line["tensor"] == "mlp.down_proj").count() == 2 * 32);
+    assert!(lines().any(|line| line["tensor"] == "norm" && line["layer"].is_null()));
+    assert!(lines().all(|line| line["file"] == "model.safetensors" && line["file_bit"].is_u64()));
+    let unknown = desk.run("faults rank @digits --targets kv_f32").ends(2);
+    unknown.says(&["kv_f32", "weight_scale"]);
     desk.run("faults rank @digits --top 0").ends(2).says(&["--top 0", "file"]);
     desk.run("faults rank @digits -o bits.txt").ends(2).says(&[".jsonl or .csv"]);
 }

@@ -54,6 +54,8 @@ fn a_flip_shows_the_decision_and_the_logits_before_and_after() {
         );
         let effects = parts(&desk, &format!("@digits --limit 2 --bit {bit}"));
         assert_eq!(effects["address"], *named);
+        let place = format!("  in model.safetensors, byte {}, bit ", effects["file_byte"]);
+        assert_eq!(told.out.contains(&place), !bit.starts_with("kv."), "{}", told.out);
         let (before, after) = (logits(&effects, "logits_before"), logits(&effects, "logits_after"));
         assert_eq!((before.len(), before[0].len(), after.len()), (2, 10, 2));
         for (index, sample) in at(&effects, "samples[]").into_iter().enumerate() {

@@ -1,9 +1,13 @@
 //! GGUF files from outside: what every verb makes of one, and of one that is converted.
 
+#[allow(dead_code, reason = "most helpers are for the tests of the loader")]
+#[path = "../engine/tests/checkpoints/made_gguf.rs"]
+mod made_gguf;
 mod terminal;
 
 use std::path::PathBuf;
 
+use made_gguf::{F32, Gguf, I2S};
 use terminal::{Desk, at};
 
 fn file(name: &str) -> String {
@@ -76,6 +80,73 @@ fn a_flip_that_is_written_into_a_file_computes_what_was_foretold() {
     let bit = "--bit model.layers.1.mlp.up_proj.weight_scale.31";
     let told = desk.run(&format!("{words} --inputs x.jsonl {bit} --write negative")).ends(0).err;
     assert!(told.contains("readers refuse the written checkpoint: "), "{told}");
+}
+
+/// A file whose gate has a scale beside its tensor: of codes in runs under a scale, or of blocks.
+fn with_a_scale_beside(desk: &Desk, kind: u32) -> String {
+    let bytes = Gguf::small(kind).with(|file| file.put("blk.0.ffn_gate.scale", &[1], F32));
+    desk.put("beside.gguf", bytes);
+    desk.put("short.jsonl", "{\"input_ids\": [1, 3, 2]}\n");
+    "beside.gguf,activations=none".into()
+}
+
+#[test]
+fn scales_beside_others_are_struck_ranked_and_written_where_they_stand() {
+    let gate = "model.layers.0.mlp.gate_proj";
+    for (kind, own, bits) in [(I2S, "[0,0]", 64), (35, "[3,0]", 32 + 8 * 16)] {
+        let desk = Desk::new();
+        let model = with_a_scale_beside(&desk, kind);
+        let words = format!("faults run {model} --inputs short.jsonl --targets weight_scale");
+        desk.run(&format!("{words} --trials 64 -q -o r.json")).ends(0);
+        assert_eq!(at(&desk.json("r.json"), "faults.targets[].trials"), [64]);
+        let within = "--targets weight_scale --tensors mlp.gate_proj --top 0 -q -o bits.jsonl";
+        desk.run(&format!("faults rank {model} --inputs short.jsonl {within}")).ends(0);
+        let bytes = desk.read("beside.gguf");
+        let mut names = Vec::new();
+        for line in desk.text("bits.jsonl").lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            assert!(line["weight_before"].is_null() && line["layer"] == 0, "{line}");
+            names.push(line["address"].as_str().expect("an address").to_owned());
+        }
+        assert_eq!(names.len(), bits);
+        let scales = [format!("{gate}.weight_scale.20"), format!("{gate}.weight_scale{own}.7")];
+        for (out, bit) in ["one", "other"].into_iter().zip(scales) {
+            assert!(names.contains(&bit), "{bit}");
+            let flip = |model: &str| {
+                let told =
+                    desk.run(&format!("flip {model} --inputs short.jsonl --bit {bit} --json"));
+                let told: serde_json::Value =
+                    serde_json::from_str(&told.ends(0).out).expect("JSON");
+                ["logits_before", "logits_after"].map(|key| told["samples"][0][key].clone())
+            };
+            let [before, after] = flip(&model);
+            assert_ne!(before, after);
+            desk.run(&format!("flip {model} --bit {bit} --write {out}")).ends(0);
+            let written = desk.read(&format!("{out}/beside.gguf"));
+            assert_eq!(written.iter().zip(&bytes).filter(|(a, b)| a != b).count(), 1, "{bit}");
+            let again = flip(&format!("{out}/beside.gguf,activations=none"));
+            assert_eq!(again, [after, before], "{bit}: flipped back");
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_data_set_say_how_their_tensor_is_stored() {
+    let desk = desk();
+    let words = "--inputs x.jsonl --targets weight_code,norm --trials 40 --rows 9 -q --out set";
+    desk.run(&format!("dataset {} {words}", file("bitnet256_tq1_0"))).ends(0);
+    let rows: Vec<serde_json::Value> = ["train", "validation", "test"]
+        .map(|split| format!("set/data/{split}.jsonl"))
+        .into_iter()
+        .filter(|name| desk.path(name).exists())
+        .flat_map(|name| desk.text(&name).lines().map(str::to_owned).collect::<Vec<_>>())
+        .map(|line| serde_json::from_str(&line).expect("a row"))
+        .collect();
+    for (target, format) in [("weight_code", "gguf-tq1_0"), ("norm", "gguf-f32")] {
+        let mut of = rows.iter().filter(|row| row["target"] == target).peekable();
+        assert!(of.peek().is_some() && of.all(|row| row["format"] == format), "{target}");
+    }
+    desk.run("dataset verify set").ends(0);
 }
 
 #[test]

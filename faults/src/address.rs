@@ -6,6 +6,7 @@
 //! model.layers.3.mlp.down_proj.weight[17,233].1        code or float of [row,column], low bit = 0
 //! model.layers.3.mlp.down_proj.weight_scale.14         the scale of the tensor
 //! model.layers.3.mlp.down_proj.weight_scale[17,2].14   the scale of a block of a row, or of a row
+//! model.layers.3.mlp.down_proj.weight_scale[0,0].14    the one behind all codes, beside the first
 //! model.layers.3.mlp.down_proj.weight@0x1a2f.5         a bit of a byte that five trits share
 //! model.layers.3.input_layernorm.weight[5].30
 //! model.norm.weight[5].2

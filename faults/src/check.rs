@@ -142,7 +142,7 @@ impl Mix {
             let space = Space::new(model, kv);
             let guarded = stratum.protection != Protection::None;
             if target == Target::WeightCode && (guarded || stratum.pattern.is_physical()) {
-                check_layouts(model, number, guarded, &stratum.within)?;
+                check_layouts(model, number, &stratum.within)?;
             }
             if guarded && target != Target::WeightCode {
                 return Err(CampaignError::Unguarded { number, target: target.name() });
@@ -167,31 +167,17 @@ impl Mix {
     }
 }
 
-/// Checks that codes in reach have a place in the bytes of a file; for a memory code in bytes of
-/// which every bit has an address, for its decoder may flip any of them.
-fn check_layouts(
-    model: &Model,
-    number: usize,
-    guarded: bool,
-    within: &Within,
-) -> Result<(), CampaignError> {
+/// Checks that codes in reach have a place in the bytes of a file.
+fn check_layouts(model: &Model, number: usize, within: &Within) -> Result<(), CampaignError> {
     for (layer, block) in model.layers.iter().enumerate() {
         for slot in Slot::ALL.into_iter().filter(|slot| within.has(layer, slot.name())) {
             let matrix = Matrix::Linear { layer, slot };
-            let words = || Image::of_words(model, layer, slot).is_some();
-            let fits = if guarded { words() } else { Image::has(model, layer, slot) };
-            let (got, expected) = match matrix.grid(model) {
-                Grid::Floats(_) | Grid::Made => continue,
-                _ if fits => continue,
-                Grid::Blocks { shape, .. } => (
-                    format!("blocks of {} under one scale", shape.kind.name()),
-                    "blocks whose scales have addresses",
-                ),
-                Grid::Codes { .. } => {
-                    (format!("{} rows", block.linear(slot).outputs()), "a multiple of 4 rows")
-                }
-            };
-            return Err(CampaignError::Layout { number, tensor: matrix.name(), got, expected });
+            let packed = matches!(matrix.grid(model), Grid::Codes { .. } | Grid::Blocks { .. });
+            if packed && Image::of_words(model, layer, slot).is_none() {
+                let got = format!("{} rows", block.linear(slot).outputs());
+                let (tensor, expected) = (matrix.name(), "a multiple of 4 rows");
+                return Err(CampaignError::Layout { number, tensor, got, expected });
+            }
         }
     }
     Ok(())

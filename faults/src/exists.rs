@@ -10,12 +10,8 @@ const MADE: &str = "the weights of this layer are codes that are made at load, n
 const TRITS: &str = "five trits share a byte here; name a bit of one, as in ...weight@0x1a.5";
 const OWN: &str = "this bit has a name by its row, and needs no number of its byte";
 const NO_TRITS: &str = "only bytes of trits are named so; these bits have rows and columns";
-const CODED_HEAD: &str =
-    "the head is multiplied as codes that are made at load (head=int8), which no bit of a file is";
 const NO_SCALE: &str = "the scale of this layer has no bits of its own in the file";
 const NO_SCALES: &str = "the rows of this matrix have no scales of their own";
-const ONE_SCALE: &str = "a reader refuses blocks of different scales beside the scale of a tensor, \
-                         under float activations";
 const NO_NORM: &str = "the model has no norm at this place";
 const TIED: &str = "head and embedding are one tensor; name it model.embed_tokens.weight";
 const NO_QUARTERS: &str = "the packed layout needs a number of rows that four divides";
@@ -44,11 +40,12 @@ impl Address {
                 self.below("bit", bit.into(), stored.bits().into())
             }
             Self::GroupScale { matrix, row, group, bit } => {
-                let (groups, bits) = self.grid(model, matrix)?.scales();
+                let grid = self.grid(model, matrix)?;
+                let (rows, groups, bits) = grid.scales();
                 if groups == 0 {
-                    return Err(self.absent(self.why_no_scales(model, matrix)));
+                    return Err(self.absent(if grid == Grid::Made { MADE } else { NO_SCALES }));
                 }
-                self.below("row", row, matrix.size(model).0)?;
+                self.below("row", row, rows)?;
                 self.below("group", group, groups)?;
                 self.below("bit", bit.into(), bits.into())
             }
@@ -95,12 +92,9 @@ impl Address {
 
     /// How a matrix is stored that the model has, and reads as it is stored.
     fn grid(&self, model: &Model, matrix: Matrix) -> Result<Grid, AddressError> {
-        let (tied, coded) = (model.config.tied, model.coded_head.is_some());
         match matrix {
             Matrix::Linear { layer, .. } => self.below("layer", layer, model.layers.len())?,
-            Matrix::Head if coded => return Err(self.absent(CODED_HEAD)),
-            Matrix::Embedding if tied && coded => return Err(self.absent(CODED_HEAD)),
-            Matrix::Head if tied => return Err(self.absent(TIED)),
+            Matrix::Head if model.config.tied => return Err(self.absent(TIED)),
             Matrix::Head | Matrix::Embedding => {}
         }
         Ok(matrix.grid(model))
@@ -124,14 +118,6 @@ impl Address {
         self.below("bit", bit.into(), grid.code_bits().into())
     }
 
-    fn why_no_scales(&self, model: &Model, matrix: Matrix) -> &'static str {
-        match matrix.grid(model) {
-            Grid::Blocks { scaled: false, .. } => ONE_SCALE,
-            Grid::Made => MADE,
-            _ => NO_SCALES,
-        }
-    }
-
     /// The byte and bit of the tensor at which it stands; `None` for bits that are named by their
     /// values alone.
     ///
@@ -142,7 +128,7 @@ impl Address {
         self.check(model, KvKind::F32, 0)?;
         let at = |place| Ok(Some(PhysicalAddress { matrix, place }));
         match (matrix.grid(model), *self) {
-            (Grid::Blocks { shape, .. }, _) => {
+            (Grid::Blocks { shape }, _) => {
                 let (row, place) = self.in_row(&shape);
                 at(shape.in_tensor(row, place))
             }
@@ -250,7 +236,7 @@ impl PhysicalAddress {
         }
         let grid = matrix.grid(model);
         let bytes = match grid {
-            Grid::Blocks { shape, .. } => shape.bytes(),
+            Grid::Blocks { shape } => shape.bytes(),
             Grid::Codes { layout: Some(layout), .. } => layout.bytes(),
             Grid::Codes { layout: None, .. } => return Err(absent(NO_QUARTERS)),
             Grid::Floats(_) => return Err(absent(NO_BYTES)),
@@ -263,7 +249,7 @@ impl PhysicalAddress {
             return outside("bit", place.bit.into(), 8);
         }
         let address = match grid {
-            Grid::Blocks { shape, .. } => Address::of_blocks(matrix, &shape, place),
+            Grid::Blocks { shape } => Address::of_blocks(matrix, &shape, place),
             Grid::Codes { layout: Some(layout), .. } => {
                 let (row, column, bit) = layout.invert(place).ok_or_else(|| absent(MADE))?;
                 Address::of_value(matrix, row, column, bit)

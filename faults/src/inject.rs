@@ -185,8 +185,12 @@ impl<D: Domain> Domain for Faulty<'_, D> {
     }
 
     fn coded_logits(&mut self, at: Site, x: &D::Prepared, head: &Linear) -> D::Rows {
-        // Codes made at load have no bits in a file: no fault has an address there.
-        self.inner.coded_logits(at, x, head)
+        let mut out = self.inner.coded_logits(at, x, head);
+        for (row, one) in &self.overlay.coded_head {
+            let column = self.inner.coded_logits(at, x, one);
+            self.inner.replace_column(&mut out, *row, &column);
+        }
+        out
     }
 
     fn count(&self, x: &D::Rows) -> usize {

@@ -54,7 +54,7 @@ pub use encoding::{Criterion, Direction, Encoding, EncodingRow, Exposure, Histog
 pub use engine::numerics::{MOST_TRIALS, RateInterval, clopper_pearson};
 pub use exhaustive::{
     BitEffect, Cell, Cells, FaultMap, MapPlan, Place, Prover, Ranking, RowEntry, Shifts, Strip,
-    Sweep, SweepError, TensorMap, packed_bits,
+    Sweep, SweepError, TensorMap, swept_bits,
 };
 pub use fault::{Fault, UnusedCode};
 pub use generation::{

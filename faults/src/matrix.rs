@@ -23,10 +23,11 @@ pub enum Matrix {
 /// How a matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Grid {
-    /// Two-bit codes, `weight + 1`; `scales` is the type of those of its rows, if rows have them.
-    Codes { layout: Option<Layout>, scales: Option<FloatType> },
-    /// Blocks; `scaled` where a reader takes blocks of different scales.
-    Blocks { shape: BlockShape, scaled: bool },
+    /// Two-bit codes, `weight + 1`, and how many scales are named by rows, and their type: those of
+    /// all rows, or one behind the codes, which is named as that of row 0.
+    Codes { layout: Option<Layout>, scales: Option<(usize, FloatType)> },
+    /// Blocks.
+    Blocks { shape: BlockShape },
     /// Floats.
     Floats(FloatType),
     /// In no file: it was made at load.
@@ -40,6 +41,15 @@ impl Matrix {
         match self {
             Self::Linear { layer, slot } => format!("model.layers.{layer}.{}", slot.name()),
             Self::Embedding => "model.embed_tokens".into(),
+            Self::Head => "lm_head".into(),
+        }
+    }
+
+    /// The name within its block, if it lies in one; else its own.
+    pub(crate) fn tensor(self) -> String {
+        match self {
+            Self::Linear { slot, .. } => slot.name().into(),
+            Self::Embedding => "embed_tokens".into(),
             Self::Head => "lm_head".into(),
         }
     }
@@ -71,7 +81,7 @@ impl Matrix {
 
     pub(crate) fn grid(self, model: &Model) -> Grid {
         let float = |float: &Float| match (float.block_shape(), float.stored()) {
-            (Some(shape), _) => Grid::Blocks { shape, scaled: true },
+            (Some(shape), _) => Grid::Blocks { shape },
             (None, Some(stored)) => Grid::Floats(stored),
             (None, None) => Grid::Made,
         };
@@ -98,18 +108,17 @@ impl Matrix {
 fn grid_of(linear: &Linear) -> Grid {
     let weights = &linear.weights;
     if let Some(shape) = weights.block_shape() {
-        // Beside a scale of the tensor a reader of floats takes blocks of one scale alone.
-        let scaled = weights.tensor_scale().is_none() || linear.activations.levels().is_some();
-        return Grid::Blocks { shape, scaled };
+        return Grid::Blocks { shape };
     }
     match weights {
         Weights::Ternary { layout, .. } => {
             let own = layout.is_none_or(|layout| layout.has_two_bits());
-            if own { Grid::Codes { layout: *layout, scales: None } } else { Grid::Made }
+            let scales = weights.scale_behind().map(|_| (1, FloatType::F32));
+            if own { Grid::Codes { layout: *layout, scales } } else { Grid::Made }
         }
         Weights::Coded(coded) => match coded.file() {
             Some(&CodedFile::Packed { layout, scales }) => {
-                Grid::Codes { layout, scales: Some(scales) }
+                Grid::Codes { layout, scales: Some((linear.outputs(), scales)) }
             }
             _ => Grid::Made,
         },
@@ -122,26 +131,26 @@ impl Grid {
     pub(crate) fn code_bits(self) -> u8 {
         match self {
             Self::Codes { .. } => 2,
-            Self::Blocks { shape, .. } => shape.kind.code_bits(),
+            Self::Blocks { shape } => shape.kind.code_bits(),
             Self::Floats(stored) => stored.bits(),
             Self::Made => 0,
         }
     }
 
-    /// Scales of a row, and the bits of each.
-    pub(crate) fn scales(self) -> (usize, u8) {
+    /// Rows that have scales, the scales of each, and the bits of one.
+    pub(crate) fn scales(self) -> (usize, usize, u8) {
         match self {
-            Self::Codes { scales: Some(stored), .. } => (1, stored.bits()),
-            Self::Blocks { shape, scaled: true } => (shape.groups(), shape.kind.scale_bits()),
-            _ => (0, 0),
+            Self::Codes { scales: Some((rows, stored)), .. } => (rows, 1, stored.bits()),
+            Self::Blocks { shape } => (shape.rows, shape.groups(), shape.kind.scale_bits()),
+            _ => (0, 0, 0),
         }
     }
 
     /// The type of the scales of rows or blocks, where they are floats and nothing else.
     pub(crate) fn scale_type(self) -> Option<FloatType> {
         match self {
-            Self::Codes { scales, .. } => scales,
-            Self::Blocks { shape, .. } => {
+            Self::Codes { scales, .. } => scales.map(|(_, stored)| stored),
+            Self::Blocks { shape } => {
                 (shape.kind.scale_bits() == FloatType::F16.bits()).then_some(FloatType::F16)
             }
             _ => None,
@@ -151,7 +160,7 @@ impl Grid {
     /// Its blocks, where bytes of trits stand in them.
     pub(crate) fn trits(self) -> Option<BlockShape> {
         match self {
-            Self::Blocks { shape, .. } if shape.kind.trit_bytes() > 0 => Some(shape),
+            Self::Blocks { shape } if shape.kind.trit_bytes() > 0 => Some(shape),
             _ => None,
         }
     }

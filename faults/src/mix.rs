@@ -17,7 +17,7 @@ use crate::golden::Sample;
 use crate::journal::Shard;
 use crate::matrix::{Grid, Matrix};
 use crate::pattern::{Pattern, Poisson};
-use crate::space::{Space, Target};
+use crate::space::{Space, Target, Tensor};
 use crate::stores::steps;
 
 /// Trials of one kind.
@@ -138,6 +138,13 @@ impl Within {
             && self.tensors.as_ref().is_none_or(|names| names.iter().any(|name| name == tensor))
     }
 
+    /// Whether a tensor of a space lies in it.
+    pub(crate) fn has_tensor(&self, tensor: &Tensor) -> bool {
+        let layer = |layers: &Vec<usize>| tensor.layer.is_some_and(|layer| layers.contains(&layer));
+        self.layers.as_ref().is_none_or(layer)
+            && self.tensors.as_ref().is_none_or(|names| names.contains(&tensor.name))
+    }
+
     /// The numbers of a target's space that lie in it, in order and joined where they touch.
     pub(crate) fn reach(
         &self,
@@ -147,11 +154,7 @@ impl Within {
     ) -> Reach {
         let mut reach = Reach { ranges: Vec::new(), bits: 0 };
         for tensor in space.tensors(target, tokens) {
-            let layer = self
-                .layers
-                .as_ref()
-                .is_none_or(|layers| tensor.layer.is_some_and(|layer| layers.contains(&layer)));
-            let named = self.tensors.as_ref().is_none_or(|names| names.contains(&tensor.name));
+            let has = self.has_tensor(&tensor);
             let Range { start, end } = tensor.numbers;
             let mut stored = match target.kv() {
                 None => end - start,
@@ -162,7 +165,7 @@ impl Within {
                 let share = float.map(|float| (part.bits(float).len() as u64, float.bits()));
                 stored = share.map_or(0, |(bits, of)| stored / u64::from(of) * bits);
             }
-            if !(layer && named && stored > 0) {
+            if !(has && stored > 0) {
                 continue;
             }
             reach.bits += stored;

@@ -2,9 +2,10 @@
 //!
 //! Invariant: the model itself is never touched, and what is here is exactly what a reader of the
 //! flipped bytes would hold: changed rows of weights, a changed scale, changed gains, changed rows
-//! of the embedding and of the head, and the strikes on the key-value store. Blocks are flipped as
-//! bytes and read again (see [`Weights::rewritten`]), so that a byte of trits changes up to five
-//! weights, and a scale that one block has alone makes a matrix of groups.
+//! of the embedding and of the head (their codes made anew where it is multiplied as codes), and
+//! the strikes on the key-value store. Blocks are flipped as bytes and read again (see
+//! [`Weights::rewritten`]), so that a byte of trits changes up to five weights, and a scale that
+//! one block has alone makes a matrix of groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct Overlay {
     pub(crate) norms: BTreeMap<(usize, NormSlot), Norm>,
     pub(crate) embedding: BTreeMap<usize, Vec<f32>>,
     pub(crate) head: Vec<(usize, Float)>,
+    /// The same rows as they are multiplied, where the head is as codes made at load.
+    pub(crate) coded_head: Vec<(usize, Linear)>,
     /// In the order of their steps.
     pub(crate) strikes: Vec<StoreFlip>,
     layers: usize,
@@ -109,6 +112,12 @@ impl Overlay {
         let head = masks.head.iter();
         overlay.head = head.map(|(&row, flips)| (row, flip_row(&model.head, row, flips))).collect();
         overlay.add_blocks(model, &masks);
+        if let Some(head) = &model.coded_head {
+            let activations = head.activations;
+            let with = |weights| Linear { weights, norm: None, activations };
+            let rows = overlay.head.iter().map(|(row, float)| (*row, with(codes_of(float))));
+            overlay.coded_head = rows.collect();
+        }
         overlay
     }
 
@@ -124,7 +133,7 @@ impl Overlay {
             for (&row, places) in rows {
                 let data = flip_bytes(float.block_row(row).to_vec(), places);
                 let (kind, columns) = (shape.kind, shape.columns);
-                let flipped = Float::Blocks { kind, data, columns, turned: None };
+                let flipped = Float::Blocks { kind, data, columns, turned: None, factor: None };
                 if matrix == Matrix::Embedding {
                     let mut values = vec![0.0; columns];
                     flipped.read_row(0, &mut values);
@@ -168,7 +177,7 @@ impl Overlay {
 impl Masks {
     fn add(&mut self, model: &Model, flip: &Address) {
         if let Some(matrix) = flip.matrix()
-            && let Grid::Blocks { shape, .. } = matrix.grid(model)
+            && let Grid::Blocks { shape } = matrix.grid(model)
         {
             let (row, place) = flip.in_row(&shape);
             let rows = self.blocks.entry(matrix).or_default();
@@ -232,14 +241,10 @@ impl Masks {
         let changed = values.into_iter().flatten();
         match &linear.weights {
             Weights::Ternary { rows, scale, .. } => {
-                let mask = self.scales.get(&site).copied().unwrap_or(0);
-                let stored = linear.weights.tensor_scale();
-                let struck = |(value, kind): (f32, FloatType)| {
-                    if mask == 0 { *scale } else { scale.with(kind.flip_mask(value, mask)) }
-                };
-                let scale = stored.map_or(*scale, struck);
+                let struck = self.struck_scale(&linear.weights, site);
+                let scale = struck.map_or(*scale, |value| scale.with(value));
                 let under = |rows| with(ternary(rows, scale));
-                let whole = (mask != 0).then(|| under(rows.clone()));
+                let whole = struck.map(|_| under(rows.clone()));
                 let row = |(&row, flips): (&usize, &BTreeMap<usize, u32>)| {
                     let mut codes = rows.row(row);
                     for (&column, &mask) in flips {
@@ -271,6 +276,23 @@ impl Masks {
         }
     }
 
+    /// The scale of a tensor of codes with its flipped bits: of its one number, or of the two whose
+    /// product it is. `None` where none is flipped.
+    fn struck_scale(&self, weights: &Weights, site: (usize, Slot)) -> Option<f32> {
+        let mask = self.scales.get(&site).copied().unwrap_or(0);
+        let behind = self.row_scales.get(&site).and_then(|rows| rows.get(&0)).copied().unwrap_or(0);
+        if mask | behind == 0 {
+            return None;
+        }
+        let flip = |value, kind: FloatType, mask| {
+            if mask == 0 { value } else { kind.flip_mask(value, mask) }
+        };
+        let (scale, stored) = weights.tensor_scale().expect("a checked scale");
+        let scale = flip(scale, stored, mask);
+        let other = weights.scale_behind().map(|value| flip(value, FloatType::F32, behind));
+        Some(other.map_or(scale, |other| other * scale))
+    }
+
     /// A layer whose weights are blocks: read again from its flipped bytes.
     fn in_blocks(&self, linear: &Linear, site: (usize, Slot), unused: UnusedCode) -> LinearPatch {
         let with = |weights| Linear { weights, norm: None, activations: linear.activations };
@@ -290,6 +312,18 @@ impl Masks {
         let rows = again.rows.into_iter().map(|(row, weights)| (row, with(weights)));
         LinearPatch { whole: again.whole.map(with), rows: rows.collect() }
     }
+}
+
+/// The codes that are made of a row of the head. Of what is no number any cast may make any code,
+/// so its scale is none either.
+fn codes_of(row: &Float) -> Weights {
+    let (mut coded, mut values) = (Coded::of_float(row), vec![0.0; row.columns()]);
+    row.read_row(0, &mut values);
+    if !values.iter().all(|value| value.is_finite()) {
+        let scales = Scales::Rows(vec![Scale::Multiply(f32::NAN)]);
+        coded = Coded::new(coded.kind(), coded.rows().clone(), scales);
+    }
+    Weights::Coded(Arc::new(coded))
 }
 
 fn ternary(rows: Arc<TernaryRows>, scale: Scale) -> Weights {

@@ -6,6 +6,7 @@ use engine::model::{KvPlace, NormSlot, Side};
 use engine::packing::BitPlace;
 
 use crate::address::{Address, AnyAddress, PhysicalAddress};
+use crate::matrix::Matrix;
 
 /// The name of a norm within its block.
 pub(crate) fn norm_name(slot: NormSlot) -> String {
@@ -18,6 +19,23 @@ pub(crate) fn norm_name(slot: NormSlot) -> String {
         NormSlot::FfnSub => "mlp.ffn_sub_norm".into(),
         NormSlot::Inside(slot) => format!("{}.rms_norm", slot.name()),
         NormSlot::Final => "norm".into(),
+    }
+}
+
+impl Address {
+    /// The name of the tensor within its block, such as `mlp.down_proj` or `input_layernorm`, or
+    /// its own: `norm`, `embed_tokens` or `lm_head`; of a store `key` or `value`.
+    #[must_use]
+    pub fn tensor(&self) -> String {
+        match *self {
+            Self::Code { slot, .. } | Self::Scale { slot, .. } => slot.name().into(),
+            Self::Norm { slot, .. } => norm_name(slot),
+            Self::FinalNorm { .. } => norm_name(NormSlot::Final),
+            Self::Embedding { .. } => Matrix::Embedding.tensor(),
+            Self::Head { .. } => Matrix::Head.tensor(),
+            Self::GroupScale { matrix, .. } | Self::Byte { matrix, .. } => matrix.tensor(),
+            Self::Kv { side, .. } | Self::KvScale { side, .. } => side_name(side).into(),
+        }
     }
 }
 

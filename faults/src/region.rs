@@ -97,11 +97,7 @@ impl Region {
         let (layer, name) = match *self {
             Self::Values { matrix, .. }
             | Self::Trits { matrix, .. }
-            | Self::Scales { matrix, .. } => match matrix {
-                Matrix::Linear { layer, slot } => (Some(layer), slot.name().into()),
-                Matrix::Embedding => (None, "embed_tokens".into()),
-                Matrix::Head => (None, "lm_head".into()),
-            },
+            | Self::Scales { matrix, .. } => (matrix.layer(), matrix.tensor()),
             Self::Scale { layer, slot } => (Some(layer), slot.name().into()),
             Self::Norm { slot: NormSlot::Final, .. } => (None, norm_name(NormSlot::Final)),
             Self::Norm { layer, slot, .. } => (Some(layer), norm_name(slot)),

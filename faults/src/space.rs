@@ -188,14 +188,10 @@ impl Space {
         let bits = model.final_norm.stored.bits().into();
         let size = model.final_norm.gains.len() as u64 * bits;
         push(Target::Norm, Region::Norm { layer, slot, bits }, size);
-        let (floats, tied) = (model.coded_head.is_none(), model.config.tied);
-        if floats || !tied {
-            push_matrix(model, Matrix::Embedding, &mut push);
-            push_scales(model, Matrix::Embedding, &mut push);
-        }
-        if floats && !tied {
-            push_matrix(model, Matrix::Head, &mut push);
-            push_scales(model, Matrix::Head, &mut push);
+        let head = (!model.config.tied).then_some(Matrix::Head);
+        for matrix in [Some(Matrix::Embedding), head].into_iter().flatten() {
+            push_matrix(model, matrix, &mut push);
+            push_scales(model, matrix, &mut push);
         }
         let stores = Stores {
             kind: kv,
@@ -302,7 +298,7 @@ fn push_matrix(model: &Model, matrix: Matrix, push: &mut impl FnMut(Target, Regi
 
 /// The scales of the rows or blocks of a matrix.
 fn push_scales(model: &Model, matrix: Matrix, push: &mut impl FnMut(Target, Region, u64)) {
-    let (groups, bits) = matrix.grid(model).scales();
+    let (rows, groups, bits) = matrix.grid(model).scales();
     if groups == 0 {
         return;
     }
@@ -312,6 +308,6 @@ fn push_scales(model: &Model, matrix: Matrix, push: &mut impl FnMut(Target, Regi
         Matrix::Linear { .. } => Target::WeightScale,
     };
     let bits = bits.into();
-    let size = matrix.size(model).0 as u64 * groups as u64 * bits;
+    let size = rows as u64 * groups as u64 * bits;
     push(target, Region::Scales { matrix, groups, bits }, size);
 }

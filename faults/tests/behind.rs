@@ -10,27 +10,11 @@ use engine::packing::{BlockType, Layout};
 use engine::walk::Read;
 use faults::journal::{Entry, Shard};
 use faults::{
-    Address, Behind, Campaign, CampaignError, Decoded, Draw, Fault, Golden, Mix, Outcome, Plan,
-    PlanFile, Protection, Rate, Sample, Space, Target, UnusedCode, complete, retold, run,
-    run_trial, tensor_bytes,
+    Address, Behind, Campaign, CampaignError, Decoded, Draw, Fault, Golden, Outcome, PlanFile,
+    Protection, Rate, Sample, Space, Target, UnusedCode, complete, retold, run, run_trial,
+    tensor_bytes,
 };
-use support::{Lcg, flip, model, prompt, shape};
-
-fn mix(faults: &str) -> Mix {
-    let strata = PlanFile::parse(faults).expect("TOML").strata().expect("a sound plan");
-    let plan = Plan {
-        seed: 3,
-        trials: 400,
-        flips: 1,
-        targets: vec![Target::WeightCode],
-        unused: UnusedCode::Deployed,
-        kv: KvKind::F32,
-        confidence: 0.95,
-        positions: Read::All,
-        worst: 4,
-    };
-    Mix { plan, strata }
-}
+use support::{Lcg, flip, mix, model, prompt, shape};
 
 fn samples(model: &Model) -> Vec<Sample> {
     let random = &mut Lcg(5);

@@ -24,7 +24,7 @@ fn plan(samples: u64) -> MapPlan {
         positions: Read::Last,
         prove: false,
         within: Within::default(),
-        each_bit: false,
+        ranked: None,
     }
 }
 
@@ -240,36 +240,54 @@ fn rows_of_another_model_and_bad_plans_are_refused() {
     assert_eq!(error, SweepError::Samples { got: 2, expected: 3 });
 }
 
+/// What each bit did on every sample, by hand: decisions changed, detected, the worst margin.
+fn effects(
+    model: &Model,
+    plan: &MapPlan,
+    samples: &[Sample],
+    targets: &[Target],
+) -> HashMap<Address, (u32, u32, f64)> {
+    let space = Space::new(model, plan.kv);
+    let mut effects: HashMap<Address, (u32, u32, f64)> = HashMap::new();
+    for sample in samples {
+        let golden = Golden::new(model, kernels::best(), plan.kv, plan.positions, sample.clone());
+        let (golden, tokens) = (golden.expect("a sound sample"), sample.tokens());
+        let all = targets.iter().flat_map(|&target| {
+            let numbers = 0..space.count(target, tokens);
+            numbers.map(move |number| (target, number))
+        });
+        for (target, number) in all {
+            let address = space.address(target, tokens, number);
+            let fault = Fault::single(address);
+            let trial = run_trial(model, kernels::best(), &golden, &fault, plan.unused);
+            let effect = effects.entry(address).or_insert((0, 0, f64::NEG_INFINITY));
+            effect.0 += u32::from(trial.outcome == Outcome::Sdc);
+            effect.1 += u32::from(matches!(trial.outcome, Outcome::Due(_)));
+            let loss = trial.shift.map_or(f64::NEG_INFINITY, |shift| shift.margin_loss);
+            effect.2 = if loss > effect.2 { loss } else { effect.2 };
+        }
+    }
+    effects
+}
+
 #[test]
 fn a_ranking_does_not_depend_on_shards_or_interruptions() {
     let model = model(&shape(1), 5);
     let samples = samples(&model, 3);
-    for unused in [UnusedCode::Deployed, UnusedCode::Detect] {
-        let plan = MapPlan { each_bit: true, unused, ..plan(3) };
+    let codes = [Target::WeightCode];
+    for (unused, targets) in [
+        (UnusedCode::Deployed, &codes[..]),
+        (UnusedCode::Detect, &codes),
+        (UnusedCode::Deployed, &[Target::Norm, Target::WeightScale]),
+    ] {
+        let plan = MapPlan { ranked: Some(targets.to_vec()), unused, ..plan(3) };
         let sweep = sweep(&model, &plan, &samples);
         let whole = |strips: &[Strip]| {
             let found = sweep.rank(Shard::WHOLE, strips, None, &|_| (), &|| false);
             found.expect("sound samples").1.expect("nothing stops it")
         };
         let expected = whole(&[]);
-        // What each bit did on every sample, by hand.
-        let space = Space::new(&model, plan.kv);
-        let mut effects: HashMap<Address, (u32, u32, f64)> = HashMap::new();
-        for sample in &samples {
-            let golden =
-                Golden::new(&model, kernels::best(), plan.kv, plan.positions, sample.clone());
-            let golden = golden.expect("a sound sample");
-            for number in 0..space.count(Target::WeightCode, sample.tokens()) {
-                let address = space.address(Target::WeightCode, sample.tokens(), number);
-                let fault = Fault::single(address);
-                let trial = run_trial(&model, kernels::best(), &golden, &fault, unused);
-                let effect = effects.entry(address).or_insert((0, 0, f64::NEG_INFINITY));
-                effect.0 += u32::from(trial.outcome == Outcome::Sdc);
-                effect.1 += u32::from(matches!(trial.outcome, Outcome::Due(_)));
-                let loss = trial.shift.map_or(f64::NEG_INFINITY, |shift| shift.margin_loss);
-                effect.2 = if loss > effect.2 { loss } else { effect.2 };
-            }
-        }
+        let effects = effects(&model, &plan, &samples, targets);
         assert_eq!(expected.len(), effects.len());
         for rank in 0..expected.len() {
             let (address, found) = expected.at(&sweep, rank);
@@ -277,7 +295,8 @@ fn a_ranking_does_not_depend_on_shards_or_interruptions() {
             assert_eq!((found.sdc, found.due), (sdc, due), "{address}");
             assert_eq!(found.margin_loss.to_bits(), loss.to_bits(), "{address}");
         }
-        assert_eq!(effects.values().any(|effect| effect.1 > 0), unused == UnusedCode::Detect);
+        let detected = effects.values().any(|effect| effect.1 > 0);
+        assert_eq!(detected, targets != codes || unused == UnusedCode::Detect);
         // Shares, one of which is stopped and goes on.
         let strips = std::sync::Mutex::new(Vec::new());
         let keep = |fresh: &[Strip]| strips.lock().expect("no panic").extend_from_slice(fresh);

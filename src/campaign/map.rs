@@ -9,7 +9,7 @@ use engine::walk::Read;
 use faults::journal::{Found as Journalled, Header, Shard, Writer};
 use faults::mix::Within;
 use faults::{
-    FaultMap, MapPlan, Mix, Plan as FaultPlan, RowEntry, Sweep, SweepError, Target, packed_bits,
+    FaultMap, MapPlan, Mix, Plan as FaultPlan, RowEntry, Sweep, SweepError, Target, swept_bits,
 };
 use indicatif::HumanDuration;
 
@@ -110,9 +110,8 @@ pub(super) fn no_map(error: SweepError) -> Failure {
 impl Subject<'_> {
     /// The plan of a map, with its defaults.
     fn map_plan(&self, args: &RunArgs) -> MapPlan {
-        let within = ask_of(&args.layers, &args.tensors);
-        MapPlan {
-            samples: default_samples(self, args.limit, &args.layers, &args.tensors),
+        let plan = MapPlan {
+            samples: 1,
             unused: analyze::unused_code(args.unused_code),
             kv: args.kv.map_or(KvKind::F32, |arg| arg.kind()),
             positions: match args.positions {
@@ -120,9 +119,10 @@ impl Subject<'_> {
                 Some(PositionsArg::Last) | None => Read::Last,
             },
             prove: args.prove,
-            within,
-            each_bit: false,
-        }
+            within: ask_of(&args.layers, &args.tensors),
+            ranked: None,
+        };
+        of_samples(self, args.limit, plan)
     }
 
     pub(super) fn sweep(&self, plan: MapPlan) -> Result<Sweep<'_>, Failure> {
@@ -132,7 +132,7 @@ impl Subject<'_> {
 
     /// The header of a journal of a map, or of a ranking.
     pub(super) fn map_header(&self, sweep: &Sweep, shard: Shard) -> Result<Header, Failure> {
-        let pieces = if sweep.plan().each_bit { sweep.strips() } else { sweep.rows() };
+        let pieces = if sweep.plan().ranked.is_some() { sweep.strips() } else { sweep.rows() };
         self.header_of(&sweep.plan().to_toml(), pieces, shard)
     }
 
@@ -180,19 +180,11 @@ pub(super) fn ask_of(layers: &Option<Vec<usize>>, tensors: &Option<Vec<String>>)
     Within { layers: layers.clone(), tensors: tensors.clone(), part: None }
 }
 
-/// How many samples a map is of: all that were asked for, or the first that make few faults.
-pub(super) fn default_samples(
-    subject: &Subject,
-    limit: Option<usize>,
-    layers: &Option<Vec<usize>>,
-    tensors: &Option<Vec<String>>,
-) -> u64 {
+/// A plan of as many samples as were asked for, or of the first that make few faults.
+pub(super) fn of_samples(subject: &Subject, limit: Option<usize>, plan: MapPlan) -> MapPlan {
     let all = subject.samples.samples.len() as u64;
-    let bits = packed_bits(&subject.loaded.model, &ask_of(layers, tensors));
-    match limit {
-        Some(_) => all,
-        None => all.min((MOST / bits.max(1)).max(1)),
-    }
+    let few = || MOST / swept_bits(&subject.loaded.model, &plan).max(1);
+    MapPlan { samples: limit.map_or_else(|| all.min(few().max(1)), |_| all), ..plan }
 }
 
 /// Faults and silent corruptions of some rows.

@@ -1,7 +1,7 @@
-//! `faults rank`: the bits of packed weights, those first whose flips do most.
+//! `faults rank`: the bits of packed weights, or others that are stored, the worst first.
 //!
 //! Measured is what every flip did on the samples, one by one; proven is a sound bound on any one
-//! flip in the row of the bit, so it is never below what was measured.
+//! flip in the row of the bit, so it is never below what was measured; of weight codes alone.
 
 mod bits;
 
@@ -13,12 +13,12 @@ use faults::journal::{Found, Shard, Writer};
 use faults::{MapPlan, Ranking, Strip, Sweep};
 
 use super::ask::{self, Place};
-use super::map::{Seen, ask_of, default_samples, kept, no_map};
+use super::map::{Seen, ask_of, kept, no_map, of_samples};
 use super::signals::Signals;
 use super::trouble::{another, interrupted, refused, warn_of_torn};
 use super::words::{MergeArgs, ResumeArgs, TellingArgs};
 use super::{Subject, complete, place, same_program, together};
-use crate::analyze;
+use crate::analyze::{self, targets_named};
 use crate::cli::{KvArg, UnusedArg};
 use crate::failure::Failure;
 use crate::{commands, machine, output};
@@ -38,6 +38,9 @@ pub struct RankArgs {
     /// How many bits, the worst first; 0 for all of them, which only a file holds
     #[arg(long, default_value_t = SHOWN)]
     pub top: usize,
+    /// What is flipped: weight_code, weight_scale, weight_float, norm, embedding, lm_head
+    #[arg(long, value_delimiter = ',', default_value = "weight_code", value_name = "NAME,...")]
+    pub targets: Vec<String>,
     /// Only tensors of these names in every layer, such as mlp.down_proj
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     pub tensors: Option<Vec<String>>,
@@ -92,6 +95,7 @@ pub(super) fn rank(args: &RankArgs) -> Result<(), Failure> {
         let what = "--top 0: all bits are for a file";
         return Err(Failure::usage(what).help("-o bits.csv, or --top 20"));
     }
+    let targets = targets_named(&args.targets, false)?;
     let telling = telling(args);
     ready(&telling)?;
     same_program(args.journal.as_deref())?;
@@ -108,15 +112,15 @@ pub(super) fn rank(args: &RankArgs) -> Result<(), Failure> {
     machine::pool(args.threads)?.install(|| {
         let subject = Subject::load(&telling, place)?;
         let plan = MapPlan {
-            samples: default_samples(&subject, args.limit, &args.layers, &args.tensors),
+            samples: 1,
             unused: analyze::unused_code(args.unused_code),
             kv: args.kv.kind(),
             positions: Read::Last,
             prove: false,
             within: ask_of(&args.layers, &args.tensors),
-            each_bit: true,
+            ranked: Some(targets),
         };
-        let sweep = subject.sweep(plan)?;
+        let sweep = subject.sweep(of_samples(&subject, args.limit, plan))?;
         let header = subject.map_header(&sweep, shard)?;
         let journal = match args.journal.as_deref() {
             None => None,
@@ -244,11 +248,11 @@ fn tell(subject: &Subject, sweep: &Sweep, ranking: &Ranking) -> Result<(), Failu
     let top = if asked == 0 { ranking.len() } else { asked.min(ranking.len()) };
     let bits = Bits::new(subject, sweep, ranking, top)?;
     for path in &subject.telling.output {
-        output::write(path, bits.file(top, format_of(path)?)?.as_bytes())?;
+        output::write(path, bits.file(top, format_of(path)?).as_bytes())?;
     }
     if subject.telling.quiet {
         return Ok(());
     }
     let shown = if asked == 0 { top.min(SHOWN) } else { top };
-    commands::tell(bits.table(shown)?.as_bytes())
+    commands::tell(bits.table(shown).as_bytes())
 }

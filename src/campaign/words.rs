@@ -20,7 +20,8 @@ pub enum FaultsCommand {
     #[command(after_help = "Example:\n  bitnet-certify faults merge shard0 shard1 shard2 -o \
         report.json")]
     Merge(MergeArgs),
-    /// Flip every bit of the packed weights, and put the bits in order, the worst first
+    /// Flip every bit of the packed weights, or of --targets, and put the bits in order, the worst
+    /// first
     #[command(after_help = RANK_EXAMPLES)]
     Rank(Box<RankArgs>),
     /// How far a campaign is, and what it has found; loads no model
@@ -49,12 +50,14 @@ Exit codes: 0 done, 1 a gate failed, 2 usage, 3 model, data or journal refused, 
 const RANK_EXAMPLES: &str = "\
 Examples:
   bitnet-certify faults rank @digits --top 10 -o bits.csv
+  bitnet-certify faults rank @digits --targets weight_scale,norm
   bitnet-certify faults rank path/to/checkpoint --inputs x.jsonl --journal night -o bits.csv
   bitnet-certify faults resume night -o bits.csv
   bitnet-certify faults rank @digits --shard 0/2 --journal s0    # and 1/2; then merge s0 s1
 
 What was interrupted and resumed, or dealt to shards and merged, gives the same files, byte for
-byte.
+byte. Under float activations flips are run one by one, from the layer that they strike: a changed
+weight is no exact change of a rounded sum, so trials share little.
 
 Exit codes: 0 done, 2 usage, 3 model, data or journal refused, 4 shards missing, 5 cannot write,
 130 interrupted (143 terminated): the journal can be resumed";

@@ -198,15 +198,23 @@ impl Tensor {
     }
 }
 
-/// The scales of ternary layers, under the names of their weights and of their scale tensors.
+/// The scales of tensors: of ternary layers under the names of their weights, and all that are
+/// stored under the names of their tensors.
 fn scales(loaded: &Loaded) -> BTreeMap<String, Scale> {
     let mut scales = BTreeMap::new();
     for (index, layer) in loaded.model.layers.iter().enumerate() {
         for slot in Slot::ALL {
-            if let Weights::Ternary { scale, .. } = &layer.linear(slot).weights {
-                let name = linear_name(index, slot);
-                scales.insert(format!("{name}.weight_scale"), *scale);
-                scales.insert(format!("{name}.weight"), *scale);
+            let (weights, name) = (&layer.linear(slot).weights, linear_name(index, slot));
+            let mut of = Scale::Multiply(1.0);
+            if let Weights::Ternary { scale, .. } = weights {
+                of = *scale;
+                scales.insert(format!("{name}.weight"), of);
+            }
+            if let Some((value, _)) = weights.tensor_scale() {
+                scales.insert(format!("{name}.weight_scale"), of.with(value));
+            }
+            if let Some(value) = weights.scale_behind() {
+                scales.insert(format!("{name}.weight_scale[0,0]"), of.with(value));
             }
         }
     }

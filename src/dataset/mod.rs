@@ -16,6 +16,19 @@ use crate::cli::UnusedArg;
 use crate::failure::Failure;
 use crate::source;
 
+/// The words behind `dataset`: a verb, or those of `build` alone.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(arg_required_else_help = true)]
+pub struct DatasetArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<DatasetCommand>,
+    /// Without a verb: what to build.
+    #[command(flatten)]
+    pub build: Option<BuildArgs>,
+}
+
 /// What to do about data sets.
 #[derive(Debug, Subcommand)]
 pub enum DatasetCommand {
@@ -114,14 +127,16 @@ fn files_of(split: Split) -> [String; 2] {
     [format!("data/{name}-00000-of-00001.parquet"), format!("data/{name}.jsonl")]
 }
 
-/// Runs a verb behind `dataset`.
+/// Runs what was asked of `dataset`.
 ///
 /// # Errors
 /// Whatever ended it early.
-pub fn run(command: &DatasetCommand) -> Result<(), Failure> {
-    match command {
-        DatasetCommand::Build(args) => build::build(args),
-        DatasetCommand::Verify(args) => verify::verify(args),
-        DatasetCommand::Apply(args) => verify::apply(args),
+pub fn run(args: &DatasetArgs) -> Result<(), Failure> {
+    match (&args.command, &args.build) {
+        (Some(DatasetCommand::Build(args)), _) | (None, Some(args)) => build::build(args),
+        (Some(DatasetCommand::Verify(args)), _) => verify::verify(args),
+        (Some(DatasetCommand::Apply(args)), _) => verify::apply(args),
+        (None, None) => Err(Failure::usage("expected a model, or build, verify or apply")
+            .help("bitnet-certify dataset @digits --out flips")),
     }
 }

@@ -50,6 +50,8 @@ type Proven = Option<(bool, Option<f64>)>;
 struct Struck {
     addresses: Vec<String>,
     tensors: Vec<String>,
+    /// Of each tensor.
+    formats: Vec<String>,
     byte_offsets: Vec<u64>,
     xor_masks: Vec<u8>,
     old_bytes: Vec<u8>,
@@ -138,7 +140,7 @@ impl<'a> Scene<'a> {
             },
             model: self.model.to_owned(),
             model_digest: loaded.manifest.digest.clone(),
-            format: "hf-packed".into(),
+            format: struck.formats[0].clone(),
             target: record.target.name().parse().map_err(Failure::bug)?,
             fault_model: match self.campaign.plan().flips {
                 1 => "single".into(),
@@ -194,6 +196,7 @@ impl Scene<'_> {
                 Some(at) => struck.xor_masks[at] ^= 1 << place.bit,
                 None => {
                     struck.tensors.push(place.tensor);
+                    struck.formats.push(place.format);
                     struck.byte_offsets.push(offset);
                     struck.xor_masks.push(1 << place.bit);
                     struck.old_bytes.push(old);

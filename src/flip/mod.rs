@@ -2,7 +2,7 @@
 
 mod patch;
 
-pub(crate) use patch::{place, write_patched};
+pub(crate) use patch::{Place, place, write_patched};
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -95,10 +95,14 @@ pub fn run(args: &FlipArgs) -> Result<(), Failure> {
     }
     write()?;
     let physical = address.physical(&loaded.model).ok().flatten().map(|place| place.to_string());
+    let place = place(&loaded, &address).ok();
     let text = if args.json {
         let object = json!({
             "address": address.to_string(),
             "physical": physical,
+            "file": place.as_ref().map(|place| &place.file),
+            "file_byte": place.as_ref().map(|place| place.byte),
+            "file_bit": place.as_ref().map(|place| place.bit),
             "samples": all.iter().map(as_json).collect::<Vec<Value>>(),
         });
         format!("{object:#}\n")
@@ -106,6 +110,10 @@ pub fn run(args: &FlipArgs) -> Result<(), Failure> {
         let mut text = format!("{address}\n");
         if let Some(physical) = physical {
             writeln!(text, "  stored at {physical}").expect("a string takes all");
+        }
+        if let Some(Place { file, byte, bit, .. }) = place {
+            let file = commands::shown(&file, &[]);
+            writeln!(text, "  in {file}, byte {byte}, bit {bit}").expect("a string takes all");
         }
         all.iter().for_each(|one| tell(&mut text, one));
         text

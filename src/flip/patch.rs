@@ -72,6 +72,8 @@ pub(crate) struct Place {
     pub(crate) file: String,
     /// The stored tensor.
     pub(crate) tensor: String,
+    /// How its values are stored, such as `gguf-q6_k` or `hf-packed`.
+    pub(crate) format: String,
     /// Where the tensor begins in the file.
     pub(crate) start: u64,
     /// The byte in the file.
@@ -137,7 +139,10 @@ pub(crate) fn place(loaded: &Loaded, address: &Address) -> Result<Place, Failure
             Ok(value(entry, entry.stored_row(row) * columns + column, bit))
         }
         Address::GroupScale { matrix, row, bit, .. } => {
-            Ok(value(entry(format!("{}.weight_scale", matrix.name()))?, row, bit))
+            // Beside the scale of the tensor the one behind its codes has a name of its own.
+            let name = format!("{}.weight_scale", matrix.name());
+            let behind = loaded.manifest.entry(&format!("{name}[0,0]"));
+            Ok(value(behind.map_or_else(|| entry(name), Ok)?, row, bit))
         }
         Address::Byte { .. } => Err(Failure::bug("a byte of trits has a place")),
         Address::Scale { layer, slot, bit } => {
@@ -173,5 +178,10 @@ fn value(entry: &TensorEntry, index: usize, bit: u8) -> Place {
 
 fn of_entry(entry: &TensorEntry, byte: u64, bit: u8) -> Place {
     let (file, tensor) = (entry.file.clone(), entry.name.clone());
-    Place { file, tensor, start: entry.offset, byte: entry.offset + byte, bit }
+    let kind = match entry.kind {
+        TensorKind::TernaryPacked if !file.ends_with(".gguf") => "packed".into(),
+        _ => entry.dtype.to_lowercase(),
+    };
+    let format = if file.ends_with(".gguf") { "gguf-" } else { "hf-" }.to_owned() + &kind;
+    Place { file, tensor, format, start: entry.offset, byte: entry.offset + byte, bit }
 }

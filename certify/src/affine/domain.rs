@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::form::Form;
 use super::linear::{Matrix, outputs};
-use super::past::{Added, Mix, Past};
+use super::past::{Added, Mix, Output, Past};
 use super::rows::{Normed, Pending, Rows, Scaled, Shape, absolute, cut, ends_of, turn};
 use super::state::{Affine, Gated, NORM_ERROR, Prepared};
 use super::store::{Head, Token, stored};
@@ -112,8 +112,7 @@ impl Domain for Affine<'_> {
                 let w = (&matrix.w[..], matrix.scale);
                 let form = Arc::new(outputs(kernels, &inputs, &ways[0], w, x.rounded));
                 let past = (slot == Slot::O && last).then(|| {
-                    let (stream, reading) = (Arc::default(), ways[0].clone());
-                    Past::Added(Arc::new(Added { stream, reading, rounded: x.rounded }))
+                    Past::Output(Arc::new(Output { reading: ways[0].clone(), rounded: x.rounded }))
                 });
                 Scaled { form, factor, past }
             })
@@ -227,9 +226,10 @@ impl Domain for Affine<'_> {
         let updates = self.forms(update);
         let past = |row: usize| match &update.shape {
             Shape::Forms(all) => match &all[row].past {
-                Some(Past::Added(added)) => {
-                    let added = Added { stream: forms[row].clone(), ..Added::clone(added) };
-                    Some(Past::Added(Arc::new(added)))
+                Some(Past::Output(output)) => {
+                    let Output { reading, rounded } = Output::clone(output);
+                    let stream = forms[row].clone();
+                    Some(Past::Added(Arc::new(Added { stream, reading, rounded })))
                 }
                 _ => None,
             },

@@ -12,7 +12,9 @@ use super::sites::Reading;
 pub(super) enum Past {
     /// Mixed by attention.
     Mixed(Arc<Mix>),
-    /// An output of attention on top of a stream.
+    /// An output of attention.
+    Output(Arc<Output>),
+    /// The same on top of a stream.
     Added(Arc<Added>),
     /// A gated product.
     Gated(Arc<Behind>),
@@ -36,6 +38,14 @@ pub(super) struct Mix {
     /// The symbols that the boxes became, and the values they belong to.
     pub(super) span: Option<Span>,
     pub(super) values: Vec<usize>,
+}
+
+/// A row that the output layer of attention made.
+#[derive(Clone, Debug)]
+pub(super) struct Output {
+    /// What the layer reads.
+    pub(super) reading: Reading,
+    pub(super) rounded: bool,
 }
 
 /// A stream with the output of attention on top.

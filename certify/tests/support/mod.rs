@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use engine::model::{
     Activations, Config, Float, FloatType, Gate, Layer, Linear, Model, Norm, Rope, Scale, Slot,
-    Weights,
+    StoredScale, Weights,
 };
 use engine::packing::{Layout, TernaryRows};
 use ndarray::Array2;
@@ -92,7 +92,7 @@ impl Draws {
         Weights::Ternary {
             rows: Arc::new(rows),
             scale,
-            stored: Some(FloatType::F32),
+            stored: Some(StoredScale::One(FloatType::F32)),
             layout: Layout::hf(outputs, inputs),
             blocks: None,
         }

@@ -15,7 +15,7 @@ use super::values::{FLOATS, count_zeros};
 use super::{LoadOptions, ternary};
 use crate::model::{
     Activations, Coded, CodedFile, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot,
-    Rope, Scale, Scales, Slot, Weights,
+    Rope, Scale, Scales, Slot, StoredScale, Weights,
 };
 use crate::packing::{CodedRows, Layout, TernaryRows, weight_of};
 
@@ -219,7 +219,7 @@ impl<'a> Builder<'a> {
             self.record(entry);
             let (rows, scale) = (Arc::new(rows), Scale::Multiply(scale));
             let layout = Layout::hf(rows.rows(), rows.columns());
-            let stored = Some(FloatType::F32);
+            let stored = Some(StoredScale::One(FloatType::F32));
             return Ok(Weights::Ternary { rows, scale, stored, layout, blocks: None });
         }
         // Transformers packs in place, so a packed tensor is known by its height alone.
@@ -239,7 +239,8 @@ impl<'a> Builder<'a> {
             let file = CodedFile::Packed { layout, scales: stored };
             return Ok(Weights::Coded(Arc::new(coded.of_file(file))));
         };
-        let (rows, scale, stored) = (Arc::new(rows), of(scale), Some(stored));
+        let stored = Some(StoredScale::One(stored));
+        let (rows, scale) = (Arc::new(rows), of(scale));
         Ok(Weights::Ternary { rows, scale, stored, layout, blocks: None })
     }
 

@@ -117,6 +117,9 @@ pub enum Float {
         columns: usize,
         /// The width of a head, where the file has the rows for rotations of neighbours.
         turned: Option<usize>,
+        /// The scale beside the tensor, by which each value of a block is multiplied once more
+        /// (rounded once), and its type.
+        factor: Option<(f32, FloatType)>,
     },
 }
 
@@ -175,12 +178,15 @@ impl Float {
                     *value = widen_bf16(bits);
                 }
             }
-            Self::Blocks { kind, data, columns, .. } => {
+            Self::Blocks { kind, data, columns, factor, .. } => {
                 assert_eq!(out.len(), *columns, "a row of this width");
                 let width = columns / kind.weights() * kind.bytes();
                 let blocks = data[row * width..(row + 1) * width].chunks_exact(kind.bytes());
                 for (block, out) in blocks.zip(out.chunks_exact_mut(kind.weights())) {
                     kind.values(block, out);
+                }
+                if let Some((factor, _)) = factor {
+                    out.iter_mut().for_each(|value| *value *= factor);
                 }
             }
         }

@@ -61,6 +61,20 @@ impl Scale {
     }
 }
 
+/// In which bits a file holds the scale of a tensor of codes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StoredScale {
+    /// One number.
+    One(FloatType),
+    /// Two, whose product it is, rounded once.
+    Two {
+        /// The f32 that stands behind the codes.
+        behind: f32,
+        /// The scale beside the tensor, and its type.
+        beside: (f32, FloatType),
+    },
+}
+
 /// The weights of a linear layer.
 #[derive(Clone, Debug)]
 pub enum Weights {
@@ -70,8 +84,8 @@ pub enum Weights {
         rows: Arc<TernaryRows>,
         /// The scale of the tensor.
         scale: Scale,
-        /// The type in which the scale is stored; `None` where it has no bits of its own.
-        stored: Option<FloatType>,
+        /// In which bits the scale is stored; `None` where it has none of its own.
+        stored: Option<StoredScale>,
         /// Where the codes stand in a file; `None` where no file holds them as bits.
         layout: Option<Layout>,
         /// What a file of blocks holds beside the codes.

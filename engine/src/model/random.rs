@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     Activations, Coded, Config, Float, FloatType, Gate, Layer, Linear, Model, Norm, Rope, Scale,
-    Scales, Slot, Weights,
+    Scales, Slot, StoredScale, Weights,
 };
 use crate::packing::{CodedRows, Layout, TernaryRows};
 
@@ -133,7 +133,7 @@ fn linear(
     let stored = (1.0 / (inputs as f64).sqrt()) as f32;
     let stored = f32::from_bits(stored.to_bits() & 0xffff_0000);
     let scale = if style.divide { Scale::Divide(1.0 / stored) } else { Scale::Multiply(stored) };
-    let (stored, layout) = (Some(FloatType::F32), Layout::hf(outputs, inputs));
+    let (stored, layout) = (Some(StoredScale::One(FloatType::F32)), Layout::hf(outputs, inputs));
     Linear {
         weights: Weights::Ternary { rows: Arc::new(rows), scale, stored, layout, blocks: None },
         norm: style.inner_norms.then(|| norm(rng, inputs, config.eps, style.stored)),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::{Coded, Float, FloatType, Scale, Scales, Weights};
+use super::{Coded, Float, FloatType, Scale, Scales, StoredScale, Weights};
 use crate::packing::{
     BitPlace, BlockShape, CodedRows, Layout, TernaryRows, UNUSED_CODE, ZERO_CODE, weight_of,
 };
@@ -180,15 +180,29 @@ impl Weights {
     }
 
     /// The scale of the tensor that a file holds, and its type: the only one, or the one beside
-    /// blocks that have scales too.
+    /// weights that have scales too.
     #[must_use]
     pub fn tensor_scale(&self) -> Option<(f32, FloatType)> {
         match (self.stored_blocks(), self) {
             (Some(blocks), _) => blocks.factor,
-            (None, Self::Ternary { scale, stored, .. }) => {
-                stored.map(|kind| (scale.stored(), kind))
-            }
-            (None, _) => None,
+            (None, Self::Ternary { scale, stored, .. }) => stored.map(|stored| match stored {
+                StoredScale::One(kind) => (scale.stored(), kind),
+                StoredScale::Two { beside, .. } => beside,
+            }),
+            (None, Self::Dense(float)) => match **float {
+                Float::Blocks { factor, .. } => factor,
+                _ => None,
+            },
+            (None, Self::Coded(_)) => None,
+        }
+    }
+
+    /// The f32 behind the codes of a tensor that has a scale beside it too.
+    #[must_use]
+    pub fn scale_behind(&self) -> Option<f32> {
+        match *self {
+            Self::Ternary { stored: Some(StoredScale::Two { behind, .. }), .. } => Some(behind),
+            _ => None,
         }
     }
 
@@ -351,14 +365,15 @@ impl View<'_> {
             return Weights::Coded(Arc::new(Coded::new(kind.name(), codes, scales)));
         }
         let data: Vec<u8> = rows.iter().flat_map(|&row| self.bytes(row)).collect();
-        let blocks = Float::Blocks { kind, data, columns, turned: None };
-        if !self.zeroed && self.factor == 1.0 {
+        let factor = self.weights.tensor_scale().map(|(_, stored)| (self.factor, stored));
+        let blocks = Float::Blocks { kind, data, columns, turned: None, factor };
+        if !self.zeroed {
             return Weights::Dense(Arc::new(blocks));
         }
         let mut values = vec![0.0; rows.len() * columns];
         for (index, values) in values.chunks_exact_mut(columns).enumerate() {
             blocks.read_row(index, values);
-            if self.zeroed && kind.has_codes() {
+            if kind.has_codes() {
                 let (mut now, mut read) = (vec![0; columns], vec![0; columns]);
                 self.integers(rows[index], &mut now);
                 View { zeroed: false, ..*self }.integers(rows[index], &mut read);
@@ -366,7 +381,6 @@ impl View<'_> {
                     values.iter_mut().zip(now.iter().zip(read)).filter(|(_, (a, b))| *a != b);
                 zeroed.for_each(|(value, _)| *value = 0.0);
             }
-            values.iter_mut().for_each(|value| *value *= self.factor);
         }
         Weights::Dense(Arc::new(Float::F32 { data: values, columns }))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use engine::formats::{LoadOptions, Loaded, Source, TensorKind, UnusedCode, load};
 use engine::kernels;
-use engine::model::{Activations, FloatType, KvKind, Model, Scale, Slot, Weights};
+use engine::model::{Activations, FloatType, KvKind, Model, Scale, Slot, StoredScale, Weights};
 use engine::packing::{HfRows, UNUSED_CODE};
 use serde_json::json;
 
@@ -126,7 +126,7 @@ fn scales_of_any_float_type_and_of_no_rank_are_read() {
             else {
                 panic!("a ternary layer")
             };
-            assert_eq!((scale, got), (Scale::Divide(2.5), Some(stored)));
+            assert_eq!((scale, got), (Scale::Divide(2.5), Some(StoredScale::One(stored))));
         }
     }
 }

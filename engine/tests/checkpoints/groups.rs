@@ -42,8 +42,13 @@ fn grouped(kind: BlockType, signs: bool) -> Model {
             let scale = f16::from_f32(random.unit());
             data.extend(kind.encode(&codes, scale));
         }
-        linear.weights =
-            Weights::Dense(Arc::new(Float::Blocks { kind, data, columns, turned: None }));
+        linear.weights = Weights::Dense(Arc::new(Float::Blocks {
+            kind,
+            data,
+            columns,
+            turned: None,
+            factor: None,
+        }));
         linear.activations = Activations::None;
     }
     model
@@ -151,8 +156,13 @@ fn what_a_form_does_not_hold_is_refused_by_name() {
         let down = &mut model.layers[1].linears[6];
         let (rows, columns) = (down.outputs(), down.inputs());
         let data = vec![0; rows * columns / kind.weights() * kind.bytes()];
-        down.weights =
-            Weights::Dense(Arc::new(Float::Blocks { kind, data, columns, turned: None }));
+        down.weights = Weights::Dense(Arc::new(Float::Blocks {
+            kind,
+            data,
+            columns,
+            turned: None,
+            factor: None,
+        }));
         for (form, holds) in [(Form::GgufQ1, "Q1_0 holds"), (Form::GgufQ2, "Q2_0 holds")] {
             refused(&model, form, &["blk.1.ffn_down", holds, &format!("got {}", kind.name())]);
         }

@@ -2,9 +2,10 @@
 
 use engine::formats::{LoadOptions, Loaded, Source, load};
 use engine::kernels;
-use engine::model::{Activations, KvKind, Linear, Model, Scale, Scales, Slot, Weights};
+use engine::model::{Activations, FloatType, KvKind, Linear, Model, Scale, Scales, Slot, Weights};
 
 use crate::checkpoint::{Checkpoint, encoded, refused};
+use crate::made_gguf::{BLOCKS, F32, Gguf};
 use crate::reference::{bits, path, prefill};
 
 fn gguf(bytes: Vec<u8>, activations: Option<Activations>) -> Loaded {
@@ -108,5 +109,39 @@ fn a_packed_checkpoint_may_have_scales_of_rows() {
         let part = checkpoint.part(name);
         (part.shape, part.data) = (vec![2], encoded("F32", &[1.0, 1.0]));
         refused(checkpoint.load(), &["[1], or [", "for scales of rows"]);
+    }
+}
+
+#[test]
+fn a_scale_beside_blocks_multiplies_each_value_under_float_activations() {
+    let name = "blk.0.ffn_up.weight";
+    for (kind, block) in BLOCKS {
+        let two_scales = |file: &mut Gguf| {
+            let at = block.scale_at();
+            file.tensor(name).data[at..at + 2].copy_from_slice(&0x3c00u16.to_le_bytes());
+        };
+        let file = |factor: Option<f32>| {
+            let bytes = Gguf::small(kind).with(|file| {
+                two_scales(file);
+                if let Some(factor) = factor {
+                    file.put("blk.0.ffn_up.scale", &[1], F32);
+                    file.tensor("blk.0.ffn_up.scale").data = factor.to_le_bytes().to_vec();
+                }
+            });
+            gguf(bytes, Some(Activations::None)).model.layers[0].linear(Slot::Up).clone()
+        };
+        let [plain, scaled] = [None, Some(0.7)].map(file);
+        assert_eq!(scaled.weights.tensor_scale(), Some((0.7, FloatType::F32)));
+        let (Weights::Dense(plain), Weights::Dense(scaled)) = (plain.weights, scaled.weights)
+        else {
+            panic!("floats")
+        };
+        let (mut one, mut other) = (vec![0.0; plain.columns()], vec![0.0; plain.columns()]);
+        for row in 0..plain.rows() {
+            plain.read_row(row, &mut one);
+            scaled.read_row(row, &mut other);
+            assert!(one.iter().zip(&other).all(|(a, b)| a * 0.7 == *b), "{} {row}", block.name());
+        }
+        assert!(one.iter().any(|&value| value != 0.0));
     }
 }

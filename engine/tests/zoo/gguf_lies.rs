@@ -1,6 +1,6 @@
 //! GGUF files made to lie: the ways in which readers of them have been broken.
 
-use crate::made_gguf::{BLOCKS, F16, F32, Gguf, I2S, Tensor, items, text};
+use crate::made_gguf::{BF16, BLOCKS, F16, F32, Gguf, I2S, Tensor, items, text};
 use crate::member::Zoo;
 
 const Q: &str = "blk.0.attn_q.weight";
@@ -240,13 +240,21 @@ fn blocks(zoo: &mut Zoo) {
     }
     for (kind, block) in BLOCKS {
         let bytes = Gguf::small(kind).with(|f| {
-            // The scales of two blocks differ.
             let at = block.scale_at();
-            f.tensor(Q).data[at..at + 2].copy_from_slice(&0x3c00u16.to_le_bytes());
+            f.tensor(Q).data[at..at + 2].copy_from_slice(&0x7bffu16.to_le_bytes());
             f.put("blk.0.attn_q.scale", &[1], F32);
+            f.tensor("blk.0.attn_q.scale").data = f32::MAX.to_le_bytes().to_vec();
         });
-        let says = [Q, "beside a .scale", "after the product"];
-        zoo.gguf(&format!("a .scale beside {}", block.name()), bytes, &says);
+        let says = [Q, "finite"];
+        zoo.gguf(&format!("a .scale too large for {}", block.name()), bytes, &says);
+    }
+    for (kind, name) in [(F32, "F32"), (F16, "F16"), (BF16, "BF16")] {
+        let bytes = Gguf::small(kind).with(|f| f.put("blk.0.attn_q.scale", &[1], F32));
+        zoo.gguf(
+            &format!("a .scale beside {name}"),
+            bytes,
+            &[Q, "codes or blocks beside a .scale"],
+        );
     }
     let either = Gguf::small(42).with(|f| {
         let tensor = f.tensor(Q);

@@ -12,12 +12,12 @@ use crate::matrix::{Grid, Matrix};
 /// The stored bytes of a layer as its file has them: codes, or blocks with their scales.
 ///
 /// # Errors
-/// If the layer has neither, or some bits of the bytes have no address.
+/// If the layer has neither, or codes that are not held in the layout of a file.
 pub fn tensor_bytes(model: &Model, layer: usize, slot: Slot) -> Result<Vec<u8>, AddressError> {
     let (first, matrix) =
         (Address::Code { layer, slot, row: 0, column: 0, bit: 0 }, Matrix::Linear { layer, slot });
     let grid = (layer < model.layers.len()).then(|| matrix.grid(model));
-    if let Some(Grid::Blocks { shape, scaled: true }) = grid {
+    if let Some(Grid::Blocks { shape }) = grid {
         let mut bytes = vec![0; shape.bytes()];
         for row in 0..shape.rows {
             let stored = matrix.block_row(model, row);

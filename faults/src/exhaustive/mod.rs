@@ -21,7 +21,7 @@ pub use entry::{RowEntry, Shifts};
 pub use plan::MapPlan;
 pub use rank::{BitEffect, Ranking};
 pub use strip::Strip;
-pub use sweep::{Place, Prover, Sweep, SweepError, packed_bits};
+pub use sweep::{Place, Prover, Sweep, SweepError, swept_bits};
 
 use crate::outcome::Outcome;
 use crate::simulator::Counts;

@@ -21,8 +21,8 @@ pub(super) type Known<'a> = (usize, Option<&'a dyn Prover>);
 
 /// What every flip of some bits of one row does on one sample.
 pub(super) trait Piece: Kept {
-    /// Into how many pieces a row of so many columns is cut.
-    fn of_row(columns: usize) -> usize;
+    /// Into how many pieces a row of so many bits is cut.
+    fn of_row(bits: usize) -> usize;
 
     /// Its faults.
     fn faults(&self) -> u64;
@@ -50,8 +50,8 @@ impl Cut {
     pub(super) fn new(tensors: &[Swept], of_row: fn(usize) -> usize) -> Self {
         let mut all = 0;
         let one = |of: &Swept| {
-            let (before, pieces) = (all, of_row(of.rows.columns()));
-            all += (of.rows.rows() * pieces) as u64;
+            let (before, pieces) = (all, of_row(of.row_bits()));
+            all += (of.rows() * pieces) as u64;
             (before, pieces)
         };
         let tensors = tensors.iter().map(one).collect();
@@ -147,8 +147,8 @@ impl Sweep<'_> {
         let Some(&first) = pieces.first() else { return &[] };
         let tensor = |number| cut.place(number).0.tensor;
         let own = tensor(first);
-        let columns = self.tensors[own].rows.columns();
-        let each = (2 * columns).div_ceil(P::of_row(columns));
+        let bits = self.tensors[own].row_bits();
+        let each = bits.div_ceil(P::of_row(bits));
         let most = (faults / each).max(1);
         let same = pieces.iter().take(most).take_while(|&&number| tensor(number) == own);
         &pieces[..same.count()]

@@ -11,13 +11,18 @@ use crate::fault::UnusedCode;
 use crate::matrix::{Grid, Matrix};
 use crate::mix::Within;
 use crate::plan_file::{PlanError, PlanFile};
+use crate::space::Target;
 
 /// How the plan of every map begins, and no other.
 const OPENING: &str = "exhaustive = \"weight_code\"\n";
-/// What follows in the plan of a map of which every bit is kept.
+/// What follows in the plan of a map of which every bit is kept: a ranking.
 const EACH_BIT: &str = "keeps = \"bits\"\n";
 
-/// What a map is of: every single-bit fault of packed weights, on the first so many samples.
+/// What a ranking is of, if nothing else is said.
+const USUAL: [Target; 1] = [Target::WeightCode];
+
+/// What a map is of: every single-bit fault of packed weights, or for a ranking of any stored bits,
+/// on the first so many samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MapPlan {
     /// How many samples, at least 1.
@@ -32,8 +37,9 @@ pub struct MapPlan {
     pub prove: bool,
     /// In which layers and tensors.
     pub within: Within,
-    /// Whether what each bit did is kept, for a ranking, instead of counts of its row.
-    pub each_bit: bool,
+    /// For a ranking what is struck, and what each bit did is kept; `None` for the map of packed
+    /// weights, which keeps counts of their rows.
+    pub ranked: Option<Vec<Target>>,
 }
 
 /// The keys behind the opening; the words that plans of drawn trials have too are read as there.
@@ -43,6 +49,7 @@ struct Keys {
     #[serde(rename = "exhaustive")]
     _exhaustive: String,
     keeps: Option<String>,
+    targets: Option<Vec<String>>,
     samples: u64,
     unused_code: String,
     kv: String,
@@ -65,6 +72,11 @@ impl MapPlan {
         text.strip_prefix(OPENING).is_some_and(|rest| rest.starts_with(EACH_BIT))
     }
 
+    /// What is struck.
+    pub(super) fn targets(&self) -> &[Target] {
+        self.ranked.as_deref().unwrap_or(&USUAL)
+    }
+
     /// The plan as text; one plan has one text.
     #[must_use]
     pub fn to_toml(&self) -> String {
@@ -76,10 +88,14 @@ impl MapPlan {
         let mut text = format!(
             "{OPENING}{}samples = {}\nunused_code = {unused:?}\nkv = {kv:?}\n\
              positions = {positions:?}\nprove = {}\n",
-            if self.each_bit { EACH_BIT } else { "" },
+            if self.ranked.is_some() { EACH_BIT } else { "" },
             self.samples,
             self.prove
         );
+        if let Some(targets) = self.ranked.as_ref().filter(|targets| targets[..] != USUAL) {
+            let names: Vec<_> = targets.iter().map(|target| target.name()).collect();
+            writeln!(text, "targets = {names:?}").expect("text takes all");
+        }
         if let Some(layers) = &self.within.layers {
             writeln!(text, "layers = {layers:?}").expect("text takes all");
         }
@@ -106,6 +122,12 @@ impl MapPlan {
         if let Some(got) = keys.keeps.as_deref().filter(|keeps| *keeps != "bits") {
             return Err(PlanError::Toml(format!("keeps = {got:?}, expected \"bits\"")));
         }
+        let named = |name: String| {
+            let wrong = || PlanError::Toml(format!("targets: {name:?} is none"));
+            Target::named(&name).ok_or_else(wrong)
+        };
+        let targets = keys.targets.map(|names| names.into_iter().map(named).collect());
+        let targets = targets.unwrap_or(Ok(USUAL.to_vec()))?;
         Ok(Self {
             samples: keys.samples,
             unused: words.unused_code()?.ok_or_else(|| word("unused_code"))?,
@@ -113,7 +135,7 @@ impl MapPlan {
             positions: words.positions()?.ok_or_else(|| word("positions"))?,
             prove: keys.prove,
             within: Within { layers: keys.layers, tensors: keys.tensors, part: None },
-            each_bit: keys.keeps.is_some(),
+            ranked: keys.keeps.map(|_| targets),
         })
     }
 }
@@ -146,7 +168,7 @@ mod tests {
             positions: Read::Last,
             prove: false,
             within: Within::default(),
-            each_bit: false,
+            ranked: None,
         };
         let part = MapPlan {
             within: Within {
@@ -158,13 +180,17 @@ mod tests {
             prove: true,
             ..whole.clone()
         };
-        let ranked = MapPlan { each_bit: true, ..part.clone() };
+        let ranked = MapPlan { ranked: Some(USUAL.to_vec()), ..part.clone() };
+        let scales = vec![Target::Norm, Target::WeightScale];
+        let others = MapPlan { ranked: Some(scales), ..whole.clone() };
+        let unknown = others.to_toml().replace("norm", "form");
+        assert!(MapPlan::parse(&unknown).expect_err("no target").to_string().contains("form"));
         let other = ranked.to_toml().replace("\"bits\"", "\"words\"");
         assert!(MapPlan::parse(&other).expect_err("no such word").to_string().contains("words"));
-        for plan in [whole, part, ranked] {
+        for plan in [whole, part, ranked, others] {
             let text = plan.to_toml();
             assert!(MapPlan::is_one(&text));
-            assert_eq!(MapPlan::ranks(&text), plan.each_bit);
+            assert_eq!(MapPlan::ranks(&text), plan.ranked.is_some());
             assert_eq!(MapPlan::parse(&text), Ok(plan));
             assert!(PlanFile::parse(&text).is_err(), "no plan of drawn trials");
         }

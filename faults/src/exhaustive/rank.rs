@@ -1,4 +1,4 @@
-//! Every bit of packed weights in the order of what its flip does, worst first.
+//! Stored bits in the order of what the flip of each does, worst first.
 //!
 //! Invariant: what is kept of a bit are counts and maxima over samples, so neither threads nor the
 //! order of samples change it; equal bits stay in the order of their numbers.
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::pieces::{Cut, Piece};
 use super::strip::{Flipped, Strip};
-use super::sweep::{LOT, Place, Sweep, SweepError};
+use super::sweep::{LOT, Place, Sweep, SweepError, Swept};
 use crate::address::Address;
 use crate::journal::{JournalError, Shard, Writer};
 
@@ -72,7 +72,7 @@ impl BitEffect {
 /// The effects of every bit of a sweep.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranking {
-    /// By number: tensors in the order of the walk, their rows, columns and bits.
+    /// By number: tensors in the order of the sweep, their rows and the bits of those.
     effects: Vec<BitEffect>,
     /// The numbers, worst first.
     order: Vec<u32>,
@@ -109,14 +109,11 @@ impl Ranking {
         let mut number = self.order[rank] as usize;
         let effect = self.effects[number];
         for of in &sweep.tensors {
-            let (layer, slot, columns) = (of.layer, of.slot, of.rows.columns());
-            let bits = of.bits();
-            if number < bits {
-                let (place, bit) = (number / 2, (number % 2) as u8);
-                let (row, column) = (place / columns, place % columns);
-                return (Address::Code { layer, slot, row, column, bit }, effect);
+            if number < of.bits() {
+                let (row, bit) = (number / of.row_bits(), number % of.row_bits());
+                return (of.address(&sweep.space, row, bit), effect);
             }
-            number -= bits;
+            number -= of.bits();
         }
         unreachable!("a number of the sweep");
     }
@@ -145,8 +142,8 @@ impl Sweep<'_> {
                 return true;
             }
             let (place, part) = cut.place(strip.number);
-            let columns = self.tensors[place.tensor].rows.columns();
-            strip.faults() != 2 * Strip::columns(part, columns).len() as u64
+            let bits = self.tensors[place.tensor].row_bits();
+            strip.faults() != Strip::span(part, bits).len() as u64
         });
         let why = "it is of no row of the model";
         wrong.map_or(Ok(()), |&Strip { number: index, .. }| {
@@ -200,9 +197,9 @@ impl Sweep<'_> {
 
     fn absorb(&self, effects: &mut [BitEffect], cut: &Cut, strip: &Strip) {
         let (Place { sample, tensor, row }, part) = cut.place(strip.number);
-        let columns = self.tensors[tensor].rows.columns();
-        let before: usize = self.tensors[..tensor].iter().map(|of| of.bits()).sum();
-        let first = before + 2 * (row * columns + Strip::columns(part, columns).start);
+        let bits = self.tensors[tensor].row_bits();
+        let before: usize = self.tensors[..tensor].iter().map(Swept::bits).sum();
+        let first = before + row * bits + Strip::span(part, bits).start;
         for (effect, flipped) in effects[first..].iter_mut().zip(strip.flips()) {
             effect.count(sample as u32, flipped);
         }

@@ -3,7 +3,7 @@
 //! | bytes | hold |
 //! |---|---|
 //! | 0..8 | number of the strip: sample by sample, tensor by tensor, row by row |
-//! | 8..16 | its bits: two of each of up to 32 columns, column by column and the low bit first |
+//! | 8..16 | its bits: up to 64 of a row, of codes column by column and the low bit first |
 //! | 16..24 | the set of those whose flip changes the decision |
 //! | 24..32 | the set of those whose flip is detected |
 //! | 32..544 | the loss of margin by each, in logits; 0 where it is detected, and behind the last |
@@ -15,18 +15,15 @@ use std::ops::Range;
 
 use super::pieces::{Cut, Known, Piece};
 use super::plan::MapPlan;
-use super::sweep::{Sweep, Swept};
-use crate::address::Address;
+use super::sweep::Sweep;
 use crate::fault::Fault;
 use crate::journal::{Header, Kept};
 use crate::outcome::Outcome;
 use crate::simulator::Simulator;
 use crate::trial::Trial;
 
-/// Columns of a strip, but for the last of a row.
-const COLUMNS: usize = 32;
-/// Bits of as many.
-const BITS: usize = 2 * COLUMNS;
+/// Bits of a strip, but for the last of a row.
+const BITS: usize = 64;
 
 /// What every flip of the bits of one strip of a row does on one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,15 +83,15 @@ impl Strip {
         (self.bits, self.sdc.count_ones().into(), self.due.count_ones().into())
     }
 
-    /// The columns of a strip of a row.
-    pub(super) fn columns(part: usize, columns: usize) -> Range<usize> {
-        part * COLUMNS..columns.min((part + 1) * COLUMNS)
+    /// The bits of a strip of a row of so many.
+    pub(super) fn span(part: usize, bits: usize) -> Range<usize> {
+        part * BITS..bits.min((part + 1) * BITS)
     }
 }
 
 impl Piece for Strip {
-    fn of_row(columns: usize) -> usize {
-        columns.div_ceil(COLUMNS)
+    fn of_row(bits: usize) -> usize {
+        bits.div_ceil(BITS)
     }
 
     fn faults(&self) -> u64 {
@@ -108,21 +105,18 @@ impl Piece for Strip {
         _: Known,
         lot: &[u64],
     ) -> Vec<Self> {
-        let Swept { layer, slot, rows } = sweep.tensors[cut.place(lot[0]).0.tensor];
+        let tensor = &sweep.tensors[cut.place(lot[0]).0.tensor];
         let mut faults = Vec::with_capacity(BITS * lot.len());
         for &number in lot {
             let (place, part) = cut.place(number);
-            for column in Self::columns(part, rows.columns()) {
-                for bit in 0..2 {
-                    let row = place.row;
-                    faults.push(Fault::single(Address::Code { layer, slot, row, column, bit }));
-                }
-            }
+            let bits = Self::span(part, tensor.row_bits());
+            let fault = |bit| Fault::single(tensor.address(&sweep.space, place.row, bit));
+            faults.extend(bits.map(fault));
         }
         let trials = simulator.run(&faults, sweep.plan().unused);
         let mut rest = &trials[..];
         let strip = |&number: &u64| {
-            let bits = 2 * Self::columns(cut.place(number).1, rows.columns()).len();
+            let bits = Self::span(cut.place(number).1, tensor.row_bits()).len();
             let (own, others) = rest.split_at(bits);
             rest = others;
             Self::of(number, own)

@@ -2,6 +2,7 @@
 //! held; within a sample, lots of rows in parallel.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use engine::kernels::Kernels;
 use engine::model::{Model, Slot, Weights};
@@ -16,8 +17,8 @@ use crate::exists::has_codes;
 use crate::fault::Fault;
 use crate::golden::{Golden, Sample, SampleError};
 use crate::journal::{self, JournalError, Shard, Writer};
-use crate::mix::Within;
 use crate::simulator::Simulator;
+use crate::space::{Space, Target, Tensor};
 
 /// The most faults of a lot: enough that trials share products, few enough that lots are even.
 pub(super) const LOT: usize = 4096;
@@ -25,8 +26,10 @@ pub(super) const LOT: usize = 4096;
 /// Why a map cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SweepError {
-    /// There is no packed weight where faults were asked for.
-    #[error("there are no packed weights to flip there, expected layers and tensors of the model")]
+    /// There is no bit where faults were asked for.
+    #[error(
+        "there are no such bits there, expected layers and tensors of the model that have some"
+    )]
     Nothing,
     /// Some weights there have other codes, which a map would leave out.
     #[error(
@@ -89,17 +92,52 @@ pub struct Place {
 }
 
 /// A tensor of a sweep.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Swept<'a> {
-    pub(super) layer: usize,
-    pub(super) slot: Slot,
-    pub(super) rows: &'a TernaryRows,
+#[derive(Clone, Debug)]
+pub(super) enum Swept<'a> {
+    /// Codes of two bits under one scale.
+    Codes { layer: usize, slot: Slot, rows: &'a TernaryRows },
+    /// What else is stored, of a target: these numbers, one row of bits.
+    Others { target: Target, numbers: Range<u64> },
 }
 
 impl Swept<'_> {
-    /// The bits of its codes.
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Self::Codes { rows, .. } => rows.rows(),
+            Self::Others { .. } => 1,
+        }
+    }
+
+    pub(super) fn row_bits(&self) -> usize {
+        match self {
+            Self::Codes { rows, .. } => 2 * rows.columns(),
+            Self::Others { numbers, .. } => (numbers.end - numbers.start) as usize,
+        }
+    }
+
     pub(super) fn bits(&self) -> usize {
-        2 * self.rows.rows() * self.rows.columns()
+        self.rows() * self.row_bits()
+    }
+
+    /// A bit of a row.
+    pub(super) fn address(&self, space: &Space, row: usize, bit: usize) -> Address {
+        match *self {
+            Self::Codes { layer, slot, .. } => {
+                let (column, bit) = (bit / 2, (bit % 2) as u8);
+                Address::Code { layer, slot, row, column, bit }
+            }
+            Self::Others { target, ref numbers } => {
+                space.address(target, 0, numbers.start + bit as u64)
+            }
+        }
+    }
+
+    /// Layer, place in it and codes, of a tensor of a map.
+    fn codes(&self) -> (usize, Slot, &TernaryRows) {
+        match *self {
+            Self::Codes { layer, slot, rows } => (layer, slot, rows),
+            Self::Others { .. } => unreachable!("a map is of codes of two bits"),
+        }
     }
 }
 
@@ -111,6 +149,7 @@ pub struct Sweep<'a> {
     plan: MapPlan,
     pub(super) samples: Vec<Sample>,
     pub(super) tensors: Vec<Swept<'a>>,
+    pub(super) space: Space,
     /// Its rows.
     rows: Cut,
 }
@@ -129,18 +168,19 @@ impl<'a> Sweep<'a> {
         let (got, expected) = (samples.len(), plan.samples);
         let first = usize::try_from(expected).ok().filter(|count| (1..=got).contains(count));
         let samples = samples[..first.ok_or(SweepError::Samples { got, expected })?].to_vec();
-        if let Some(what) = nowhere(model, &plan) {
+        let space = Space::new(model, plan.kv);
+        if let Some(what) = nowhere(model, &space, &plan) {
             return Err(SweepError::Nowhere { what });
         }
-        if let Some(tensor) = others(model, &plan.within) {
+        if let Some(tensor) = others(model, &plan.within).filter(|_| plan.ranked.is_none()) {
             return Err(SweepError::Others { tensor });
         }
-        let tensors = packed(model, &plan.within);
+        let tensors = swept(model, &space, &plan);
         let rows = Cut::new(&tensors, RowEntry::of_row);
         if rows.all() == 0 {
             return Err(SweepError::Nothing);
         }
-        let sweep = Self { model, kernels, plan, samples, tensors, rows };
+        let sweep = Self { model, kernels, plan, samples, tensors, space, rows };
         let clean = (0..sweep.samples.len()).into_par_iter().map(|sample| sweep.clean(sample));
         // Collected first, so that the first refusal is the first by number.
         let clean: Vec<_> = clean.map(|golden| golden.map(|_| ())).collect();
@@ -155,8 +195,12 @@ impl<'a> Sweep<'a> {
     }
 
     /// Layer, place in it, rows and columns of each tensor, in the order of the walk.
+    ///
+    /// # Panics
+    /// Of a ranking of other bits than codes.
     pub fn tensors(&self) -> impl Iterator<Item = (usize, Slot, usize, usize)> {
-        self.tensors.iter().map(|of| (of.layer, of.slot, of.rows.rows(), of.rows.columns()))
+        let codes = self.tensors.iter().map(Swept::codes);
+        codes.map(|(layer, slot, rows)| (layer, slot, rows.rows(), rows.columns()))
     }
 
     /// Rows of the map, over all samples.
@@ -204,7 +248,7 @@ impl<'a> Sweep<'a> {
             }
             let Place { tensor, row, .. } = self.place(entry.number);
             let mut faults = [[0; 2]; 2];
-            for code in self.tensors[tensor].rows.row(row) {
+            for code in self.tensors[tensor].codes().2.row(row) {
                 for (bit, faults) in faults.iter_mut().enumerate() {
                     faults[usize::from(code >> bit & 1)] += 1;
                 }
@@ -263,7 +307,7 @@ impl<'a> Sweep<'a> {
 }
 
 impl Piece for RowEntry {
-    fn of_row(_columns: usize) -> usize {
+    fn of_row(_bits: usize) -> usize {
         1
     }
 
@@ -279,7 +323,7 @@ impl Piece for RowEntry {
         lot: &[u64],
     ) -> Vec<Self> {
         let place = |number| cut.place(number).0;
-        let Swept { layer, slot, rows } = sweep.tensors[place(lot[0]).tensor];
+        let (layer, slot, rows) = sweep.tensors[place(lot[0]).tensor].codes();
         let columns = rows.columns();
         let mut faults = Vec::with_capacity(2 * lot.len() * columns);
         let mut masked = HashSet::new();
@@ -305,32 +349,49 @@ impl Piece for RowEntry {
     }
 }
 
-/// Bits of the packed weights in a part of a model.
+/// The bits that a plan flips on each sample.
 #[must_use]
-pub fn packed_bits(model: &Model, within: &Within) -> u64 {
-    packed(model, within).iter().map(|of| of.bits() as u64).sum()
+pub fn swept_bits(model: &Model, plan: &MapPlan) -> u64 {
+    let tensors = swept(model, &Space::new(model, plan.kv), plan);
+    tensors.iter().map(|of| of.bits() as u64).sum()
 }
 
-/// The packed tensors in a part of a model, in the order of the walk.
-fn packed<'a>(model: &'a Model, within: &Within) -> Vec<Swept<'a>> {
+/// The tensors of a plan: target by target, each in the order of its numbers.
+fn swept<'a>(model: &'a Model, space: &Space, plan: &MapPlan) -> Vec<Swept<'a>> {
     let mut tensors = Vec::new();
-    for (layer, block) in model.layers.iter().enumerate() {
-        for slot in Slot::ALL {
-            let weights = &block.linear(slot).weights;
-            let Weights::Ternary { rows, .. } = weights else { continue };
-            if has_codes(weights) && within.has(layer, slot.name()) {
-                tensors.push(Swept { layer, slot, rows });
+    for &target in plan.targets() {
+        for tensor in space.tensors(target, 0).into_iter().filter(|of| plan.within.has_tensor(of)) {
+            match packed(model, target, &tensor) {
+                Some(codes) => tensors.push(codes),
+                None if plan.ranked.is_none() => {}
+                None => tensors.push(Swept::Others { target, numbers: tensor.numbers }),
             }
         }
     }
     tensors
 }
 
+/// A tensor as one of codes of two bits under one scale, if it is.
+fn packed<'a>(model: &'a Model, target: Target, tensor: &Tensor) -> Option<Swept<'a>> {
+    let slot = Slot::ALL.into_iter().find(|slot| slot.name() == tensor.name)?;
+    let layer = tensor.layer.filter(|_| target == Target::WeightCode)?;
+    let weights = &model.layers[layer].linear(slot).weights;
+    match weights {
+        Weights::Ternary { rows, .. } if has_codes(weights) => {
+            Some(Swept::Codes { layer, slot, rows })
+        }
+        _ => None,
+    }
+}
+
 /// What a plan names and the model does not have, if anything.
-fn nowhere(model: &Model, plan: &MapPlan) -> Option<String> {
+fn nowhere(model: &Model, space: &Space, plan: &MapPlan) -> Option<String> {
     let layers = plan.within.layers.iter().flatten();
     let layer = layers.copied().find(|&layer| layer >= model.layers.len());
-    let known = |name: &str| Slot::ALL.iter().any(|slot| slot.name() == name);
+    let stored = || plan.targets().iter().flat_map(|&target| space.tensors(target, 0));
+    let known = |name: &str| {
+        Slot::ALL.iter().any(|slot| slot.name() == name) || stored().any(|of| of.name == name)
+    };
     let tensor = plan.within.tensors.iter().flatten().find(|name| !known(name));
     layer.map(|layer| format!("layer {layer}")).or(tensor.map(|name| format!("tensor {name:?}")))
 }

@@ -13,7 +13,7 @@ use crate::matrix::{Grid, Matrix};
 /// not exist.
 pub(crate) fn holds(model: &Model, address: &Address) -> bool {
     if let Some(matrix) = address.matrix()
-        && let Grid::Blocks { shape, .. } = matrix.grid(model)
+        && let Grid::Blocks { shape } = matrix.grid(model)
     {
         let (row, place) = address.in_row(&shape);
         return matrix.block_row(model, row)[place.byte] >> place.bit & 1 == 1;
@@ -59,12 +59,14 @@ fn entry(matrix: &Float, row: usize, column: usize) -> u32 {
     }
 }
 
-/// The bits of the stored scale of a row.
+/// The bits of the stored scale of a row, or of that behind all codes.
 fn row_scale(model: &Model, matrix: Matrix, row: usize) -> u32 {
     let Matrix::Linear { layer, slot } = matrix else { panic!("only linear layers have some") };
-    let Weights::Coded(coded) = &model.layers[layer].linear(slot).weights else {
-        panic!("the address of a scale was not checked")
-    };
+    let weights = &model.layers[layer].linear(slot).weights;
+    if let Some(behind) = weights.scale_behind() {
+        return behind.to_bits();
+    }
+    let Weights::Coded(coded) = weights else { panic!("the address of a scale was not checked") };
     let (scale, stored) = scale_of_row(coded, row).expect("a checked scale");
     stored.stored_bits(scale)
 }

@@ -57,9 +57,9 @@ impl Image {
             Address::GroupScale { matrix, .. } => match matrix.grid(model) {
                 Grid::Blocks { .. } => return Self::of_matrix(model, matrix),
                 grid => {
-                    let width = u64::from(grid.scales().1);
-                    let rows = matrix.size(model).0 as u64;
-                    (Kind::RowScales { matrix, width }, rows * width)
+                    let (rows, _, bits) = grid.scales();
+                    let width = u64::from(bits);
+                    (Kind::RowScales { matrix, width }, rows as u64 * width)
                 }
             },
             Address::Scale { layer, slot, .. } => {
@@ -100,7 +100,7 @@ impl Image {
                 let bits = 8 * layout.bytes() as u64;
                 Some(Self { kind: Kind::Codes { matrix, layout }, bits })
             }
-            Grid::Blocks { shape, .. } => {
+            Grid::Blocks { shape } => {
                 let bits = 8 * shape.bytes() as u64;
                 Some(Self { kind: Kind::Blocks { matrix, shape }, bits })
             }
@@ -114,15 +114,12 @@ impl Image {
     }
 
     /// The bytes of a layer from which words of a memory code are cut: codes, or blocks with their
-    /// scales. `None` if they are not held in the layout of a file, or are floats, or if some of
-    /// their bits have no address.
+    /// scales. `None` if they are not held in the layout of a file, or are floats.
     pub(crate) fn of_words(model: &Model, layer: usize, slot: Slot) -> Option<Self> {
         let matrix = Matrix::Linear { layer, slot };
         match matrix.grid(model) {
-            Grid::Codes { .. } | Grid::Blocks { scaled: true, .. } => {
-                Self::of_matrix(model, matrix)
-            }
-            Grid::Blocks { .. } | Grid::Floats(_) | Grid::Made => None,
+            Grid::Codes { .. } | Grid::Blocks { .. } => Self::of_matrix(model, matrix),
+            Grid::Floats(_) | Grid::Made => None,
         }
     }
 
@@ -142,11 +139,6 @@ impl Image {
             }
             last.1[at.byte] >> at.bit & 1 == 1
         }
-    }
-
-    /// Whether a tensor of codes is held in the layout of a file.
-    pub(crate) fn has(model: &Model, layer: usize, slot: Slot) -> bool {
-        Self::of_matrix(model, Matrix::Linear { layer, slot }).is_some()
     }
 
     /// How many bits it has.

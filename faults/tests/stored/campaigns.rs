@@ -4,36 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::kernels;
-use engine::model::{KvKind, Model, Slot};
+use engine::model::{Model, Slot};
 use engine::packing::BlockType;
-use engine::walk::Read;
-use faults::{
-    Address, Campaign, Decoded, Fault, Matrix, Mix, Plan, PlanFile, Protection, Sample, Target,
-    UnusedCode, tensor_bytes,
-};
+use faults::{Address, Campaign, Decoded, Fault, Matrix, Protection, Sample, tensor_bytes};
 
-use crate::files::{KINDS, Scaled, clean, faulty, gguf, linear_name, read};
+use crate::files::{KINDS, Scaled, clean, faulty, gguf, linear_name, read, with_factors};
 use crate::made_gguf::Gguf;
-use crate::support::same;
+use crate::support::{mix, same};
 use crate::{FLOATS, INT8};
 
 const REACH: &str = "target = \"weight_code\"\ntensors = [\"self_attn.q_proj\", \"mlp.up_proj\"]";
 
 fn campaign<'a>(model: &'a Model, keys: &str) -> Campaign<'a> {
-    let text = format!("[[fault]]\n{REACH}\n{keys}\n");
-    let strata = PlanFile::parse(&text).expect("TOML").strata().expect("a sound plan");
-    let plan = Plan {
-        seed: 3,
-        trials: 64,
-        flips: 1,
-        targets: vec![Target::WeightCode],
-        unused: UnusedCode::Deployed,
-        kv: KvKind::F32,
-        confidence: 0.95,
-        positions: Read::All,
-        worst: 1,
-    };
-    let mix = Mix { plan, strata };
+    let mix = mix(&format!("[[fault]]\n{REACH}\n{keys}\n"));
     let identity = mix.identity("model", keys);
     let samples = [Sample::of_ids(vec![1, 3, 2])];
     Campaign::mixed(model, kernels::best(), mix, identity, &samples).expect(keys)
@@ -164,13 +147,22 @@ fn words_of_a_memory_code_are_cut_from_blocks_with_their_scales() {
     assert!(wrong > 60 && scales > 3, "{wrong} trials with wrong data, {scales} flips of scales");
 }
 
-/// What a file holds of blocks beside a scale of the tensor has one scale, so its bits have no
-/// addresses, and no decoder may flip them.
 #[test]
-fn blocks_whose_scales_have_no_addresses_have_no_words() {
-    let file =
-        crate::files::with_factors(gguf((35, BlockType::Tq2), Scaled::Alike, false, 5), 0.75);
-    let model = read(file.bytes(), FLOATS).expect("a file").model;
-    assert!(tensor_bytes(&model, 0, Slot::Gate).is_err());
-    assert!(tensor_bytes(&model, 0, Slot::K).is_ok());
+fn words_beside_a_scale_of_the_tensor_are_cut_from_the_same_bytes() {
+    for scaled in [Scaled::Alike, Scaled::Each] {
+        let mut file = with_factors(gguf((35, BlockType::Tq2), scaled, false, 5), 0.75);
+        let model = read(file.bytes(), FLOATS).expect("a file").model;
+        for slot in [Slot::Gate, Slot::K] {
+            let bytes = tensor_bytes(&model, 0, slot).expect("blocks");
+            assert!(bytes == file.tensor(linear_name(slot)).data, "{slot:?}");
+        }
+        let keys = "protection = \"on-die\"\nmodel = \"word\"\nbits = 128\nflips = 2";
+        let campaign = campaign(&model, keys);
+        let (mut wrong, mut tried) = (0, 0);
+        for draw in (0..60).map(|trial| campaign.draw(trial)) {
+            wrong += u32::from(draw.fault.flips().len() > 2);
+            tried += u32::from(agrees(&file, &model, &draw.fault));
+        }
+        assert!(wrong > 10 && tried > 40, "{wrong} miscorrected, {tried} loaded");
+    }
 }

@@ -1,5 +1,6 @@
 //! Every stored bit of every format: a fault is the model that a load of the flipped file gives.
 
+mod beside;
 mod campaigns;
 mod files;
 #[allow(dead_code, reason = "some helpers are for the tests of the loader alone")]
@@ -18,7 +19,7 @@ use faults::{
     Address, AnyAddress, Fault, Golden, Matrix, PhysicalAddress, Sample, Shortcuts, Simulator,
     Space, Target, UnusedCode, run_trial,
 };
-use files::{Folder, KINDS, Scaled, bitnet, clean, faulty, gguf, linear_name, read, with_factors};
+use files::{Folder, KINDS, Scaled, bitnet, clean, faulty, gguf, linear_name, read};
 use made_gguf::Gguf;
 use support::{Lcg, same};
 
@@ -144,45 +145,6 @@ fn trits_change_up_to_five_weights_and_scales_a_whole_block() {
     assert!(byte.contains("only bytes of trits"), "{byte}");
     let group = refused("model.layers.0.mlp.gate_proj.weight_scale[0,1].0");
     assert!(group.contains("group = 1, expected less than 1"), "{group}");
-}
-
-#[test]
-fn a_scale_beside_blocks_is_flipped_where_it_stands() {
-    for (id, kind) in [KINDS[0], KINDS[1]] {
-        for scaled in [Scaled::Alike, Scaled::Each] {
-            let file = with_factors(gguf((id, kind), scaled, false, 4), 0.75);
-            let model = read(file.bytes(), INT8).expect("a sound file").model;
-            for bit in 0..32u8 {
-                let slot = Slot::Gate;
-                let mut flipped = file.clone();
-                flipped.tensor("blk.0.ffn_gate.scale").data[usize::from(bit / 8)] ^= 1 << (bit % 8);
-                let address = Address::Scale { layer: 0, slot, bit };
-                assert_eq!(address.check(&model, KvKind::F32, 1), Ok(()));
-                let Ok(twin) = read(flipped.bytes(), INT8) else {
-                    // The sign, and what is too large for the product to be finite.
-                    assert!(bit >= 23, "{address}");
-                    continue;
-                };
-                let got = faulty(&model, &Fault::single(address));
-                assert!(same(&got, &clean(&twin.model)), "{address}");
-            }
-            let tensor = (linear_name(Slot::Gate), linear(Slot::Gate));
-            for byte in 0..2 * kind.bytes() {
-                let bit = (byte % 8) as u8;
-                agrees((&file, &model), INT8, tensor, &[(byte, bit)]);
-            }
-        }
-    }
-    // Under float activations such a file is taken with blocks of one scale only.
-    let file = with_factors(gguf(KINDS[1], Scaled::Alike, false, 4), 0.75);
-    let model = read(file.bytes(), FLOATS).expect("a sound file").model;
-    let scale = Address::GroupScale { matrix: linear(Slot::Gate), row: 0, group: 0, bit: 3 };
-    let message = scale.check(&model, KvKind::F32, 1).expect_err("refused").to_string();
-    assert!(message.contains("beside the scale of a tensor"), "{message}");
-    let mut flipped = file.clone();
-    flipped.tensor("blk.0.ffn_gate.weight").data[64] ^= 8;
-    let error = read(flipped.bytes(), FLOATS).expect_err("two scales").to_string();
-    assert!(error.contains("beside a .scale"), "{error}");
 }
 
 #[test]

@@ -5,13 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use engine::kernels;
 use engine::model::{KvKind, Model};
 use engine::packing::{BitPlace, BlockType};
-use engine::walk::Read;
-use faults::{
-    Address, AnyAddress, Campaign, Image, Mix, PhysicalAddress, Plan, PlanFile, Sample, Space,
-    Target, UnusedCode,
-};
+use faults::{Address, AnyAddress, Campaign, Image, PhysicalAddress, Sample, Space, Target};
 
 use crate::files::{Folder, KINDS, Scaled, gguf, read};
+use crate::support::mix;
 use crate::{FLOATS, INT8, linear};
 
 const STORED: [Target; 6] = [
@@ -105,19 +102,7 @@ fn a_page_of_blocks_has_the_same_weak_cells_whichever_of_its_bits_was_drawn() {
     let model = read(file.bytes(), INT8).expect("a sound file").model;
     let text = "[[fault]]\ntarget = \"weight_code\"\nmodel = \"row-hammer\"\npage_bytes = 64\n\
                 cells = 12";
-    let plan = Plan {
-        seed: 3,
-        trials: 200,
-        flips: 1,
-        targets: vec![Target::WeightCode],
-        unused: UnusedCode::Deployed,
-        kv: KvKind::F32,
-        confidence: 0.95,
-        positions: Read::All,
-        worst: 4,
-    };
-    let strata = PlanFile::parse(text).expect("TOML").strata().expect("a sound plan");
-    let mix = Mix { plan, strata };
+    let mix = mix(text);
     let (identity, samples) = (mix.identity("model", "inputs"), [Sample::of_ids(vec![1, 3, 2])]);
     let campaign =
         Campaign::mixed(&model, kernels::best(), mix, identity, &samples).expect("a sound plan");

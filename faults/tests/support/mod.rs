@@ -7,10 +7,12 @@
 use std::sync::Arc;
 
 use engine::model::{
-    Activations, Config, Float, FloatType, Gate, Layer, Linear, Model, Norm, Rope, Scale, Weights,
+    Activations, Config, Float, FloatType, Gate, KvKind, Layer, Linear, Model, Norm, Rope, Scale,
+    StoredScale, Weights,
 };
 use engine::packing::{Layout, TernaryRows};
-use faults::Address;
+use engine::walk::Read;
+use faults::{Address, Mix, Plan, PlanFile, Target, UnusedCode};
 
 /// A linear congruential generator: enough to fill weights, and the same everywhere.
 pub struct Lcg(pub u64);
@@ -139,7 +141,7 @@ fn linear(outputs: usize, inputs: usize, shape: &Shape, random: &mut Lcg) -> Lin
         weights: Weights::Ternary {
             rows: Arc::new(rows),
             scale,
-            stored: Some(shape.stored),
+            stored: Some(StoredScale::One(shape.stored)),
             layout: Layout::hf(outputs, inputs),
             blocks: None,
         },
@@ -210,6 +212,23 @@ pub fn model(shape: &Shape, seed: u64) -> Model {
     }
 }
 
+/// A campaign of 400 trials over the faults of a plan.
+pub fn mix(faults: &str) -> Mix {
+    let strata = PlanFile::parse(faults).expect("TOML").strata().expect("a sound plan");
+    let plan = Plan {
+        seed: 3,
+        trials: 400,
+        flips: 1,
+        targets: vec![Target::WeightCode],
+        unused: UnusedCode::Deployed,
+        kv: KvKind::F32,
+        confidence: 0.95,
+        positions: Read::All,
+        worst: 4,
+    };
+    Mix { plan, strata }
+}
+
 /// Random token ids.
 pub fn prompt(vocabulary: usize, tokens: usize, random: &mut Lcg) -> Vec<u32> {
     (0..tokens).map(|_| random.below(vocabulary) as u32).collect()
@@ -227,7 +246,7 @@ pub fn flip(model: &mut Model, address: &Address) {
             else {
                 panic!("no scale")
             };
-            let stored = stored.expect("a stored scale");
+            let Some(StoredScale::One(stored)) = *stored else { panic!("one stored scale") };
             *scale = scale.with(stored.flip(scale.stored(), bit));
         }
         Address::Norm { layer, slot, index, bit } => {

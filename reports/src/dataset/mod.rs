@@ -19,7 +19,7 @@ pub use self::columns::features;
 pub use self::parquet::{ParquetError, write_parquet};
 
 /// The version of rows and manifest that this crate writes and reads.
-pub const DATASET_VERSION: &str = "1.1";
+pub const DATASET_VERSION: &str = "1.2";
 
 /// Why a row is in the set.
 #[derive(
@@ -99,7 +99,7 @@ pub struct Row {
     pub model: String,
     /// Digest of the model's files.
     pub model_digest: String,
-    /// How its weights are stored, such as `hf-packed`.
+    /// How the first struck tensor is stored, such as `hf-packed` or `gguf-tq2_0`.
     pub format: String,
     /// What is struck.
     pub target: FaultTarget,
@@ -175,7 +175,7 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of rows and manifest, `"1.1"`.
+    /// Version of rows and manifest, `"1.2"`.
     pub dataset_version: String,
     /// The program that wrote it, with its version.
     pub tool: String,

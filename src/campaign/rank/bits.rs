@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use engine::model::{Slot, Weights};
-use engine::packing::weight_of;
+use engine::packing::{UNUSED_CODE, weight_of};
 use faults::{Address, BitEffect, Ranking, Sweep, UnusedCode};
 use serde_json::{Value, json};
 
 use super::super::Subject;
 use crate::analyze::{self, RowBound};
 use crate::failure::Failure;
+use crate::flip::{Place, place};
 use crate::output;
 
 /// Bits whose rows are bounded, at most.
@@ -34,11 +35,11 @@ pub(super) fn format_of(path: &Path) -> Result<Format, Failure> {
     }
 }
 
-/// The row of a bit.
-fn row_of(address: &Address) -> (usize, Slot, usize) {
+/// The row of a bit of a packed weight.
+fn row_of(address: &Address) -> Option<(usize, Slot, usize)> {
     match *address {
-        Address::Code { layer, slot, row, .. } => (layer, slot, row),
-        _ => unreachable!("bits of packed weights are ranked"),
+        Address::Code { layer, slot, row, .. } => Some((layer, slot, row)),
+        _ => None,
     }
 }
 
@@ -58,9 +59,7 @@ fn bounds(
     let mut rows: Vec<(usize, Slot, usize)> = Vec::new();
     for rank in 0..top {
         let row = row_of(&ranking.at(sweep, rank).0);
-        if !rows.contains(&row) {
-            rows.push(row);
-        }
+        rows.extend(row.filter(|row| !rows.contains(row)));
     }
     let request = subject.map_request(sweep)?;
     let context = subject.context(&request);
@@ -81,8 +80,10 @@ pub(super) struct Bits<'a> {
 struct Bit {
     address: Address,
     physical: String,
-    /// The weight before and after; no weight where a reader detects the code.
-    weights: (i32, Option<i32>),
+    /// The file, and the byte and the bit of it; `None` where no file has the bit as it is.
+    place: Option<Place>,
+    /// Of two-bit codes the weight before and after; no weight where a reader detects the code.
+    weights: Option<(i32, Option<i32>)>,
     effect: BitEffect,
     bound: Option<RowBound>,
 }
@@ -99,48 +100,59 @@ impl<'a> Bits<'a> {
         Ok(Self { subject, sweep, ranking, bounds })
     }
 
-    fn bit(&self, rank: usize) -> Result<Bit, Failure> {
+    fn bit(&self, rank: usize) -> Bit {
         let (address, effect) = self.ranking.at(self.sweep, rank);
         let model = &self.subject.loaded.model;
         // A shape that the packed layout does not hold has no such place.
         let physical = address.physical(model).ok().flatten();
         let physical = physical.map_or_else(String::new, |place| place.to_string());
-        let Address::Code { layer, slot, row, column, bit } = address else {
-            return Err(Failure::bug("bits of packed weights are ranked"));
-        };
-        let Weights::Ternary { rows, .. } = &model.layers[layer].linear(slot).weights else {
-            return Err(Failure::bug("the tensor is packed"));
-        };
+        let bound = row_of(&address).and_then(|row| self.bounds.get(&key(row)).copied());
+        let (place, weights) = (place(&self.subject.loaded, &address).ok(), self.weights(&address));
+        Bit { address, physical, place, weights, effect, bound }
+    }
+
+    /// The weight of a two-bit code before and after; no weight where a reader detects the code.
+    fn weights(&self, address: &Address) -> Option<(i32, Option<i32>)> {
+        let Address::Code { layer, slot, row, column, bit } = *address else { return None };
+        let weights = &self.subject.loaded.model.layers[layer].linear(slot).weights;
+        let Weights::Ternary { rows, layout, .. } = weights else { return None };
+        if !layout.is_none_or(|layout| layout.has_two_bits()) {
+            return None;
+        }
         let code = rows.code(row, column);
         let flipped = code ^ 1 << bit;
-        let after = match (flipped == engine::packing::UNUSED_CODE, self.sweep.plan().unused) {
+        let after = match (flipped == UNUSED_CODE, self.sweep.plan().unused) {
             (true, UnusedCode::Detect) => None,
             (true, UnusedCode::Zero) => Some(0),
             _ => Some(weight_of(flipped)),
         };
-        let bound = self.bounds.get(&key((layer, slot, row))).copied();
-        Ok(Bit { address, physical, weights: (weight_of(code), after), effect, bound })
+        Some((weight_of(code), after))
     }
 
     /// The first so many, as a table for people.
-    pub(super) fn table(&self, top: usize) -> Result<String, Failure> {
+    pub(super) fn table(&self, top: usize) -> String {
         let samples = self.sweep.samples();
         let mut text = format!(
             "{:>5}  {:>9}  {:>8}  {:>11}  {:>9}  {:>8}  bit\n",
             "rank", "changed", "weight", "margin loss", "logit", "proven"
         );
         for rank in 0..top {
-            let Bit { address, physical, weights, effect, bound } = self.bit(rank)?;
-            let after = weights.1.map_or_else(|| "due".to_owned(), |after| format!("{after:+}"));
+            let Bit { address, physical, weights, effect, bound, .. } = self.bit(rank);
+            let after = |after: Option<i32>| {
+                after.map_or_else(|| "due".to_owned(), |after| format!("{after:+}"))
+            };
+            let weight = weights.map_or_else(
+                || "-".to_owned(),
+                |(before, then)| format!("{before:+} to {}", after(then)),
+            );
             let proven = bound.and_then(|bound| bound.change);
             let proven = proven.map_or_else(|| "-".to_owned(), |change| format!("{change:.3}"));
             let value = |value: f64| if value.is_finite() { value } else { 0.0 };
             writeln!(
                 text,
-                "{:>5}  {:>9}  {:>8}  {:>11.3}  {:>9.3}  {proven:>8}  {address} {physical}",
+                "{:>5}  {:>9}  {weight:>8}  {:>11.3}  {:>9.3}  {proven:>8}  {address} {physical}",
                 rank + 1,
                 format!("{}/{samples}", effect.sdc),
-                format!("{:+} to {after}", weights.0),
                 value(effect.margin_loss),
                 value(effect.logit_change),
             )
@@ -150,14 +162,14 @@ impl<'a> Bits<'a> {
             "changed: samples whose decision the flip changes; logit: the largest change of one; \
              proven: no flip\nin the row of the bit changes a logit by more\n",
         );
-        Ok(text)
+        text
     }
 
     /// The first so many, as a file.
-    pub(super) fn file(&self, top: usize, format: Format) -> Result<String, Failure> {
+    pub(super) fn file(&self, top: usize, format: Format) -> String {
         let mut text = String::new();
         for rank in 0..top {
-            let fields = self.fields(rank)?;
+            let fields = self.fields(rank);
             match format {
                 Format::Lines => {
                     let fields: serde_json::Map<String, Value> =
@@ -174,21 +186,23 @@ impl<'a> Bits<'a> {
                 }
             }
         }
-        Ok(text)
+        text
     }
 
-    fn fields(&self, rank: usize) -> Result<Vec<(&'static str, Value)>, Failure> {
-        let Bit { address, physical, weights, effect, bound } = self.bit(rank)?;
-        let (layer, slot, _) = row_of(&address);
+    fn fields(&self, rank: usize) -> Vec<(&'static str, Value)> {
+        let Bit { address, physical, place, weights, effect, bound } = self.bit(rank);
         let finite = |value: f64| value.is_finite().then_some(value);
-        Ok(vec![
+        vec![
             ("rank", json!(rank + 1)),
             ("address", json!(address.to_string())),
             ("physical", json!(physical)),
-            ("layer", json!(layer)),
-            ("tensor", json!(slot.name())),
-            ("weight_before", json!(weights.0)),
-            ("weight_after", json!(weights.1)),
+            ("file", json!(place.as_ref().map(|place| &place.file))),
+            ("file_byte", json!(place.as_ref().map(|place| place.byte))),
+            ("file_bit", json!(place.as_ref().map(|place| place.bit))),
+            ("layer", json!(address.layer())),
+            ("tensor", json!(address.tensor())),
+            ("weight_before", json!(weights.map(|(before, _)| before))),
+            ("weight_after", json!(weights.and_then(|(_, after)| after))),
             ("samples", json!(self.sweep.samples())),
             ("sdc", json!(effect.sdc)),
             ("due", json!(effect.due)),
@@ -197,7 +211,7 @@ impl<'a> Bits<'a> {
             ("max_logit_change", json!(finite(effect.logit_change))),
             ("row_logit_change_bound", json!(bound.and_then(|bound| bound.change))),
             ("row_proven_samples", json!(bound.map(|bound| bound.proven))),
-        ])
+        ]
     }
 }
 

@@ -25,13 +25,13 @@ use super::source::{Bytes, Source};
 use super::{LoadOptions, Loaded};
 use crate::model::{
     Activations, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot, Rope, Scale, Slot,
-    StoredBlocks, Weights,
+    StoredBlocks, StoredScale, Weights,
 };
 use crate::packing::BlockType;
 pub(super) use tokens::{LLAMA3, QWEN2};
 
-/// What may stand beside a `.scale`: it enters the scales, as one product each.
-const BESIDE: &str = "codes of integer activations beside a .scale (else it is after the product)";
+/// What may stand beside a `.scale`: it enters the scales, or values, as one product each.
+const BESIDE: &str = "codes or blocks beside a .scale";
 
 /// Loads the GGUF file of a source.
 pub(super) fn load(
@@ -171,7 +171,7 @@ impl<'a> Builder<'a> {
     fn model(&mut self, plan: &Plan) -> Result<Model, FormatError> {
         let config = &plan.config;
         let shape = (config.vocabulary, config.hidden);
-        let embedding = Arc::new(self.matrix("token_embd.weight", EMBEDDING, shape)?);
+        let embedding = Arc::new(self.matrix(("token_embd.weight", EMBEDDING), shape, None)?);
         let mut layers = Vec::new();
         for index in 0..config.layers {
             layers.push(self.layer(plan, index)?);
@@ -180,7 +180,7 @@ impl<'a> Builder<'a> {
         let head = if config.tied {
             Arc::clone(&embedding)
         } else {
-            Arc::new(self.matrix("output.weight", HEAD, shape)?)
+            Arc::new(self.matrix(("output.weight", HEAD), shape, None)?)
         };
         let rope = Arc::new(Rope::of(config));
         Ok(Model {
@@ -207,12 +207,12 @@ impl<'a> Builder<'a> {
 
     fn matrix(
         &mut self,
-        name: &str,
-        role: &str,
+        (name, role): (&str, &str),
         shape: (usize, usize),
+        factor: Factor,
     ) -> Result<Float, FormatError> {
         let expected = format!("floats or blocks {:?}", [shape.0, shape.1]);
-        let (float, entry) = self.stored(name, &expected)?.matrix(shape)?;
+        let (float, entry) = self.stored(name, &expected)?.matrix(shape, factor)?;
         self.record(entry, role.into());
         Ok(float)
     }
@@ -292,10 +292,10 @@ impl<'a> Builder<'a> {
             let weights = Weights::Coded(Arc::new(coded));
             return Ok(Linear { weights, norm: None, activations: self.activations });
         }
-        if factor.is_some() {
+        if factor.is_some() && stored.float().is_some() {
             return Err(stored.refused(BESIDE));
         }
-        let float = self.matrix(&name, &role, shape)?;
+        let float = self.matrix((&name, &role), shape, factor)?;
         self.entries.entry(name).and_modify(|entry| entry.turned = turned);
         let float = match turned {
             Some(head_dim) => unturned(float, head_dim),
@@ -306,11 +306,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The scale beside a linear layer, by which its outputs are multiplied.
-    fn factor(
-        &mut self,
-        layer: usize,
-        slot: Slot,
-    ) -> Result<Option<(f32, FloatType)>, FormatError> {
+    fn factor(&mut self, layer: usize, slot: Slot) -> Result<Factor, FormatError> {
         let name = stored_linear(layer, slot) + ".scale";
         if !self.tensors.contains_key(name.as_str()) {
             return Ok(None);
@@ -341,7 +337,9 @@ impl<'a> Builder<'a> {
             scale_entry.values = 1;
             scale_entry.offset += entry.bytes;
             scale_entry.bytes = 4;
-            let role = role.trim_end_matches(".weight").to_owned() + ".weight_scale";
+            // Beside another it is named as that of a row, which no I2_S tensor has.
+            let name = if factor.is_some() { ".weight_scale[0,0]" } else { ".weight_scale" };
+            let role = role.trim_end_matches(".weight").to_owned() + name;
             self.record(scale_entry, role);
         }
         self.record(entry, role);
@@ -349,17 +347,16 @@ impl<'a> Builder<'a> {
         if !(product.is_finite() && product > 0.0) {
             return Err(stored.refused("scales whose product is positive and finite"));
         }
-        // A scale that stands in blocks has its bits there, beside that of the tensor; a product of
-        // two scales of the tensor has none of its own.
-        let scale_type = match factor {
-            None if whole => Some(FloatType::F32),
-            Some((_, kind)) if blocks.is_some() || scale == 1.0 => Some(kind),
-            _ => None,
+        // A scale that stands in blocks has its bits there, beside that of the tensor.
+        let stored = match factor {
+            None => whole.then_some(StoredScale::One(FloatType::F32)),
+            Some(beside) if whole => Some(StoredScale::Two { behind: scale, beside }),
+            Some((_, kind)) => Some(StoredScale::One(kind)),
         };
         let weights = Weights::Ternary {
             rows: Arc::new(rows),
             scale: Scale::Multiply(product),
-            stored: scale_type,
+            stored,
             layout: Some(layout),
             blocks,
         };

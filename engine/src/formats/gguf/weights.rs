@@ -111,10 +111,12 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// A finite matrix `[rows, columns]`, in the type of the file.
+    /// A finite matrix `[rows, columns]`, in the type of the file; blocks under the scale beside
+    /// them.
     pub(super) fn matrix(
         &self,
         shape: (usize, usize),
+        factor: Factor,
     ) -> Result<(Float, TensorEntry), FormatError> {
         if let Some(tensor) = self.float() {
             return tensor.matrix(shape.0, shape.1);
@@ -123,12 +125,15 @@ impl<'a> Stored<'a> {
             return Err(self.refused("floats, or blocks with scales"));
         };
         self.check_shape(shape)?;
-        let float =
-            Float::Blocks { kind, data: self.extent.data.to_vec(), columns: shape.1, turned: None };
+        let (data, columns) = (self.extent.data.to_vec(), shape.1);
+        let float = Float::Blocks { kind, data, columns, turned: None, factor };
         let judge = |(index, block): (usize, &[u8])| {
             let mut values = [0.0; 256];
             let values = &mut values[..kind.weights()];
             kind.values(block, values);
+            if let Some((factor, _)) = factor {
+                values.iter_mut().for_each(|value| *value *= factor);
+            }
             match values.iter().position(|value| !value.is_finite()) {
                 Some(bad) => Err((index * kind.bytes(), values[bad])),
                 None => Ok(count_zeros(values)),
@@ -247,7 +252,7 @@ impl<'a> Stored<'a> {
         turned: Option<usize>,
         (unused, factor): (UnusedCode, Factor),
     ) -> Result<(model::Coded, TensorEntry), FormatError> {
-        let (_, entry) = self.matrix(shape)?;
+        let (_, entry) = self.matrix(shape, None)?;
         let width = shape.1 / kind.weights() * kind.bytes();
         let blocks = |row: usize| {
             let at = turned_row(row, turned) * width;
@@ -319,10 +324,10 @@ pub(super) fn unturned(float: Float, head_dim: usize) -> Float {
         Float::Bf16 { data, columns } => {
             Float::Bf16 { data: rows(&data, columns, head_dim), columns }
         }
-        Float::Blocks { kind, data, columns, .. } => {
+        Float::Blocks { kind, data, columns, factor, .. } => {
             let width = columns / kind.weights() * kind.bytes();
             let data = rows(&data, width, head_dim);
-            Float::Blocks { kind, data, columns, turned: Some(head_dim) }
+            Float::Blocks { kind, data, columns, turned: Some(head_dim), factor }
         }
     }
 }

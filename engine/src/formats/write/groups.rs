@@ -48,6 +48,7 @@ pub(super) fn tensor(
     let wrong = |expected: String, got: String| NoForm { part: name.into(), expected, got };
     let what = match &linear.weights {
         Weights::Dense(float) => match &**float {
+            Float::Blocks { factor: Some(_), .. } => "blocks beside a scale of the tensor",
             Float::Blocks { kind, data, columns, .. } if kind.has_codes() => {
                 let groups = Groups { kind: *kind, data, columns: *columns };
                 return groups.tensor(name, turned, block);
