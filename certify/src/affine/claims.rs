@@ -4,12 +4,12 @@
 use engine::model::{Coded, Float, Linear, Slot, Weights};
 use engine::walk::{Site, Step};
 
-use super::curved::Layers;
 use super::form::{Form, through_magnitudes};
 use super::linear::outputs;
 use super::margin::{Attended, Final, Stream, lower_ends, parts_of};
 use super::past::Past;
 use super::rows::{Normed, Rows, Shape};
+use super::second::curved::Layers;
 use super::state::{Affine, Prepared};
 use super::{Kind, Share};
 use crate::interval::{Boxes, Margin, UNIT, is_tame};

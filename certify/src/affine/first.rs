@@ -10,7 +10,7 @@ use super::energy::Energy;
 use super::form::Form;
 use super::linear::finished;
 use super::past::{Added, Mix};
-use super::project::Projector;
+use super::second::project::Projector;
 use super::sites::Reading;
 use crate::interval::UNIT;
 

@@ -11,14 +11,14 @@ use engine::kernels::Kernels;
 use engine::model::Float;
 
 use super::attend::Attention;
-use super::curved::Layers;
 use super::form::{Form, Span, rows_product, through_magnitudes};
 use super::inputs::Inputs;
 use super::linear::{Matrix, dot_error, outputs};
 use super::past::{Added, Mix, Past};
-use super::project::Directed;
 use super::rows::absolute;
 use super::scores::Scored;
+use super::second::curved::Layers;
+use super::second::project::Directed;
 use super::sites::Reading;
 use crate::interval::UNIT;
 

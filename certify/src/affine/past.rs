@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::curved::{Behind, NormedGate};
 use super::form::{Form, Span};
+use super::second::curved::{Behind, NormedGate};
 use super::sites::Reading;
 
 /// What a row was made of.

@@ -1,13 +1,13 @@
 //! Margins that plain bounds do not decide, taken through what the last rows were made of.
 
-use super::curved::Curved;
 use super::form::{Form, through_magnitudes};
 use super::linear::Matrix;
 use super::margin::{Final, Stream, TOGETHER, through};
 use super::past::Past;
-use super::project::Projector;
-use super::rivals::Rivals;
 use super::scores::Scored;
+use super::second::curved::Curved;
+use super::second::project::Projector;
+use super::second::rivals::Rivals;
 use super::sites::Reading;
 
 impl Final<'_> {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use engine::kernels::Kernels;
 use engine::model::Rope;
 
-use super::curved::NormedGate;
 use super::form::Form;
 use super::inputs::Inputs;
 use super::past::Past;
 use super::quotient::Quotient;
+use super::second::curved::NormedGate;
 use super::sites::{Known, Reading, RowCodes, Source};
 use crate::interval::{Boxes, UNIT};
 

@@ -8,12 +8,12 @@ use engine::walk::{Site, Step, score_scale};
 use rayon::prelude::*;
 
 use super::attend::Attention;
-use super::curved::{Behind, Side};
 use super::form::Form;
 use super::inputs::Inputs;
 use super::linear::{Matrices, outputs};
 use super::past::Past;
 use super::rows::{Rows, Scaled, Shape, cut, ends_of};
+use super::second::curved::{Behind, Side};
 use super::sites::Reading;
 use super::store::Token;
 use super::{Birth, Growth, Kind, Proof, Share, gate};

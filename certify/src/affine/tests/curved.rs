@@ -5,12 +5,12 @@ use std::sync::Arc;
 use engine::kernels::scalar;
 use engine::model::random::SplitMix;
 
-use super::super::curved::{Behind, Curved, Layers, NormedGate, Side};
 use super::super::form::Form;
 use super::super::inputs::{Bound, Inputs};
 use super::super::linear::Matrix;
-use super::super::rivals::Rivals;
 use super::super::scores::dot;
+use super::super::second::curved::{Behind, Curved, Layers, NormedGate, Side};
+use super::super::second::rivals::Rivals;
 use super::{form, late, linear, symbols, unit};
 
 /// A row of a stream, and the two layers that read it.

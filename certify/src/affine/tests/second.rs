@@ -6,15 +6,15 @@ use engine::kernels::scalar;
 use engine::model::random::SplitMix;
 
 use super::super::attend::Attention;
-use super::super::dual::Quadratic;
 use super::super::energy::Energy;
 use super::super::form::{Form, Span};
 use super::super::inputs::{Bound, Inputs};
-use super::super::latent::{Latents, Layout};
 use super::super::past::Mix;
-use super::super::psd::Factor;
 use super::super::scores::{Scored, dot};
-use super::super::second::Draft;
+use super::super::second::draft::Draft;
+use super::super::second::dual::Quadratic;
+use super::super::second::latent::{Latents, Layout};
+use super::super::second::psd::Factor;
 use super::{form, linear, mix, point, symbols, tokens, unit};
 
 fn random(rng: &mut SplitMix, count: usize, size: f64) -> Vec<f64> {

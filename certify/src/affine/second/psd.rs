@@ -8,7 +8,7 @@
 
 /// A factor `F` with `C <= F F'`.
 #[derive(Debug)]
-pub(super) struct Factor {
+pub(in crate::affine) struct Factor {
     lower: Vec<f64>,
     width: usize,
     /// The square of the Frobenius norm of `lower`, from above.
@@ -21,7 +21,7 @@ const STEP: f64 = 1.01;
 impl Factor {
     /// Of a symmetric matrix that is a sum of so many terms an entry; `None` where it has no factor
     /// in f64.
-    pub(super) fn new(matrix: &[f64], width: usize, terms: usize) -> Option<Self> {
+    pub(in crate::affine) fn new(matrix: &[f64], width: usize, terms: usize) -> Option<Self> {
         let trace: f64 = (0..width).map(|k| matrix[k * width + k]).sum();
         // What sums and factoring lose, below the diagonal that is added.
         let room = 16.0 * (width + terms + 8) as f64 * f64::EPSILON * trace;
@@ -35,20 +35,20 @@ impl Factor {
     }
 
     /// An upper bound, not negative, of `x' Q x / D`, where Q may be off by `error` in norm.
-    pub(super) fn most(&self, q: &[f64], error: f64) -> f64 {
+    pub(in crate::affine) fn most(&self, q: &[f64], error: f64) -> f64 {
         let turned = self.turned(q);
         (largest(&turned, self.width) + self.rounding(q, error)) * (1.0 + 1e-12)
     }
 
     /// How far `turned` may be off in norm.
-    pub(super) fn rounding(&self, q: &[f64], error: f64) -> f64 {
+    pub(in crate::affine) fn rounding(&self, q: &[f64], error: f64) -> f64 {
         let scale: f64 = q.iter().map(|x| x * x).sum::<f64>().sqrt();
         // Two products of n terms each, of magnitudes below the norms.
         self.squares * (scale * (4 * self.width + 16) as f64 * f64::EPSILON + error)
     }
 
     /// `F' Q F`.
-    pub(super) fn turned(&self, q: &[f64]) -> Vec<f64> {
+    pub(in crate::affine) fn turned(&self, q: &[f64]) -> Vec<f64> {
         let n = self.width;
         let mut half = vec![0.0; n * n];
         for (q, half) in q.chunks_exact(n).zip(half.chunks_exact_mut(n)) {
@@ -67,7 +67,7 @@ impl Factor {
     }
 
     /// About `F (I - B)^-1 F^-1 x`, `B = F' Q F`; `None` where `I - B` is not positive definite.
-    pub(super) fn resolved(&self, turned: &[f64], x: &[f64]) -> Option<Vec<f64>> {
+    pub(in crate::affine) fn resolved(&self, turned: &[f64], x: &[f64]) -> Option<Vec<f64>> {
         let n = self.width;
         let mut matrix: Vec<f64> = turned.iter().map(|x| -x).collect();
         (0..n).for_each(|k| matrix[k * n + k] += 1.0);
@@ -108,14 +108,14 @@ fn backward(lower: &[f64], x: &[f64]) -> Vec<f64> {
 }
 
 /// Whether `limit I - matrix` is positive definite, up to [`slack`].
-pub(super) fn lies_under(matrix: &[f64], n: usize, limit: f64) -> bool {
+pub(in crate::affine) fn lies_under(matrix: &[f64], n: usize, limit: f64) -> bool {
     let mut shifted: Vec<f64> = matrix.iter().map(|x| -x).collect();
     (0..n).for_each(|k| shifted[k * n + k] += limit);
     cholesky(&mut shifted, n)
 }
 
 /// What an eigenvalue may lie above a limit that [`lies_under`] has accepted.
-pub(super) fn slack(matrix: &[f64], n: usize, limit: f64) -> f64 {
+pub(in crate::affine) fn slack(matrix: &[f64], n: usize, limit: f64) -> f64 {
     let trace: f64 = (0..n).map(|k| (limit - matrix[k * n + k]).abs()).sum();
     (2 * n + 16) as f64 * f64::EPSILON * trace
 }

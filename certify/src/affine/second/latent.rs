@@ -2,97 +2,102 @@
 
 use engine::kernels::Kernels;
 
-use super::form::{Form, Span, places};
-use super::inputs::Inputs;
-use super::past::Mix;
-use super::scores::Scored;
-use super::second::Draft;
-use super::store::Head;
+use super::super::form::{Form, Span, places};
+use super::super::inputs::Inputs;
+use super::super::past::Mix;
+use super::super::scores::Scored;
+use super::super::store::Head;
+use super::draft::Draft;
 
 /// Their columns: the row of the gated product, the stream's own part of a margin, the root mean
 /// square behind attention, the mix, a numerator; and for each head the moves of scores and of
 /// values by token, and those of the query and of weighted keys by dimension.
-pub(super) struct Layout {
-    pub(super) width: usize,
+pub(in crate::affine) struct Layout {
+    pub(in crate::affine) width: usize,
     /// Values of the mix.
-    pub(super) mixed: usize,
-    pub(super) heads: usize,
-    pub(super) tokens: usize,
-    pub(super) dim: usize,
+    pub(in crate::affine) mixed: usize,
+    pub(in crate::affine) heads: usize,
+    pub(in crate::affine) tokens: usize,
+    pub(in crate::affine) dim: usize,
 }
 
 impl Layout {
-    pub(super) fn alpha(&self) -> usize {
+    pub(in crate::affine) fn alpha(&self) -> usize {
         self.width
     }
 
-    pub(super) fn root(&self) -> usize {
+    pub(in crate::affine) fn root(&self) -> usize {
         self.width + 1
     }
 
-    pub(super) fn mixed(&self, d: usize) -> usize {
+    pub(in crate::affine) fn mixed(&self, d: usize) -> usize {
         self.root() + 1 + d
     }
 
     /// How many from the root on no rival changes.
-    pub(super) fn shared(&self) -> usize {
+    pub(in crate::affine) fn shared(&self) -> usize {
         1 + self.mixed
     }
 
-    pub(super) fn numerator(&self) -> usize {
+    pub(in crate::affine) fn numerator(&self) -> usize {
         self.root() + self.shared()
     }
 
-    pub(super) fn score(&self, head: usize, token: usize) -> usize {
+    pub(in crate::affine) fn score(&self, head: usize, token: usize) -> usize {
         self.numerator() + 1 + head * 2 * (self.tokens + self.dim) + token
     }
 
-    pub(super) fn value(&self, head: usize, token: usize) -> usize {
+    pub(in crate::affine) fn value(&self, head: usize, token: usize) -> usize {
         self.score(head, token) + self.tokens
     }
 
-    pub(super) fn query(&self, head: usize, d: usize) -> usize {
+    pub(in crate::affine) fn query(&self, head: usize, d: usize) -> usize {
         self.score(head, 0) + 2 * self.tokens + d
     }
 
-    pub(super) fn keys(&self, head: usize, d: usize) -> usize {
+    pub(in crate::affine) fn keys(&self, head: usize, d: usize) -> usize {
         self.query(head, d) + self.dim
     }
 
     /// How many there are.
-    pub(super) fn all(&self) -> usize {
+    pub(in crate::affine) fn all(&self) -> usize {
         self.score(self.heads, 0)
     }
 }
 
 /// What attention is not linear in, along a direction.
-pub(super) struct Beyond {
+pub(in crate::affine) struct Beyond {
     /// A bound of its second-order terms.
-    pub(super) second: f64,
+    pub(in crate::affine) second: f64,
     /// What it is shifted by, since the centres of a mix are.
-    pub(super) shift: f64,
+    pub(in crate::affine) shift: f64,
     /// A bound of all else.
-    pub(super) rest: f64,
+    pub(in crate::affine) rest: f64,
 }
 
 /// What attention's latent values are made of.
-pub(super) struct Latents<'a> {
-    pub(super) kernels: &'a Kernels,
-    pub(super) inputs: &'a Inputs,
-    pub(super) mix: &'a Mix,
+pub(in crate::affine) struct Latents<'a> {
+    pub(in crate::affine) kernels: &'a Kernels,
+    pub(in crate::affine) inputs: &'a Inputs,
+    pub(in crate::affine) mix: &'a Mix,
     /// All symbols that have a row.
-    pub(super) spans: &'a [Span],
-    pub(super) heads: &'a [Scored<'a>],
-    pub(super) layout: &'a Layout,
+    pub(in crate::affine) spans: &'a [Span],
+    pub(in crate::affine) heads: &'a [Scored<'a>],
+    pub(in crate::affine) layout: &'a Layout,
 }
 
 impl Latents<'_> {
     /// Attention along coefficients of what it is not linear in, before the factor `scale`; its
     /// second-order terms times `-scale` are added to the form.
     ///
-    /// The names are those of [`super::attend`]: along a direction, `o - o0 = N / Z`, and of the
-    /// numerator `sum p (delta v + a delta^2 / 2 + a dq dk)` is of second order.
-    pub(super) fn attention(&self, coefficients: &[f64], draft: &mut Draft, scale: f64) -> Beyond {
+    /// The names are those of [`crate::affine::attend`]: along a direction, `o - o0 = N / Z`, and of
+    /// the numerator `sum p (delta v + a delta^2 / 2 + a dq dk)` is of second order.
+    pub(in crate::affine) fn attention(
+        &self,
+        coefficients: &[f64],
+        draft: &mut Draft,
+        scale: f64,
+    ) -> Beyond {
         let dim = self.layout.dim;
         let mut by = vec![0.0; self.layout.mixed];
         let (mut shift, mut rest, mut second) = (0.0, 0.0, 0.0);

@@ -16,22 +16,22 @@ use engine::kernels::Kernels;
 use super::psd::{Factor, lies_under, slack};
 
 /// `L e + y' Q y` with `y = Y' e` and, besides, values of which only an energy is known.
-pub(super) struct Quadratic {
+pub(in crate::affine) struct Quadratic {
     /// L, one a symbol.
-    pub(super) linear: Vec<f64>,
+    pub(in crate::affine) linear: Vec<f64>,
     /// Y, `[symbols, width]`.
-    pub(super) rows: Vec<f64>,
+    pub(in crate::affine) rows: Vec<f64>,
     /// Q, `[width, width]`, symmetric.
-    pub(super) q: Vec<f64>,
+    pub(in crate::affine) q: Vec<f64>,
     /// What is added to y: `x x' <= weight * matrix`.
-    pub(super) blocks: Vec<(f64, Vec<f64>)>,
-    pub(super) width: usize,
+    pub(in crate::affine) blocks: Vec<(f64, Vec<f64>)>,
+    pub(in crate::affine) width: usize,
     /// How far Q may be off in norm.
-    pub(super) error: f64,
+    pub(in crate::affine) error: f64,
 }
 
 /// Weights of a bound: of the symbols, and factors of the blocks.
-pub(super) struct Weights {
+pub(in crate::affine) struct Weights {
     symbols: Vec<f64>,
     blocks: Vec<f64>,
 }
@@ -49,12 +49,12 @@ const LARGEST: f64 = 1e3;
 
 impl Quadratic {
     /// The upper bound that weights give, which may be those of another function.
-    pub(super) fn most_by(&self, kernels: &Kernels, weights: &Weights) -> f64 {
+    pub(in crate::affine) fn most_by(&self, kernels: &Kernels, weights: &Weights) -> f64 {
         self.bound(kernels, weights.symbols.clone(), weights.blocks.clone())
     }
 
     /// Weights that make a good bound.
-    pub(super) fn weights(&self, kernels: &Kernels) -> Weights {
+    pub(in crate::affine) fn weights(&self, kernels: &Kernels) -> Weights {
         let (symbols, width) = (self.linear.len(), self.width);
         let columns = transposed(&self.rows, width);
         let mut vectors = self.start();

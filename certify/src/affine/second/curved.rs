@@ -1,9 +1,9 @@
 //! Margins that look through the last gated product to the row that its two layers read.
 //!
 //! With `x_f = relu(g_f)^2 u_f` and the margin times `r = rms(x)` being `alpha r + b x` (see
-//! [`super::margin`]), r is convex: `r >= r0 + n (x - x0)`, `n = x0 / (F r0)`. So where alpha is
-//! not negative the whole is at least `alpha0 r0 + b x0 + r0 dalpha + (b + alpha0 n) dx + dalpha (n
-//! dx)`, and of
+//! [`crate::affine::margin`]), r is convex: `r >= r0 + n (x - x0)`, `n = x0 / (F r0)`. So where
+//! alpha is not negative the whole is at least `alpha0 r0 + b x0 + r0 dalpha + (b + alpha0 n) dx +
+//! dalpha (n dx)`, and of
 //! `dx = 2 p u0 dg + p^2 du + 2 p dg du + t (u0 + du) dg^2`, `p = relu(g0)`, t in [0, 1] (1 where a
 //! gate is open on the whole set),
 //! what is not linear adds up over all features to one quadratic form of the row that gate and up
@@ -14,32 +14,32 @@ use std::sync::Arc;
 
 use engine::kernels::Kernels;
 
-use super::form::Form;
-use super::inputs::Inputs;
-use super::linear::Matrix;
+use super::super::form::Form;
+use super::super::inputs::Inputs;
+use super::super::linear::Matrix;
+use super::super::sites::Reading;
 use super::project::Projector;
 use super::psd::Factor;
-use super::sites::Reading;
 use crate::interval::UNIT;
 
 /// One output of a layer, in the scale of the forms.
 #[derive(Clone, Debug)]
-pub(super) struct Side {
+pub(in crate::affine) struct Side {
     /// Centres, radii (boxes included) and boxes of the form as the layer gives it.
-    pub(super) c: Vec<f64>,
-    pub(super) radii: Vec<f64>,
-    pub(super) rest: Vec<f64>,
+    pub(in crate::affine) c: Vec<f64>,
+    pub(in crate::affine) radii: Vec<f64>,
+    pub(in crate::affine) rest: Vec<f64>,
 }
 
 /// What a gated product was made of.
 #[derive(Clone, Debug)]
-pub(super) struct Behind {
+pub(in crate::affine) struct Behind {
     /// The row that both layers read.
-    pub(super) reading: Reading,
-    pub(super) gate: Side,
-    pub(super) up: Side,
+    pub(in crate::affine) reading: Reading,
+    pub(in crate::affine) gate: Side,
+    pub(in crate::affine) up: Side,
     /// Gates that are closed on the whole set.
-    pub(super) closed: Vec<bool>,
+    pub(in crate::affine) closed: Vec<bool>,
 }
 
 impl Behind {
@@ -71,50 +71,50 @@ impl Behind {
 
 /// A gated product behind its norm.
 #[derive(Clone, Debug)]
-pub(super) struct NormedGate {
-    pub(super) of: Arc<Behind>,
-    pub(super) gains: Arc<Vec<f64>>,
+pub(in crate::affine) struct NormedGate {
+    pub(in crate::affine) of: Arc<Behind>,
+    pub(in crate::affine) gains: Arc<Vec<f64>>,
     /// The range of eps.
-    pub(super) eps: (f64, f64),
+    pub(in crate::affine) eps: (f64, f64),
 }
 
 /// The layers of gate and up.
 #[derive(Clone, Copy)]
-pub(super) struct Layers<'a> {
-    pub(super) gate: &'a Matrix,
-    pub(super) up: &'a Matrix,
+pub(in crate::affine) struct Layers<'a> {
+    pub(in crate::affine) gate: &'a Matrix,
+    pub(in crate::affine) up: &'a Matrix,
 }
 
 /// What the margins of all rivals share.
-pub(super) struct Curved<'a> {
-    pub(super) kernels: &'a Kernels,
-    pub(super) inputs: &'a Inputs,
-    pub(super) behind: &'a Behind,
+pub(in crate::affine) struct Curved<'a> {
+    pub(in crate::affine) kernels: &'a Kernels,
+    pub(in crate::affine) inputs: &'a Inputs,
+    pub(in crate::affine) behind: &'a Behind,
     gains: &'a [f64],
     layers: Layers<'a>,
-    pub(super) projector: Option<Projector<'a>>,
+    pub(in crate::affine) projector: Option<Projector<'a>>,
     /// What of the row is not the stream times its gains: codes that are known, and rounding.
-    pub(super) others: Form,
+    pub(in crate::affine) others: Form,
     factor: Factor,
     weight: f64,
     /// `x0`.
-    pub(super) x: Vec<f64>,
+    pub(in crate::affine) x: Vec<f64>,
     /// `r0`, and how far r may lie above its tangent.
-    pub(super) r0: f64,
-    pub(super) above: f64,
+    pub(in crate::affine) r0: f64,
+    pub(in crate::affine) above: f64,
     /// The range of r.
-    pub(super) least: f64,
-    pub(super) most: f64,
+    pub(in crate::affine) least: f64,
+    pub(in crate::affine) most: f64,
     /// The largest magnitude of each of x.
     largest: Vec<f64>,
     /// What the engine and the boxes of gate and up may change in x.
-    pub(super) error: Vec<f64>,
+    pub(in crate::affine) error: Vec<f64>,
     /// The tangent of r, as a form of the row about 0.
-    pub(super) tangent: Form,
+    pub(in crate::affine) tangent: Form,
     /// Its slopes in the row.
-    pub(super) tangent_slopes: Vec<f64>,
+    pub(in crate::affine) tangent_slopes: Vec<f64>,
     /// What of the tangent's value is not linear in the row.
-    pub(super) tangent_second: f64,
+    pub(in crate::affine) tangent_second: f64,
 }
 
 /// The engine's floor under an absmax, with room.
@@ -128,13 +128,13 @@ fn positive(x: f64) -> f64 {
     if x > 0.0 { x } else { 0.0 }
 }
 
-pub(super) fn column(matrix: &[f64], k: usize, columns: usize) -> Vec<f64> {
+pub(in crate::affine) fn column(matrix: &[f64], k: usize, columns: usize) -> Vec<f64> {
     matrix.iter().skip(k).step_by(columns).copied().collect()
 }
 
 impl<'a> Curved<'a> {
     /// `None` where the row is not read as it was before its norm, or has no energy.
-    pub(super) fn new(
+    pub(in crate::affine) fn new(
         kernels: &'a Kernels,
         inputs: &'a Inputs,
         row: &'a NormedGate,
@@ -206,7 +206,7 @@ impl<'a> Curved<'a> {
 
     /// The radii of the rounding of the codes behind x, in the scale of x: half a code of the
     /// largest magnitude, or of the engine's floor under it.
-    pub(super) fn rounding(&self, reading: &Reading) -> Vec<f64> {
+    pub(in crate::affine) fn rounding(&self, reading: &Reading) -> Vec<f64> {
         let all = self.largest.iter().zip(self.gains).map(|(x, gain)| x * gain.abs());
         let largest = all.fold(FLOOR * self.most, |most, x| if x > most { x } else { most });
         let half = 0.5 * largest / reading.top * (1.0 + 1e-6 + reading.error);
@@ -214,7 +214,7 @@ impl<'a> Curved<'a> {
     }
 
     /// The linear part of `sum of weights x` in the row.
-    pub(super) fn slopes(&self, weights: &[f64]) -> Vec<f64> {
+    pub(in crate::affine) fn slopes(&self, weights: &[f64]) -> Vec<f64> {
         let Behind { gate, up, closed, .. } = self.behind;
         let (mut by_gate, mut by_up) = (vec![0.0; weights.len()], vec![0.0; weights.len()]);
         for (f, w) in weights.iter().enumerate() {
@@ -235,7 +235,7 @@ impl<'a> Curved<'a> {
 
     /// An upper bound, not negative, of what the terms that are not linear may take from `sum of
     /// weights x`.
-    pub(super) fn lost(&self, weights: &[f64]) -> f64 {
+    pub(in crate::affine) fn lost(&self, weights: &[f64]) -> f64 {
         let (q, error) = self.form_of(weights);
         self.weight * self.factor.most(&q, error)
     }
@@ -273,14 +273,14 @@ impl<'a> Curved<'a> {
     }
 
     /// An upper bound of `- x' Q x`, x any part of the row's moves.
-    pub(super) fn gained(&self, q: &[f64], error: f64) -> f64 {
+    pub(in crate::affine) fn gained(&self, q: &[f64], error: f64) -> f64 {
         let opposite: Vec<f64> = q.iter().map(|x| -x).collect();
         self.weight * self.factor.most(&opposite, error)
     }
 
     /// What the terms that are not linear take from `sum of weights x` at most, as a quadratic form
     /// of the row, and how far it may be off in norm.
-    pub(super) fn form_of(&self, weights: &[f64]) -> (Vec<f64>, f64) {
+    pub(in crate::affine) fn form_of(&self, weights: &[f64]) -> (Vec<f64>, f64) {
         let Behind { gate, up, closed, .. } = self.behind;
         let count = weights.len();
         let (sg, su) = (self.layers.gate.scale, self.layers.up.scale);

@@ -6,37 +6,37 @@
 
 use std::sync::Arc;
 
-use super::attend::Attention;
-use super::energy::Energy;
-use super::form::{Form, rows_product, through_magnitudes};
-use super::linear::{Matrix, dot_error, finished};
-use super::past::{Added, Mix, Past};
-use super::scores::Scored;
-use super::sites::Reading;
+use super::super::attend::Attention;
+use super::super::energy::Energy;
+use super::super::form::{Form, rows_product, through_magnitudes};
+use super::super::linear::{Matrix, dot_error, finished};
+use super::super::past::{Added, Mix, Past};
+use super::super::scores::Scored;
+use super::super::sites::Reading;
 use crate::interval::UNIT;
 
 /// What attention is not linear in, bounded where it is used.
 #[derive(Clone, Copy)]
-pub(super) struct Directed<'a> {
-    pub(super) attention: &'a Attention<'a>,
+pub(in crate::affine) struct Directed<'a> {
+    pub(in crate::affine) attention: &'a Attention<'a>,
     /// The scores of all heads.
-    pub(super) heads: &'a [Scored<'a>],
+    pub(in crate::affine) heads: &'a [Scored<'a>],
 }
 
 /// What projections of the stream need.
 #[derive(Clone, Copy)]
-pub(super) struct Projector<'a> {
-    pub(super) directed: Directed<'a>,
-    pub(super) added: &'a Added,
+pub(in crate::affine) struct Projector<'a> {
+    pub(in crate::affine) directed: Directed<'a>,
+    pub(in crate::affine) added: &'a Added,
     /// The output layer of attention.
-    pub(super) matrix: &'a Matrix,
+    pub(in crate::affine) matrix: &'a Matrix,
     /// The largest magnitude of each value of the stream.
-    pub(super) most: &'a [f64],
+    pub(in crate::affine) most: &'a [f64],
 }
 
 impl Projector<'_> {
     /// The stream through `[width, columns]`.
-    pub(super) fn through(&self, w: &[f64]) -> Form {
+    pub(in crate::affine) fn through(&self, w: &[f64]) -> Form {
         let Added { stream, reading, rounded } = self.added;
         let columns = w.len() / stream.width();
         let kernels = self.directed.attention.kernels;
@@ -53,7 +53,7 @@ impl Projector<'_> {
     ///
     /// The division makes of the numerators `N` themselves times `1 / r`, so their energy counts
     /// once, at the least r: no remainder of a division is left.
-    pub(super) fn energy(&self, gains: &[f64], centre: &[f64]) -> Energy {
+    pub(in crate::affine) fn energy(&self, gains: &[f64], centre: &[f64]) -> Energy {
         let Attention { kernels, inputs, .. } = *self.directed.attention;
         let Added { stream, reading, rounded } = self.added;
         let width = gains.len();
@@ -92,7 +92,7 @@ impl Projector<'_> {
     }
 
     /// What the engine may be off in each value of the stream.
-    pub(super) fn errors(&self) -> Vec<f64> {
+    pub(in crate::affine) fn errors(&self) -> Vec<f64> {
         let Added { reading, rounded, .. } = self.added;
         let product = if *rounded { 0.0 } else { dot_error(reading.most.len()) };
         let site: Vec<f64> = (reading.most.iter().zip(&reading.slack))
@@ -108,7 +108,7 @@ impl Projector<'_> {
 impl Directed<'_> {
     /// The outputs of a layer that reads a mix, with what attention is not linear in bounded for
     /// each numerator and for the root mean square as a whole.
-    pub(super) fn outputs(
+    pub(in crate::affine) fn outputs(
         &self,
         reading: &Reading,
         (w, scale): (&[f64], f64),
@@ -143,7 +143,7 @@ impl Directed<'_> {
     }
 
     /// What the root mean square of a row moves by what attention is not linear in.
-    pub(super) fn apart(&self, reading: &Reading, mix: &Mix) -> f64 {
+    pub(in crate::affine) fn apart(&self, reading: &Reading, mix: &Mix) -> f64 {
         let rows = mix.rows(&reading.form.spans);
         match (&reading.quotient, rows) {
             (Some(quotient), Some(rows)) => self.most(mix, &quotient.r[rows], 1)[0],
@@ -152,7 +152,12 @@ impl Directed<'_> {
     }
 
     /// The most that coefficients `[values, columns]` make of what attention is not linear in.
-    pub(super) fn most(&self, mix: &Mix, coefficients: &[f64], columns: usize) -> Vec<f64> {
+    pub(in crate::affine) fn most(
+        &self,
+        mix: &Mix,
+        coefficients: &[f64],
+        columns: usize,
+    ) -> Vec<f64> {
         let (dim, heads) = (self.attention.dim, self.attention.heads);
         let mut lambda = vec![0.0; heads * dim * columns];
         let (mut plain, mut rest) = (vec![0.0; columns], vec![0.0; columns]);

@@ -7,19 +7,19 @@
 //! attention, the gated product, and what the last division makes of the stream. What is of third
 //! order, and what boxes and the engine add, is bounded term by term.
 
+use super::super::form::{Form, Span, places, union};
+use super::super::inputs::Inputs;
+use super::super::past::{Mix, Past};
+use super::super::quotient::Quotient;
+use super::super::scores::{Scored, dot};
 use super::curved::Curved;
 use super::dual::{Quadratic, Weights};
-use super::form::{Form, Span, places, union};
-use super::inputs::Inputs;
 use super::latent::{Beyond, Latents, Layout};
-use super::past::{Mix, Past};
 use super::project::Projector;
-use super::quotient::Quotient;
-use super::scores::{Scored, dot};
 use engine::kernels::Kernels;
 
 /// What all rivals share.
-pub(super) struct Second<'a> {
+pub(in crate::affine) struct Second<'a> {
     kernels: &'a Kernels,
     inputs: &'a Inputs,
     curved: &'a Curved<'a>,
@@ -52,34 +52,40 @@ pub(super) struct Second<'a> {
 }
 
 /// One margin's coefficients.
-pub(super) struct Direction<'a> {
+pub(in crate::affine) struct Direction<'a> {
     /// What the stream is multiplied by in all, `[width]`.
-    pub(super) stream: &'a [f64],
+    pub(in crate::affine) stream: &'a [f64],
     /// What alpha is, `[width]`.
-    pub(super) alpha: &'a [f64],
+    pub(in crate::affine) alpha: &'a [f64],
     /// What the row of the gated product is multiplied by, `[width]`.
-    pub(super) slopes: &'a [f64],
+    pub(in crate::affine) slopes: &'a [f64],
     /// What the features are multiplied by.
-    pub(super) weights: &'a [f64],
+    pub(in crate::affine) weights: &'a [f64],
 }
 
 /// A quadratic form of latent values on its way.
-pub(super) struct Draft {
-    pub(super) width: usize,
-    pub(super) q: Vec<f64>,
+pub(in crate::affine) struct Draft {
+    pub(in crate::affine) width: usize,
+    pub(in crate::affine) q: Vec<f64>,
     /// `[symbols, width]`
-    pub(super) rows: Vec<f64>,
+    pub(in crate::affine) rows: Vec<f64>,
 }
 
 impl Draft {
     /// Adds `x y_i y_j`.
-    pub(super) fn put(&mut self, i: usize, j: usize, x: f64) {
+    pub(in crate::affine) fn put(&mut self, i: usize, j: usize, x: f64) {
         self.q[i * self.width + j] += 0.5 * x;
         self.q[j * self.width + i] += 0.5 * x;
     }
 
     /// Adds coefficients of a form times a factor to the columns from `first` on.
-    pub(super) fn place(&mut self, form: &Form, spans: &[Span], first: usize, factor: f64) {
+    pub(in crate::affine) fn place(
+        &mut self,
+        form: &Form,
+        spans: &[Span],
+        first: usize,
+        factor: f64,
+    ) {
         let own = form.width();
         for (from, to, count) in places(&form.spans, spans) {
             for s in 0..count {
@@ -96,7 +102,10 @@ const MOST: usize = 400_000_000;
 
 impl<'a> Second<'a> {
     /// `None` unless a mix is normed and read, and symbols are bounded one by one.
-    pub(super) fn new(curved: &'a Curved<'a>, projector: &'a Projector<'a>) -> Option<Self> {
+    pub(in crate::affine) fn new(
+        curved: &'a Curved<'a>,
+        projector: &'a Projector<'a>,
+    ) -> Option<Self> {
         let reading = &projector.added.reading;
         let (Some(Past::Mixed(mix)), Some(quotient)) = (&reading.past, &reading.quotient) else {
             return None;
@@ -213,7 +222,7 @@ impl<'a> Second<'a> {
 
     /// An upper bound of what the stream takes from a margin: of what is linear and of second order
     /// together, and of all else.
-    pub(super) fn lost(&self, of: &Direction<'_>) -> f64 {
+    pub(in crate::affine) fn lost(&self, of: &Direction<'_>) -> f64 {
         let layout = &self.layout;
         let (shared, m) = (layout.shared(), layout.all());
         let count = self.symbols + self.hidden;

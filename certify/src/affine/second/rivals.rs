@@ -3,24 +3,24 @@
 //! In front of the last addition a margin times `r = rms(x)` is `alpha r + b x` (see
 //! [`super::curved`]). What is linear in the stream is bounded through what the stream was made of
 //! ([`super::project`]), what is not by energies. Where that does not decide, all of second order
-//! is bounded together ([`super::second`]), worst rival first, until one cannot be decided either.
+//! is bounded together ([`super::draft`]), worst rival first, until one cannot be decided either.
 
+use super::super::form::{Form, spread, union};
+use super::super::quotient::polar;
+use super::super::scores::dot;
 use super::curved::{Curved, column};
-use super::form::{Form, spread, union};
-use super::quotient::polar;
-use super::scores::dot;
-use super::second::{Direction, Second};
+use super::draft::{Direction, Second};
 
 /// The margins, in front of the last addition: `alpha r + b x`.
-pub(super) struct Rivals<'a> {
+pub(in crate::affine) struct Rivals<'a> {
     /// What the stream is multiplied by, `[width, rivals]`.
-    pub(super) w: &'a [f64],
+    pub(in crate::affine) w: &'a [f64],
     /// The stream through that.
-    pub(super) alpha: &'a Form,
+    pub(in crate::affine) alpha: &'a Form,
     /// `[features, rivals]`, gains included.
-    pub(super) b: &'a [f64],
+    pub(in crate::affine) b: &'a [f64],
     /// What a bound must exceed to decide.
-    pub(super) needed: &'a [f64],
+    pub(in crate::affine) needed: &'a [f64],
 }
 
 impl Rivals<'_> {
@@ -45,7 +45,7 @@ struct Sides<'a> {
 
 impl Curved<'_> {
     /// Lower bounds of `alpha r + b x` without the rounding of codes behind x.
-    pub(super) fn lower(&self, rivals: &Rivals<'_>) -> Vec<f64> {
+    pub(in crate::affine) fn lower(&self, rivals: &Rivals<'_>) -> Vec<f64> {
         let sides = Sides::new(self, rivals);
         let linear = self.linear(&sides.slopes, Some(rivals.w), sides.columns);
         let radii = linear.radii(self.kernels, self.inputs);
@@ -80,7 +80,12 @@ impl Curved<'_> {
     }
 
     /// `sum of slopes (row - its centre)` and `r0 w (stream - its centre)`.
-    pub(super) fn linear(&self, slopes: &[f64], w: Option<&[f64]>, columns: usize) -> Form {
+    pub(in crate::affine) fn linear(
+        &self,
+        slopes: &[f64],
+        w: Option<&[f64]>,
+        columns: usize,
+    ) -> Form {
         let reading = &self.behind.reading;
         let mut by: Vec<f64> = (slopes.chunks_exact(columns).zip(&reading.gains))
             .flat_map(|(slopes, gain)| slopes.iter().map(move |x| x * gain))
