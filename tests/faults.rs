@@ -298,6 +298,13 @@ fn a_sweep_of_bit_error_rates_is_a_curve_of_accuracy() {
     assert!(right[0] >= 0.85 && right[12] < 0.5, "it is lost on the way: {right:?}");
     let factor = numbers(&told, "faults.strata[].perplexity_factor");
     assert!(factor[0] < 1.2 && factor[12] > 2.0, "{factor:?}");
+    let ends = ["low", "high"]
+        .map(|end| numbers(&told, &format!("faults.strata[].perplexity_factor_capped_{end}")));
+    let capped = numbers(&told, "faults.strata[].perplexity_factor_capped");
+    for (low, (high, factor)) in ends[0].iter().zip(ends[1].iter().zip(&capped)) {
+        assert!(low < factor && factor < high, "{low} {factor} {high}");
+    }
+    assert!(ends[1][0] < 2.0 && ends[0][12] > ends[0][0], "{ends:?}");
     // 9216 bits: the last rate alone lets 922 a trial fall, give or take three of a hundred.
     let flips = numbers(&told, "faults.strata[].flips");
     assert!((flips[12] / 92_160.0 - 1.0).abs() < 0.03, "{flips:?}");

@@ -75,8 +75,8 @@ pub use search::{End, Found, Goal, Search, SearchError, Step, search};
 pub use simulator::{Counts, Shortcuts, Simulator};
 pub use space::{Space, Target, Tensor};
 pub use stats::{
-    Decision, FiniteInterval, MOST_FAULTS, Sequential, Stratified, Stratum, finite_population,
-    stratified,
+    Decision, FiniteInterval, MOST_FAULTS, Sequential, Stratified, Stratum, bounded_mean,
+    finite_population, stratified,
 };
-pub use tally::{Rate, Summary, Tally};
+pub use tally::{MOST_NLL_CHANGE, Rate, Summary, Tally};
 pub use trial::{Effect, EffectError, Trial, effect, effect_on, run_trial};

@@ -10,7 +10,12 @@ use crate::ecc::BehindTally;
 use crate::outcome::{Cause, Outcome};
 use crate::record::Record;
 use crate::space::Target;
+use crate::stats::bounded_mean;
 use engine::numerics::{RateInterval, clopper_pearson};
+
+/// What a change of a negative log-likelihood counts at most where a mean has an interval, in nats:
+/// of what may be arbitrarily large no number of trials bounds the mean.
+pub const MOST_NLL_CHANGE: f64 = 8.0;
 
 /// Outcomes and shifts of some trials.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -45,6 +50,9 @@ pub struct Summary {
     pub kl_max: f64,
     /// Sum of the changes of the negative log-likelihood, in nats.
     pub nll_change_sum: f64,
+    /// Sums of its rises and of its falls, each counted as at most 1 and in units of
+    /// [`MOST_NLL_CHANGE`]: of what is bounded a mean has an interval.
+    pub nll_sums: [f64; 2],
     /// Sum of the losses of margin, in logits.
     pub margin_loss_sum: f64,
     /// The largest loss of margin, in logits; 0 if no margin fell.
@@ -79,6 +87,10 @@ impl Summary {
             self.shifted += 1;
             self.kl_sum += shift.kl_divergence;
             self.nll_change_sum += shift.nll_change;
+            for (sum, change) in self.nll_sums.iter_mut().zip([shift.nll_change, -shift.nll_change])
+            {
+                *sum += (change / MOST_NLL_CHANGE).clamp(0.0, 1.0);
+            }
             self.margin_loss_sum += shift.margin_loss;
             raise(&mut self.kl_max, shift.kl_divergence);
             raise(&mut self.margin_loss_max, shift.margin_loss);
@@ -114,6 +126,21 @@ impl Summary {
     #[must_use]
     pub fn accuracy(&self, confidence: f64) -> Rate {
         Rate::of(self.correct, self.labelled, confidence)
+    }
+
+    /// The mean change of the negative log-likelihood, each change counted as at most
+    /// [`MOST_NLL_CHANGE`] up or down, in nats, and its ends at a confidence, from a number of
+    /// trials fixed before. Without any no mean, and the widest ends.
+    #[must_use]
+    pub fn nll_change(&self, confidence: f64) -> (Option<f64>, [f64; 2]) {
+        // Four ends, each of which may fail.
+        let part = |sum| bounded_mean(sum, self.shifted, 0.5 * (1.0 - confidence));
+        let [rise, fall] = self.nll_sums.map(part);
+        // A difference and a product: two roundings.
+        let wide = |end: f64| MOST_NLL_CHANGE * (end + 2.0 * f64::EPSILON * end.abs());
+        let ends = [-wide(fall.high - rise.low), wide(rise.high - fall.low)];
+        let mean = self.mean(self.nll_sums[0] - self.nll_sums[1]);
+        (mean.map(|mean| mean * MOST_NLL_CHANGE), ends)
     }
 
     /// The mean of one of the sums; `None` if there is nothing to divide by.

@@ -33,6 +33,9 @@ fn stratum(target: FaultTarget, rate: f64, labelled: u64) -> Stratum {
         accuracy_high: 1.0,
         mean_nll_change: Some(0.25),
         perplexity_factor: Some(1.25),
+        perplexity_factor_capped: Some(1.25),
+        perplexity_factor_capped_low: Some(1.0),
+        perplexity_factor_capped_high: Some(2.0),
         behind: None,
         critical_fit: None,
     }
@@ -62,6 +65,7 @@ fn a_sweep_has_a_curve_for_each_target_and_every_face_its_strata() {
     let page = render(&report, Format::Html).expect("a page");
     assert_eq!(page.matches("What is left at each bit error rate of").count(), 2);
     assert!(page.contains("bit error rate of weight_code?"));
+    assert_eq!(page.matches("By what factor does the perplexity grow with").count(), 2);
     assert!(page.contains("<pre>seed = 0 # &lt;b&gt;</pre>"));
     assert!(page.contains("Trials flip bits by the plan"));
     assert!(!page.contains("NaN") && !page.contains("inf\""));

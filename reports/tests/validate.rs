@@ -132,6 +132,9 @@ fn planned() -> Report {
         accuracy_high: 1.0,
         mean_nll_change: row.mean_nll_change,
         perplexity_factor: Some(1.5),
+        perplexity_factor_capped: Some(1.5),
+        perplexity_factor_capped_low: Some(1.0),
+        perplexity_factor_capped_high: Some(2.0),
         behind: None,
         critical_fit: None,
     };
@@ -145,9 +148,12 @@ fn strata_come_with_their_plan_and_have_every_trial() {
     assert_eq!(report.validate(), []);
     let text = reports::json::to_string(&report).expect("JSON");
     assert_eq!(serde_json::from_str::<Report>(&text).expect("a report"), report);
-    let breaks: [Break; 8] = [
+    let breaks: [Break; 9] = [
         ("faults.strata[0].labelled", |report| faults(report).strata[0].correct = 11),
         ("faults.strata[0].accuracy", |report| faults(report).strata[0].accuracy_low = 0.9),
+        ("faults.strata[0].perplexity_factor_capped", |report| {
+            faults(report).strata[0].perplexity_factor_capped = Some(2.5);
+        }),
         ("faults.strata", |report| faults(report).plan = None),
         ("faults.strata", |report| faults(report).strata.clear()),
         ("faults.trials", |report| faults(report).strata.truncate(1)),

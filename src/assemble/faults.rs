@@ -64,6 +64,7 @@ fn strata(mix: &Mix, campaigned: &Campaigned) -> Vec<out::Stratum> {
         let of = target(stratum.target, &summary, confidence);
         let (accuracy, accuracy_low, accuracy_high) =
             rate(summary.accuracy(confidence), summary.labelled);
+        let (change, [low, high]) = summary.nll_change(confidence);
         out::Stratum {
             fault: stratum.to_string(),
             target: of.target,
@@ -89,6 +90,10 @@ fn strata(mix: &Mix, campaigned: &Campaigned) -> Vec<out::Stratum> {
             accuracy_high,
             mean_nll_change: of.mean_nll_change,
             perplexity_factor: of.mean_nll_change.map(exp).and_then(finite),
+            perplexity_factor_capped: change.map(exp),
+            // The exponential is off by less than 8 units of 2^-53.
+            perplexity_factor_capped_low: change.map(|_| exp(low) * (1.0 - 8.0 * f64::EPSILON)),
+            perplexity_factor_capped_high: change.map(|_| exp(high) * (1.0 + 8.0 * f64::EPSILON)),
             behind: {
                 let tally = campaigned.tally.behind.get(&number).copied().unwrap_or_default();
                 let drawn = campaigned.drawn.get(number).copied().flatten();

@@ -4,6 +4,7 @@
 //! often; figures are shown with `--nocapture`.
 
 mod finite;
+mod mean;
 mod sequence;
 mod strata;
 #[path = "../support/mod.rs"]

@@ -16,11 +16,12 @@ use crate::made_gguf::{F32, Gguf, LINEARS, Tensor};
 use crate::support::Lcg;
 
 /// The block formats by their numbers in files.
-pub(crate) const KINDS: [(u32, BlockType); 8] = [
+pub(crate) const KINDS: [(u32, BlockType); 9] = [
     (34, BlockType::Tq1),
     (35, BlockType::Tq2),
     (41, BlockType::Q1),
     (42, BlockType::Q2),
+    (42, BlockType::Q2Wide),
     (8, BlockType::Q8),
     (2, BlockType::Q4),
     (12, BlockType::Q4K),

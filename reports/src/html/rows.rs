@@ -8,7 +8,7 @@ use crate::model::{
     Faults, FlipBudget, FlipsProven, GeneratedBehind, Generation, ModelFlips, RowsLevel,
     RowsProven, Stratum, Texts, UntilPrecision,
 };
-use crate::number::{Side, count, number, percent, plural};
+use crate::number::{Side, count, number, optional, percent, plural};
 use crate::story;
 
 /// All that is proven about faults of weights.
@@ -185,6 +185,8 @@ pub(super) fn strata(strata: &[Stratum]) -> Table {
         "#interval",
         "#mean NLL change",
         "#perplexity, times",
+        "#at most 8 nats each",
+        "#interval",
     ];
     Table::of("Outcomes by fault of the plan", &columns, strata, |row| {
         vec![
@@ -203,8 +205,29 @@ pub(super) fn strata(strata: &[Stratum]) -> Table {
             interval(row.accuracy_low, row.accuracy_high),
             near(row.mean_nll_change),
             near(row.perplexity_factor),
+            near(row.perplexity_factor_capped),
+            factor(row),
         ]
     })
+}
+
+/// Perplexities by bit error rate.
+pub(super) fn perplexities(strata: &[Stratum]) -> Table {
+    let columns = ["Fault", "#bit error rate", "#perplexity, times", "#interval"];
+    Table::of("Perplexity by fault of the plan", &columns, strata, |row| {
+        vec![
+            html! { code { (row.fault) } },
+            near(row.bit_error_rate),
+            near(row.perplexity_factor_capped),
+            factor(row),
+        ]
+    })
+}
+
+/// The interval of a factor of the perplexity.
+fn factor(row: &Stratum) -> Markup {
+    let (low, high) = (row.perplexity_factor_capped_low, row.perplexity_factor_capped_high);
+    html! { (optional(low, Side::Down)) " to " (optional(high, Side::Up)) }
 }
 
 /// What is told of texts, in the order of [`text_cells`].

@@ -72,15 +72,16 @@ fn code(row: &Stratum) -> Option<Code> {
     row.behind.map(|of| (of.code, of.word_bits))
 }
 
-fn sweep(name: &str, rows: &[Stratum]) -> Result<Markup, PlotError> {
-    let rates = rows.iter().filter_map(|row| row.bit_error_rate);
-    let Some(x) = Axis::log("bit error rate", rates) else { return Ok(html! {}) };
-    let y = Axis::percent("", 1.0);
+/// A value with the ends of its interval, if a row has one.
+type Value = fn(&Stratum) -> Option<[f64; 3]>;
+
+/// The values of rows by their rates, each with its interval.
+fn curves((x, y): (&Axis, &Axis), rows: &[Stratum], series: &[(Ink, Value)]) -> Vec<Mark> {
     let mut marks = Vec::new();
-    let mut series = |ink: Ink, share: fn(&Stratum) -> Option<[f64; 3]>| {
+    for &(ink, value) in series {
         let mut line = Vec::new();
         for row in rows {
-            let Some((rate, [value, low, high])) = row.bit_error_rate.zip(share(row)) else {
+            let Some((rate, [value, low, high])) = row.bit_error_rate.zip(value(row)) else {
                 continue;
             };
             let places = (x.place(rate), y.place(value), y.place(low), y.place(high));
@@ -96,9 +97,17 @@ fn sweep(name: &str, rows: &[Stratum]) -> Result<Markup, PlotError> {
                 _ => Mark::Dashed(line, ink),
             });
         }
-    };
-    series(Ink::Certified, |row| Some([row.accuracy?, row.accuracy_low, row.accuracy_high]));
-    series(Ink::Harm, |row| Some([row.sdc_rate?, row.sdc_rate_low, row.sdc_rate_high]));
+    }
+    marks
+}
+
+fn sweep(name: &str, rows: &[Stratum]) -> Result<Markup, PlotError> {
+    let rates = || rows.iter().filter_map(|row| row.bit_error_rate);
+    let Some(x) = Axis::log("bit error rate", rates()) else { return Ok(html! {}) };
+    let y = Axis::percent("", 1.0);
+    let right: Value = |row| Some([row.accuracy?, row.accuracy_low, row.accuracy_high]);
+    let changed: Value = |row| Some([row.sdc_rate?, row.sdc_rate_low, row.sdc_rate_high]);
+    let marks = curves((&x, &y), rows, &[(Ink::Certified, right), (Ink::Harm, changed)]);
     let label = format!("Accuracy and silent corruption of {name} by bit error rate");
     let plot = Plot { x, y, marks, size: WIDE, label };
     let figure = Figure {
@@ -108,6 +117,34 @@ fn sweep(name: &str, rows: &[Stratum]) -> Result<Markup, PlotError> {
         keys: &[("line certified", "right"), ("dash harm", "changed (SDC)")],
         body: drawn(&plot)?,
         table: rows::strata(rows),
+    };
+    let perplexity = perplexity(name, rows)?;
+    Ok(html! { (figure.render()) (perplexity) })
+}
+
+fn perplexity(name: &str, rows: &[Stratum]) -> Result<Markup, PlotError> {
+    let factor: Value = |row| {
+        let (low, high) = (row.perplexity_factor_capped_low, row.perplexity_factor_capped_high);
+        Some([row.perplexity_factor_capped?, low?, high?])
+    };
+    let rates = rows.iter().filter_map(|row| row.bit_error_rate);
+    let factors = rows.iter().filter_map(factor).flatten();
+    let (Some(x), Some(y)) = (Axis::log("bit error rate", rates), Axis::log("", factors)) else {
+        return Ok(html! {});
+    };
+    let marks = curves((&x, &y), rows, &[(Ink::Harm, factor)]);
+    let label = format!("Growth of the perplexity by bit error rate of {name}");
+    let plot = Plot { x, y, marks, size: WIDE, label };
+    let figure = Figure {
+        title: &format!(
+            "By what factor does the perplexity grow with the bit error rate of {name}?"
+        ),
+        how: "Of the right decisions (of the clean ones where none is known), over trials that \
+              were not detected, with intervals by Hoeffding's bound. A change counts as at most \
+              8 nats.",
+        keys: &[("dash harm", "perplexity, times")],
+        body: drawn(&plot)?,
+        table: rows::perplexities(rows),
     };
     Ok(figure.render())
 }

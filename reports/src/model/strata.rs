@@ -59,6 +59,16 @@ pub struct Stratum {
     pub mean_nll_change: Option<f64>,
     /// Its exponential: by what factor the perplexity of those decisions grows.
     pub perplexity_factor: Option<f64>,
+    /// The same of changes that count as at most 8 nats each, up or down: of what has no largest
+    /// value no number of trials bounds the mean.
+    #[serde(default)]
+    pub perplexity_factor_capped: Option<f64>,
+    /// Lower end of its interval, by Hoeffding's bound; null without trials that are not `due`.
+    #[serde(default)]
+    pub perplexity_factor_capped_low: Option<f64>,
+    /// Upper end of its interval, likewise.
+    #[serde(default)]
+    pub perplexity_factor_capped_high: Option<f64>,
     /// What a memory code made of the raw faults; null where the plan has none there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<Behind>,

@@ -120,6 +120,9 @@ fn stratum(of: &Target, model: &str, [masked, sdc, due]: [u64; 3]) -> Stratum {
         accuracy_high: 1.0,
         mean_nll_change: of.mean_nll_change,
         perplexity_factor: Some(1.5),
+        perplexity_factor_capped: Some(1.5),
+        perplexity_factor_capped_low: Some(1.0),
+        perplexity_factor_capped_high: Some(2.0),
         behind: None,
         critical_fit: None,
     }

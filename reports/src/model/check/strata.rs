@@ -30,6 +30,16 @@ pub(super) fn check_strata(check: &mut Check, faults: &Faults) {
         check.finite(&key("mean_nll_change"), row.mean_nll_change);
         check.not_negative(&key("bit_error_rate"), row.bit_error_rate);
         check.not_negative(&key("perplexity_factor"), row.perplexity_factor);
+        let (low, high) = (row.perplexity_factor_capped_low, row.perplexity_factor_capped_high);
+        check.not_negative(&key("perplexity_factor_capped_low"), low);
+        check.finite(&key("perplexity_factor_capped_high"), high);
+        let held = match (low, row.perplexity_factor_capped, high) {
+            (Some(low), Some(factor), Some(high)) => low <= factor && factor <= high,
+            ends => ends == (None, None, None),
+        };
+        if !held {
+            check.add(key("perplexity_factor_capped"), "is outside of its interval");
+        }
         if let Some(fit) = &row.critical_fit {
             check_fit(check, &key("critical_fit"), fit);
         }
