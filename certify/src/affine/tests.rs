@@ -20,6 +20,7 @@ use super::sites::Reading;
 use super::store::{Head, Token};
 
 mod curved;
+mod past;
 mod second;
 mod store;
 
