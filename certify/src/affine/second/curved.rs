@@ -52,7 +52,7 @@ impl Behind {
 
     /// For each product: what the engine and the boxes of gate and up may change in it, and its
     /// largest magnitude.
-    fn reach(&self) -> (Vec<f64>, Vec<f64>) {
+    pub(in crate::affine) fn reach(&self) -> (Vec<f64>, Vec<f64>) {
         let (gate, up) = (&self.gate, &self.up);
         let of = |f: usize| {
             if self.closed[f] {

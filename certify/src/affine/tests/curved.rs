@@ -74,7 +74,7 @@ impl Product {
 #[test]
 fn a_gated_product_keeps_to_its_slopes_and_its_form() {
     let mut rng = SplitMix(61);
-    let (mut tried, mut near) = (0, 0);
+    let (mut tried, mut near, mut steep, mut coarse) = (0, 0, 0, 0);
     for _ in 0..2000 {
         let (count, inputs) = (1 + rng.below(5), Inputs::new(0, Bound::Each));
         let product = Product::random(&mut rng, &inputs, count);
@@ -86,6 +86,10 @@ fn a_gated_product_keeps_to_its_slopes_and_its_form() {
         let (slopes, (q, _)) = (curved.slopes(&weights), curved.form_of(&weights));
         let (lost, gained) = (curved.lost(&weights), curved.gained(&q, 0.0));
         let centre = product.at(&product.stream.c);
+        let reading = &product.normed.of.reading;
+        let (halves, closed) = (curved.rounding(reading), &product.normed.of.closed);
+        let half = halves.iter().copied().fold(0.0, f64::max);
+        assert!(halves.iter().zip(closed).all(|(h, c)| *h == if *c { 0.0 } else { half }));
         for _ in 0..8 {
             let e = symbols(&mut rng, &Bound::Each, count);
             let stream = linear(&product.stream, &e);
@@ -105,17 +109,25 @@ fn a_gated_product_keeps_to_its_slopes_and_its_form() {
             );
             near += usize::from(truth - low < 0.2 * second.abs());
             tried += 1;
+            let largest = x.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+            assert!(0.5 * largest / reading.top <= half, "{largest} {half}");
+            coarse += usize::from(0.5 * largest / reading.top > 0.6 * half);
+            let rise = linear(&curved.tangent, &e)[0];
             for eps in [1e-5, 2e-5] {
                 let tangent: f64 = (x.iter().zip(&centre).zip(&curved.x))
                     .map(|((x, c), x0)| (x - c) * x0)
                     .sum::<f64>()
                     / (x.len() as f64 * curved.r0);
+                let above = product.root(&x, eps) - curved.r0 - rise + curved.tangent_second;
+                assert!(above >= -1e-12, "{above} below its tangent");
+                steep += usize::from(above < 0.5 * rise.abs());
                 let off = product.root(&x, eps) - curved.r0 - tangent;
                 assert!((-1e-12..=curved.above + 1e-12).contains(&off), "{off} {}", curved.above);
             }
         }
     }
     assert!(tried > 5000 && near > tried / 8, "{near} of {tried} are near what is said");
+    assert!(steep > tried / 4 && coarse > tried / 4, "{steep} and {coarse} of {tried}");
 }
 
 #[test]
@@ -160,4 +172,45 @@ fn margins_through_a_gated_product_are_not_below_what_is_said() {
         }
     }
     assert!(reached > 0.5 * said, "bounds are near: {reached} of {said}");
+}
+
+#[test]
+fn a_gated_product_moves_with_boxes_by_no_more_than_its_reach() {
+    let mut rng = SplitMix(71);
+    let (mut tried, mut near) = (0, 0);
+    for _ in 0..2000 {
+        let inputs = Inputs::new(0, Bound::Each);
+        let mut behind = Behind::clone(&Product::random(&mut rng, &inputs, 1).normed.of);
+        let features = behind.closed.len();
+        let mut side = || {
+            let some = |scale: f64, rng: &mut SplitMix| -> Vec<f64> {
+                (0..features).map(|_| scale * unit(rng)).collect()
+            };
+            let c = some(1.0, &mut rng);
+            let [linear, rest] = [0.3, 0.1].map(|scale| -> Vec<f64> {
+                some(scale, &mut rng).iter().map(|x| x.abs()).collect()
+            });
+            Side { radii: linear.iter().zip(&rest).map(|(a, b)| a + b).collect(), c, rest }
+        };
+        (behind.gate, behind.up) = (side(), side());
+        let (gate, up) = (&behind.gate, &behind.up);
+        behind.closed = gate.c.iter().zip(&gate.radii).map(|(c, r)| c + r <= 0.0).collect();
+        let (error, largest) = behind.reach();
+        for f in 0..features {
+            let value = |side: &Side, linear: f64, rest: f64| {
+                side.c[f] + linear * (side.radii[f] - side.rest[f]) + rest * side.rest[f]
+            };
+            let product = |g: f64, u: f64| if g > 0.0 { g * g * u } else { 0.0 };
+            for corner in 0..16 {
+                let sign = |bit: usize| if corner >> bit & 1 == 1 { 1.0 } else { -1.0 };
+                let plain = product(value(gate, sign(0), 0.0), value(up, sign(1), 0.0));
+                let moved = product(value(gate, sign(0), sign(2)), value(up, sign(1), sign(3)));
+                assert!((moved - plain).abs() <= error[f], "{moved} {plain} {}", error[f]);
+                assert!(moved.abs() <= largest[f], "{moved} {}", largest[f]);
+                near += usize::from((moved - plain).abs() > 0.8 * error[f] && error[f] > 1e-6);
+                tried += 1;
+            }
+        }
+    }
+    assert!(near > tried / 64, "{near} of {tried} are near what is said");
 }
