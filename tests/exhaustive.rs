@@ -203,6 +203,8 @@ fn bits_are_ranked_by_what_they_do_and_bounds_are_never_below_it() {
     assert!(lines().filter(|line| line["tensor"] == "mlp.down_proj").count() == 2 * 32);
     assert!(lines().any(|line| line["tensor"] == "norm" && line["layer"].is_null()));
     assert!(lines().all(|line| line["file"] == "model.safetensors" && line["file_bit"].is_u64()));
+    let told = desk.run(&others.replace("0 -q", "3")).ends(0);
+    assert_eq!(told.out.matches(" in model.safetensors, byte ").count(), 3, "{}", told.out);
     let unknown = desk.run("faults rank @digits --targets kv_f32").ends(2);
     unknown.says(&["kv_f32", "weight_scale"]);
     desk.run("faults rank @digits --top 0").ends(2).says(&["--top 0", "file"]);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::Subject;
 use crate::analyze::{self, RowBound};
+use crate::commands;
 use crate::failure::Failure;
 use crate::flip::{Place, place};
 use crate::output;
@@ -137,7 +138,13 @@ impl<'a> Bits<'a> {
             "rank", "changed", "weight", "margin loss", "logit", "proven"
         );
         for rank in 0..top {
-            let Bit { address, physical, weights, effect, bound, .. } = self.bit(rank);
+            let Bit { address, physical, place, weights, effect, bound } = self.bit(rank);
+            let at = match place {
+                Some(Place { file, byte, bit, .. }) if physical.is_empty() => {
+                    format!(" in {}, byte {byte}, bit {bit}", commands::shown(&file, &[]))
+                }
+                _ => format!(" {physical}"),
+            };
             let after = |after: Option<i32>| {
                 after.map_or_else(|| "due".to_owned(), |after| format!("{after:+}"))
             };
@@ -150,7 +157,7 @@ impl<'a> Bits<'a> {
             let value = |value: f64| if value.is_finite() { value } else { 0.0 };
             writeln!(
                 text,
-                "{:>5}  {:>9}  {weight:>8}  {:>11.3}  {:>9.3}  {proven:>8}  {address} {physical}",
+                "{:>5}  {:>9}  {weight:>8}  {:>11.3}  {:>9.3}  {proven:>8}  {address}{at}",
                 rank + 1,
                 format!("{}/{samples}", effect.sdc),
                 value(effect.margin_loss),
