@@ -116,7 +116,7 @@ fn signs_compute_their_definition_for_one_token_and_for_several() {
             let weights = Weights::Coded(coded.clone().into());
             let linear = Linear { weights, ..model.layers[0].linear(Slot::Q).clone() };
             let tables = kernels::available().into_iter();
-            for (table, tokens) in tables.flat_map(|table| [(table, 1), (table, 3)]) {
+            for (table, tokens) in tables.flat_map(|table| [(table, 1), (table, 3), (table, 17)]) {
                 let x = random_rows(tokens, columns, 5);
                 let mut exact = Exact::new(table, &model, KvKind::F32);
                 let prepared = exact.prepare(at, &x, Activations::PerTokenInt8);

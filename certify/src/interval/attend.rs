@@ -16,7 +16,6 @@ use engine::kernels::Kernels;
 use engine::numerics::boxes::Panels;
 use engine::numerics::{max, min};
 use engine::walk::score_scale;
-use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::boxes::{Part, parts};
@@ -25,14 +24,13 @@ use super::round::{UNIT, down, up};
 use super::{Boxes, Interval};
 
 impl Interval {
-    pub(super) fn attention(&self, layer: usize, queries: &Boxes, first: usize) -> Boxes {
+    pub(super) fn attention(&mut self, layer: usize, queries: &Boxes, first: usize) -> Boxes {
         let (d, group) = (self.head_dim, self.heads / self.kv_heads);
+        let mut boxes = self.spare.boxes((queries.lo.nrows(), self.heads * d));
         let cache = &self.caches[layer];
         let (rows, tokens) = (queries.lo.nrows(), first + queries.lo.nrows());
         let stored: Vec<Stored> =
             cache.values.par_iter().map(|values| Stored::of(values, d, tokens)).collect();
-        let zeros = || Array2::zeros((rows, self.heads * d));
-        let mut boxes = Boxes::new(zeros(), zeros());
         let outs = parts(&mut boxes.lo, d).zip(parts(&mut boxes.hi, d)).enumerate();
         let one = |(head, (lows, highs)): (usize, (Part, Part))| {
             let (keys, values) = (&cache.keys[head / group], &cache.values[head / group]);

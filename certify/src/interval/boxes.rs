@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::numerics::boxes::Scratch;
 use engine::numerics::{max, min};
-use ndarray::{Array2, ArrayView1, s};
+use ndarray::{Array2, ArrayView1};
 use rayon::prelude::*;
 
 use super::gate::Gated;
@@ -58,19 +58,12 @@ impl Boxes {
     /// The ball of radius `epsilon` about `x` in the maximum norm; only rows of `moved` move.
     #[must_use]
     pub fn ball(x: &Array2<f32>, epsilon: f64, moved: &Range<usize>) -> Self {
-        let end = |bound: fn(f64, f64) -> f32| {
-            let mut ends = x.as_standard_layout().into_owned();
-            if epsilon != 0.0 {
-                let end = moved.end.min(x.nrows());
-                let moving = moved.start.min(end)..end;
-                let mut ends = ends.slice_mut(s![moving, ..]);
-                ends.mapv_inplace(|value| bound(f64::from(value), epsilon));
-            }
-            ends
-        };
+        if epsilon == 0.0 {
+            return Self::point(&x.as_standard_layout().into_owned());
+        }
         Self::new(
-            end(|value, epsilon| down((value - epsilon).next_down())),
-            end(|value, epsilon| up((value + epsilon).next_up())),
+            moved_by(x, moved, |value| down(-above(epsilon - value))),
+            moved_by(x, moved, |value| up(above(value + epsilon))),
         )
     }
 
@@ -128,6 +121,26 @@ impl Boxes {
     }
 }
 
+/// Rows of which some are moved, value by value.
+fn moved_by(x: &Array2<f32>, moved: &Range<usize>, end: impl Fn(f64) -> f32 + Sync) -> Array2<f32> {
+    let (rows, width) = x.dim();
+    let mut ends = x.as_standard_layout().into_owned();
+    let last = moved.end.min(rows);
+    let data = ends.as_slice_mut().expect("standard rows");
+    let moving = &mut data[moved.start.min(last) * width..last * width];
+    let each = |row: &mut [f32]| row.iter_mut().for_each(|x| *x = end(f64::from(*x)));
+    moving.par_chunks_mut(width.max(1)).for_each(each);
+    ends
+}
+
+/// The next f64 above; infinity and NaN stay. Without branches, since no one knows the sign.
+fn above(x: f64) -> f64 {
+    let bits = x.to_bits();
+    let next = if bits >> 63 == 0 { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
+    let next = if x == 0.0 { 1 } else { next };
+    f64::from_bits(if x < f64::INFINITY { next } else { bits })
+}
+
 /// A row.
 pub(super) fn row_of<T>(rows: &Array2<T>, row: usize) -> &[T] {
     let width = rows.ncols();
@@ -148,13 +161,13 @@ pub(super) fn parts<T>(rows: &mut Array2<T>, columns: usize) -> std::vec::IntoIt
     parts.into_iter()
 }
 
-/// Boxes computed row by row, `f(row, scratch, (lower ends, upper ends))`, and what `f` says of
-/// each row.
+/// Boxes of any values, computed row by row, `f(row, scratch, (lower ends, upper ends))`, and what
+/// `f` says of each row.
 pub(super) fn by_row<T: Send>(
-    (rows, width): (usize, usize),
+    mut boxes: Boxes,
     f: impl Fn(usize, &mut Scratch, (&mut [f32], &mut [f32])) -> T + Sync + Send,
 ) -> (Boxes, Vec<T>) {
-    let mut boxes = Boxes::new(Array2::zeros((rows, width)), Array2::zeros((rows, width)));
+    let width = boxes.lo.ncols();
     let lows = boxes.lo.as_slice_mut().expect("standard rows").par_chunks_exact_mut(width);
     let highs = boxes.hi.as_slice_mut().expect("standard rows").par_chunks_exact_mut(width);
     let outs = lows.zip(highs).enumerate();

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use super::linear::{PROJECTED_ERROR, Projected};
 use super::round::{UNIT, widen_down, widen_up};
-use super::{Boxes, Origin, by_row, row_of};
+use super::{Boxes, Origin, Spare, by_row, row_of};
 
 /// No nonzero value is smaller than its factor; above this, no product is below the normal range.
 const SMALLEST_FACTOR: f64 = 1e-30;
@@ -35,8 +35,13 @@ pub(super) struct Gated {
     pub(super) error: f64,
 }
 
-pub(super) fn gate(kernels: &Kernels, gate: &Boxes, up: &Boxes, kind: Gate) -> Boxes {
-    let (mut boxes, _) = by_row(gate.lo.dim(), |row, _, (lows, highs)| {
+pub(super) fn gate(
+    (kernels, spare): (&Kernels, &mut Spare),
+    gate: &Boxes,
+    up: &Boxes,
+    kind: Gate,
+) -> Boxes {
+    let (mut boxes, _) = by_row(spare.boxes(gate.lo.dim()), |row, _, (lows, highs)| {
         let (g, u) = ((gate.lo_row(row), gate.hi_row(row)), (up.lo_row(row), up.hi_row(row)));
         if kind == Gate::Relu2 {
             return (kernels.boxes.relu2_gate)(g, u, (lows, highs));
@@ -46,7 +51,7 @@ pub(super) fn gate(kernels: &Kernels, gate: &Boxes, up: &Boxes, kind: Gate) -> B
         }
     });
     if kind == Gate::Relu2 {
-        boxes.origin = scale_free(kernels, gate, up);
+        boxes.origin = scale_free((kernels, spare), gate, up);
     }
     boxes
 }
@@ -76,7 +81,7 @@ fn silu_range(lo: f32, hi: f32) -> (f32, f32) {
 }
 
 /// `relu(G)^2 U` where both are integer sums of the same quantised rows.
-fn scale_free(kernels: &Kernels, gate: &Boxes, up: &Boxes) -> Origin {
+fn scale_free(memory: (&Kernels, &mut Spare), gate: &Boxes, up: &Boxes) -> Origin {
     let (Origin::Projected(g), Origin::Projected(u)) = (&gate.origin, &up.origin) else {
         return Origin::Plain;
     };
@@ -94,13 +99,17 @@ fn scale_free(kernels: &Kernels, gate: &Boxes, up: &Boxes) -> Origin {
     }
     // Gate and up within their errors, the gate squared, and two products.
     let error = 3.0 * PROJECTED_ERROR + 2.5 * UNIT;
-    Origin::Gated(Arc::new(Gated { ends: Arc::new(sums(kernels, g, u)), factors, error }))
+    Origin::Gated(Arc::new(Gated { ends: Arc::new(sums(memory, g, u)), factors, error }))
 }
 
 /// The ends of `relu(G)^2 U`; what two products of f64 are off is far below the error that is
 /// carried.
-fn sums(kernels: &Kernels, g: &Projected, u: &Projected) -> [Array2<f64>; 2] {
-    let mut ends = [Array2::zeros(g.lo.raw_dim()), Array2::zeros(g.lo.raw_dim())];
+fn sums(
+    (kernels, spare): (&Kernels, &mut Spare),
+    g: &Projected,
+    u: &Projected,
+) -> [Array2<f64>; 2] {
+    let mut ends = [spare.wide.rows(g.lo.dim()), spare.wide.rows(g.lo.dim())];
     let width = g.lo.ncols();
     let outs = ends.each_mut().map(|end| end.as_slice_mut().expect("standard rows"));
     let outs = outs.map(|end| end.par_chunks_exact_mut(width));

@@ -9,17 +9,17 @@
 use std::sync::Arc;
 
 use engine::kernels::{Kernels, Part};
-use engine::model::{Coded, Float, Linear, Rope, Scale, Scales, Weights};
+use engine::model::{Coded, Float, Linear, Rope, Scale, Scales, Slot, Weights};
 use engine::numerics::{max, min};
 use engine::packing::{RUN_ROWS, TernaryRows, weight_of};
-use engine::walk::Site;
+use engine::walk::{Site, Step};
 use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::boxes::parts;
 use super::quantize::BoxCodes;
 use super::round::UNIT;
-use super::{BoxPrepared, Boxes, Interval, Origin};
+use super::{BoxPrepared, Boxes, Interval, Origin, Spare};
 use crate::moved::Moved;
 
 /// Integer sums under one positive factor a row: `value = factor * sum`.
@@ -46,12 +46,15 @@ impl Interval {
     ) -> Boxes {
         let shape = (x.rows(), linear.outputs());
         let kernels = self.kernels;
-        self.step(at, shape, |_| {
+        self.step(at, shape, |domain| {
             let (Weights::Ternary { rows, scale, .. }, Some(codes)) = (&linear.weights, &x.codes)
             else {
                 panic!("only codes under ternary weights have integer sums");
             };
-            ternary(kernels, codes, rows, *scale, Some(&|token, row| moved.range(token, row)))
+            let moves: Moves = &|token, row| moved.range(token, row);
+            let sums = matches!(at.step, Step::Linear(Slot::Gate | Slot::Up));
+            let memory = (kernels, &mut domain.spare);
+            ternary(memory, codes, (rows, *scale), Some(moves), sums)
         })
     }
 }
@@ -59,10 +62,16 @@ impl Interval {
 /// The error of one value against `factor * sum`: at most three roundings.
 pub(super) const PROJECTED_ERROR: f64 = 3.5 * UNIT;
 
-pub(super) fn linear(kernels: &Kernels, x: &BoxPrepared, linear: &Linear) -> Boxes {
+/// A linear layer, whose integer sums are of use behind it or not.
+pub(super) fn linear(
+    (kernels, spare): (&Kernels, &mut Spare),
+    x: &BoxPrepared,
+    linear: &Linear,
+    sums: bool,
+) -> Boxes {
     match (&linear.weights, &x.codes) {
         (Weights::Ternary { rows, scale, .. }, Some(codes)) => {
-            ternary(kernels, codes, rows, *scale, None)
+            ternary((kernels, spare), codes, (rows, *scale), None, sums)
         }
         (Weights::Ternary { rows, scale, .. }, None) => {
             let values = x.values();
@@ -114,49 +123,65 @@ fn rescale(dot: f32, scale: Scale) -> f32 {
 /// What the sums of a token and a row move by.
 pub(super) type Moves<'a> = &'a (dyn Fn(usize, usize) -> (i32, i32) + Sync);
 
-/// Ternary products whose integer sums may moreover move: `moves(token, row)` gives the range.
+/// Ternary products whose integer sums may moreover move: `moves(token, row)` gives the range. The
+/// sums are what the values are made of, if they are of use.
 pub(super) fn ternary(
-    kernels: &Kernels,
+    (kernels, spare): (&Kernels, &mut Spare),
     codes: &BoxCodes,
-    rows: &TernaryRows,
-    scale: Scale,
+    (rows, scale): (&TernaryRows, Scale),
     moves: Option<Moves>,
+    sums: bool,
 ) -> Boxes {
-    let (tokens, width) = (codes.scales.len(), rows.rows());
-    let (corners, ws) = match scale {
-        Scale::Multiply(ws) => (kernels.boxes.multiply, ws),
-        Scale::Divide(ws) => (kernels.boxes.divide, ws),
-    };
-    let mut boxes = Boxes::new(Array2::zeros((tokens, width)), Array2::zeros((tokens, width)));
-    let (mut lo, mut hi) = (Array2::zeros((tokens, width)), Array2::zeros((tokens, width)));
-    let values = parts(&mut boxes.lo, RUN_ROWS).zip(parts(&mut boxes.hi, RUN_ROWS));
-    let sums = parts(&mut lo, RUN_ROWS).zip(parts(&mut hi, RUN_ROWS));
-    let outs = values.zip(sums).enumerate().map(|(run, (values, sums))| {
-        let parts = values.0.into_iter().zip(values.1).zip(sums.0.into_iter().zip(sums.1));
-        (run, parts.map(|(values, sums)| Part { values, sums }).collect::<Vec<_>>())
-    });
-    rows.ends_by_run(
-        kernels,
-        (&codes.lo, &codes.width),
-        outs.collect(),
-        |ends, (run, mut parts)| {
-            if let Some(moves) = moves {
-                for (token, row) in ndarray::indices((tokens, parts[0].sums.0.len())) {
-                    let at = TernaryRows::at(tokens, token, row);
-                    let (least, most) = moves(token, run * RUN_ROWS + row);
-                    ends.0[at] += least;
-                    ends.1[at] += most;
-                }
-            }
-            corners((ends.0, ends.1), &codes.scales, ws, &mut parts);
-        },
-    );
-    if scale.stored() > 0.0 {
+    let dim = (codes.scales.len(), rows.rows());
+    let mut boxes = spare.boxes(dim);
+    let made_of = sums && scale.stored() > 0.0;
+    let mut sums = made_of.then(|| [spare.sums.rows(dim), spare.sums.rows(dim)]);
+    products(kernels, codes, (rows, scale), moves, (&mut boxes, &mut sums));
+    if let Some([lo, hi]) = sums {
         let factors = codes.scales.iter().map(|&t| factor_range(t, scale)).collect();
         let mark = codes.mark.clone();
         boxes.origin = Origin::Projected(Arc::new(Projected { lo, hi, factors, mark }));
     }
     boxes
+}
+
+/// Writes the ends of the values, and those of the sums if they are wanted, run by run of rows.
+fn products(
+    kernels: &Kernels,
+    codes: &BoxCodes,
+    (rows, scale): (&TernaryRows, Scale),
+    moves: Option<Moves>,
+    (boxes, sums): (&mut Boxes, &mut Option<[Array2<i32>; 2]>),
+) {
+    let (corners, ws) = match scale {
+        Scale::Multiply(ws) => (kernels.boxes.multiply, ws),
+        Scale::Divide(ws) => (kernels.boxes.divide, ws),
+    };
+    let (tokens, width) = boxes.lo.dim();
+    let mut runs: Vec<(usize, Vec<Part>)> =
+        (0..width.div_ceil(RUN_ROWS)).map(|run| (run, Vec::with_capacity(tokens))).collect();
+    let values = parts(&mut boxes.lo, RUN_ROWS).zip(parts(&mut boxes.hi, RUN_ROWS));
+    for ((_, run), (lo, hi)) in runs.iter_mut().zip(values) {
+        run.extend(lo.into_iter().zip(hi).map(|values| Part { values, sums: None }));
+    }
+    if let Some([lo, hi]) = sums {
+        for ((_, run), (lo, hi)) in
+            runs.iter_mut().zip(parts(lo, RUN_ROWS).zip(parts(hi, RUN_ROWS)))
+        {
+            run.iter_mut().zip(lo.into_iter().zip(hi)).for_each(|(part, s)| part.sums = Some(s));
+        }
+    }
+    rows.ends_by_run(kernels, (&codes.lo, &codes.width), runs, |ends, (run, mut parts)| {
+        if let Some(moves) = moves {
+            for (token, row) in ndarray::indices((tokens, parts[0].values.0.len())) {
+                let at = TernaryRows::at(tokens, token, row);
+                let (least, most) = moves(token, run * RUN_ROWS + row);
+                ends.0[at] += least;
+                ends.1[at] += most;
+            }
+        }
+        corners((ends.0, ends.1), &codes.scales, ws, &mut parts);
+    });
 }
 
 /// Integer products in groups: the engine's own program at the ends of its sums, which the signs of

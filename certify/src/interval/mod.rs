@@ -17,14 +17,15 @@ mod margin;
 mod norm;
 mod quantize;
 mod round;
+mod spare;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use engine::kernels::Kernels;
-use engine::model::{Activations, Float, Gate, KvKind, Linear, Model, Norm, Rope};
-use engine::walk::{Domain, Site, rows_of};
-use ndarray::{Array2, Axis, concatenate, s};
+use engine::model::{Activations, Float, Gate, KvKind, Linear, Model, Norm, Rope, Slot};
+use engine::walk::{Domain, Site, Step, rows_of};
+use ndarray::{Array2, Axis, Zip, concatenate, s};
 
 pub(crate) use attend::mix_error;
 pub use boxes::Boxes;
@@ -36,6 +37,7 @@ pub(crate) use norm::{finite, regular};
 pub use quantize::BoxPrepared;
 pub(crate) use round::UNIT;
 pub use round::{down, up};
+use spare::Spare;
 
 /// Where a bound was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,7 @@ pub struct Interval {
     claims: Vec<Margin>,
     margins: Margins,
     trace: Option<Vec<Width>>,
+    spare: Spare,
 }
 
 impl Interval {
@@ -103,6 +106,7 @@ impl Interval {
             claims,
             margins: Margins::default(),
             trace: None,
+            spare: Spare::default(),
         }
     }
 
@@ -179,7 +183,7 @@ impl Domain for Interval {
     type Prepared = BoxPrepared;
 
     fn norm(&mut self, at: Site, x: &Boxes, norm: &Norm) -> Boxes {
-        self.step(at, x.lo.dim(), |domain| norm::norm(domain.kernels, x, norm))
+        self.step(at, x.lo.dim(), |domain| norm::norm((domain.kernels, &mut domain.spare), x, norm))
     }
 
     fn prepare(&mut self, at: Site, x: &Boxes, policy: Activations) -> BoxPrepared {
@@ -196,7 +200,12 @@ impl Domain for Interval {
 
     fn linear(&mut self, at: Site, x: &BoxPrepared, linear: &Linear) -> Boxes {
         let shape = (x.rows(), linear.outputs());
-        self.step(at, shape, |domain| linear::linear(domain.kernels, x, linear))
+        // Sums are of use where gate and up meet.
+        let sums = matches!(at.step, Step::Linear(Slot::Gate | Slot::Up));
+        self.step(at, shape, |domain| {
+            let memory = (domain.kernels, &mut domain.spare);
+            linear::linear(memory, x, linear, sums)
+        })
     }
 
     fn rope(&mut self, at: Site, x: Boxes, rope: &Rope, first: usize) -> Boxes {
@@ -211,6 +220,7 @@ impl Domain for Interval {
                 self.diverged = Some(Diverged { site: at });
             }
         }
+        [keys, values].into_iter().for_each(|boxes| self.spare.keep(boxes));
     }
 
     fn attend(&mut self, at: Site, queries: &Boxes, first: usize) -> Boxes {
@@ -218,12 +228,18 @@ impl Domain for Interval {
     }
 
     fn gate(&mut self, at: Site, gate: &Boxes, up: &Boxes, kind: Gate) -> Boxes {
-        self.step(at, gate.lo.dim(), |domain| gate::gate(domain.kernels, gate, up, kind))
+        self.step(at, gate.lo.dim(), |domain| {
+            gate::gate((domain.kernels, &mut domain.spare), gate, up, kind)
+        })
     }
 
     fn add(&mut self, at: Site, stream: &Boxes, update: &Boxes) -> Boxes {
-        self.step(at, stream.lo.dim(), |_| {
-            Boxes::new(&stream.lo + &update.lo, &stream.hi + &update.hi)
+        self.step(at, stream.lo.dim(), |domain| {
+            let mut sum = domain.spare.boxes(stream.lo.dim());
+            let plus = |sum: &mut f32, a: &f32, b: &f32| *sum = a + b;
+            Zip::from(&mut sum.lo).and(&stream.lo).and(&update.lo).for_each(plus);
+            Zip::from(&mut sum.hi).and(&stream.hi).and(&update.hi).for_each(plus);
+            sum
         })
     }
 
@@ -241,10 +257,15 @@ impl Domain for Interval {
         let shape = (x.rows(), head.outputs());
         let claims = self.claims.clone();
         self.step(at, shape, |domain| {
-            let boxes = linear::linear(domain.kernels, x, head);
+            let memory = (domain.kernels, &mut domain.spare);
+            let boxes = linear::linear(memory, x, head, false);
             domain.margins = margin::coded_margins(&claims, x, &boxes, head);
             boxes
         })
+    }
+
+    fn discard(&mut self, boxes: Boxes) {
+        self.spare.keep(boxes);
     }
 
     fn count(&self, x: &Boxes) -> usize {

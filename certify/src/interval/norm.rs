@@ -20,7 +20,7 @@ use engine::numerics::sum_squares;
 use ndarray::{Array2, s};
 
 use super::round::{UNIT, least, most};
-use super::{Boxes, Origin, by_row, row_of};
+use super::{Boxes, Origin, Spare, by_row, row_of};
 
 const RELATIVE: f64 = 8.0 * UNIT;
 
@@ -97,9 +97,9 @@ impl Normed {
 }
 
 /// RMSNorm of boxes.
-pub(super) fn norm(kernels: &Kernels, x: &Boxes, norm: &Norm) -> Boxes {
-    let mut source = source_of(x, norm);
-    let (mut boxes, squares) = by_row(x.lo.dim(), |row, scratch, out| {
+pub(super) fn norm((kernels, spare): (&Kernels, &mut Spare), x: &Boxes, norm: &Norm) -> Boxes {
+    let mut source = source_of(spare, x, norm);
+    let (mut boxes, squares) = by_row(spare.boxes(x.lo.dim()), |row, scratch, out| {
         let of = NormRow {
             x: (x.lo_row(row), x.hi_row(row)),
             reals: source.z.row(row),
@@ -139,7 +139,7 @@ fn mean_square(x: &[f32], norm: &Norm) -> f32 {
 
 /// What is normed: gated products up to their factor, or the values themselves; the sums of least
 /// squares are left to the norm.
-fn source_of(x: &Boxes, norm: &Norm) -> Normed {
+fn source_of(spare: &mut Spare, x: &Boxes, norm: &Norm) -> Normed {
     let eps = f64::from(norm.eps);
     let gains = norm.gains.clone();
     let least_gain = gains.iter().fold(f64::INFINITY, |least, &g| {
@@ -153,7 +153,8 @@ fn source_of(x: &Boxes, norm: &Norm) -> Normed {
         let (z, error) = (Source::Gated(gated.ends.clone()), 2.0 * gated.error + RELATIVE);
         return Normed { z, gains, eps, error, least_gain, least_squares: Vec::new() };
     }
-    let (z, eps) = (Source::Values([x.lo.clone(), x.hi.clone()]), vec![(eps, eps); x.lo.nrows()]);
+    let (z, eps) =
+        (Source::Values([spare.copy(&x.lo), spare.copy(&x.hi)]), vec![(eps, eps); x.lo.nrows()]);
     Normed { z, gains, eps, error: RELATIVE, least_gain, least_squares: Vec::new() }
 }
 
@@ -166,7 +167,8 @@ mod tests {
         let row = |v: Vec<f32>| Array2::from_shape_vec((1, n), v).unwrap();
         let gains: std::sync::Arc<[f32]> = vec![1.0f32; n].into();
         let of = Norm { gains: gains.clone(), eps, stored: engine::model::FloatType::F32 };
-        let boxes = norm(engine::kernels::best(), &Boxes::new(row(lo), row(hi)), &of);
+        let memory = (engine::kernels::best(), &mut Spare::default());
+        let boxes = norm(memory, &Boxes::new(row(lo), row(hi)), &of);
         let mut y = vec![0.0; n];
         engine::numerics::rms_norm_row(&point, &gains, eps, &mut y);
         let y = row(y);

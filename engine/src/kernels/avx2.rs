@@ -27,7 +27,12 @@ pub(super) static TABLE: Kernels = table!(
     self::floats
 );
 
-stamp_floats!("avx2", crate::kernels::programs::trees, crate::kernels::quotients::Quotient::all);
+stamp_floats!(
+    "avx2",
+    crate::kernels::programs::trees,
+    crate::kernels::quotients::Quotient::all,
+    crate::kernels::quotients::ends
+);
 
 mod moved {
     use crate::kernels::{Block, Numbers, Quotient, sparse};

@@ -5,6 +5,7 @@
 //! of `(code - 1) q` is the sum of `code q` less the sum of `q`. Exact: at most 3 * 128 * K for any
 //! operand, below 2^31 up to K = 5.5 million.
 
+mod centred;
 mod dots;
 mod halves;
 mod probe;
@@ -24,7 +25,7 @@ use super::{
     table::table,
 };
 
-use dots::dot_rows;
+use dots::{dot_rows, dot_tile};
 use halves::HALVES;
 pub(super) use probe::{peak, read};
 use sparse::{columns, differ};
@@ -32,12 +33,21 @@ use tile::tile;
 
 pub(super) static TABLE: Kernels = Kernels {
     dot_rows,
+    dot_tile,
     ..table!("avx512", (ternary, groups, spread), OWN, (differ, columns), HALVES, self::floats)
 };
 
+/// The table where bits of registers can be counted.
+pub(super) static COUNTING: Kernels = Kernels { reach: Some(centred::reach), ..TABLE };
+
 const OWN: Own = (Some(steps::spread), Some(signs::product));
 
-stamp_floats!("avx512f,avx512bw,avx2", super::trees::trees, super::quotients::all);
+stamp_floats!(
+    "avx512f,avx512bw,avx2",
+    super::trees::trees,
+    super::quotients::all,
+    super::quotients::ends
+);
 
 /// Token rows that share one unpacking of a block: eight accumulators hide the latency.
 const TILE: usize = 8;
@@ -120,7 +130,7 @@ fn prompt(groups: &[u8], group_bytes: usize, codes: &[i8], out: &mut [i32]) {
         if b.is_empty() {
             ternary(a, codes, &mut before[..taken]);
         } else {
-            prompt::two_planes::<false>(
+            prompt::two_planes::<{ prompt::CODES }>(
                 [a, b],
                 codes,
                 &offsets,
@@ -249,7 +259,7 @@ fn spread(group: &[u8], widths: &[u8], plus: &mut [i32], minus: &mut [i32]) {
     // SAFETY: the table's constructor detected the features that this function enables.
     unsafe {
         let outs = [plus_now, minus_now];
-        prompt::two_planes::<true>([group; 2], as_codes(now), &vec![0; many], outs);
+        prompt::two_planes::<{ prompt::SIGNS }>([group; 2], as_codes(now), &vec![0; many], outs);
     }
     let mut rest = (widths, plus, minus);
     while !rest.0.is_empty() {

@@ -17,6 +17,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod centred;
+mod halves;
 mod lines;
 mod moves;
 #[cfg(target_arch = "aarch64")]
@@ -32,6 +34,7 @@ mod steps;
 mod suite;
 mod table;
 
+pub use centred::Centred;
 pub use lines::Lines;
 pub use moves::{End, Moves, Numbers};
 pub use quotients::{Part, Quotient};
@@ -69,8 +72,18 @@ pub type SignProduct = fn(&Signs, &[i8], &mut [f64]);
 /// what [`TernarySpread`] gives: the second is taken from `least`, the first added to `greatest`.
 pub type SpreadSteps = fn(&[u8], &Steps, &mut [i32], &mut [i32]);
 
+/// `fn(groups, group_bytes, boxes, least, greatest)`: what the sums of boxes reach beside those of
+/// their centres, for several groups as [`TernaryGroups`]: taken from `least`, added to `greatest`.
+pub type Reach = fn(&[u8], usize, &Centred, &mut [i32], &mut [i32]);
+
 /// `fn(row, lower, upper)`: the ends of `dot16` of a row over a box.
 pub type DotEnds = fn(&[f32], &[f32], &[f32]) -> (f32, f32);
+
+/// `fn(x, rows, out)`: `dot16` of one row with each of several rows that lie behind one another.
+pub type DotRows<T> = fn(&[f32], &[T], &mut [f32]);
+
+/// `fn(x, width, rows, out)`: the same for each row of so many values in `x`: `out[row][x]`.
+pub type DotTile<T> = fn(&[f32], usize, &[T], &mut [f32]);
 
 /// `fn(g, r, a, b, out)`: adds to each column of `out` the magnitudes of `g a + r b`.
 pub type FormMagnitudes = fn(&[f64], &[f64], &[f64], &[f64], &mut [f64]);
@@ -124,6 +137,8 @@ pub struct Kernels {
     pub spread: TernarySpread,
     /// For rows of few widths, if that is faster here.
     pub spread_steps: Option<SpreadSteps>,
+    /// For boxes of codes by their centres, if that is faster here.
+    pub reach: Option<Reach>,
     /// Packed signs under scales times one token row, if that is faster here than as ternary
     /// groups.
     pub signs: Option<SignProduct>,
@@ -147,10 +162,12 @@ pub struct Kernels {
     pub dot: fn(&[f32], &[f32]) -> f32,
     /// The ends of `dot16` of a row over a box: `(row, lower, upper)`.
     pub dot_ends: DotEnds,
-    /// `dot16` of one row with each of several rows that lie behind one another.
-    pub dot_rows: fn(&[f32], &[f32], &mut [f32]),
-    /// The same for rows of bf16 bits.
-    pub dot_rows_bf16: fn(&[f32], &[u16], &mut [f32]),
+    /// `dot16` of one row with each of several.
+    pub dot_rows: DotRows<f32>,
+    /// `dot16` of each of several rows with each of several.
+    pub dot_tile: DotTile<f32>,
+    /// [`Self::dot_rows`] of rows of bf16 bits.
+    pub dot_rows_bf16: DotRows<u16>,
     /// The programs over rows of f16 bits.
     pub halves: Halves,
     /// Adds `shares[j] * rows[j]` to `out` in rising `j`.
@@ -249,7 +266,9 @@ pub struct Halves {
     /// To f32.
     pub widen: fn(&[u16], &mut [f32]),
     /// [`Kernels::dot_rows`] of rows of f16 bits.
-    pub dot_rows: fn(&[f32], &[u16], &mut [f32]),
+    pub dot_rows: DotRows<u16>,
+    /// [`Kernels::dot_tile`] of rows of f16 bits.
+    pub dot_tile: DotTile<u16>,
 }
 
 /// Programs over matrices of coefficients of affine forms, one row a noise symbol; see
@@ -294,7 +313,8 @@ pub fn avx512() -> Option<&'static Kernels> {
         && is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("popcnt")
     {
-        return Some(&avx512::TABLE);
+        let counts = is_x86_feature_detected!("avx512vpopcntdq");
+        return Some(if counts { &avx512::COUNTING } else { &avx512::TABLE });
     }
     None
 }

@@ -13,7 +13,7 @@ pub(super) static TABLE: Kernels = table!(
     (ternary, groups, spread),
     super::table::NONE,
     super::sparse::SPARSE,
-    super::programs::HALVES,
+    super::halves::HALVES,
     self::floats
 );
 

@@ -32,10 +32,30 @@ pub(super) fn dot_rows_bf16(
     dot_stored(x, rows, out, (wide, numerics::widen_bf16), trees);
 }
 
-/// The same for rows of binary16.
-pub(super) fn dot_rows_f16(x: &[f32], rows: &[u16], out: &mut [f32]) {
-    let wide = |bits: &[u16; 16]| bits.map(numerics::widen_f16);
-    dot_stored(x, rows, out, (wide, numerics::widen_f16), trees);
+/// Rows that all others are multiplied with before the next ones.
+pub(super) const TOGETHER: usize = 4;
+
+/// `dot16` of each row of `x` with each of several rows, by what multiplies one of them.
+#[inline(always)]
+pub(super) fn dot_tile<T>(
+    x: &[f32],
+    width: usize,
+    rows: &[T],
+    out: &mut [f32],
+    dot_rows: impl Fn(&[f32], &[T], &mut [f32]),
+) {
+    let count = x.len() / width;
+    assert_eq!(out.len() * width, count * rows.len(), "a result for each pair of rows");
+    for (rows, out) in rows.chunks(TOGETHER * width).zip(out.chunks_mut(TOGETHER * count)) {
+        let mut few = [0.0; TOGETHER];
+        let few = &mut few[..rows.len() / width];
+        for (index, x) in x.chunks_exact(width).enumerate() {
+            dot_rows(x, rows, few);
+            for (row, &dot) in few.iter().enumerate() {
+                out[row * count + index] = dot;
+            }
+        }
+    }
 }
 
 /// `dot16` of `x` with each row of stored values, widened 16 at a time and one by one behind them;
@@ -181,19 +201,11 @@ pub(super) fn widen_bf16(bits: &[u16], out: &mut [f32]) {
     widen(bits, out, numerics::widen_bf16);
 }
 
-/// f16 to f32.
-pub(super) fn widen_f16(bits: &[u16], out: &mut [f32]) {
-    widen(bits, out, numerics::widen_f16);
-}
-
 #[inline(always)]
-fn widen(bits: &[u16], out: &mut [f32], one: impl Fn(u16) -> f32) {
+pub(super) fn widen(bits: &[u16], out: &mut [f32], one: impl Fn(u16) -> f32) {
     assert_eq!(bits.len(), out.len(), "as many results as values");
     out.iter_mut().zip(bits).for_each(|(value, &bits)| *value = one(bits));
 }
-
-/// The portable kernels of rows of f16.
-pub(super) const HALVES: super::Halves = super::Halves { widen: widen_f16, dot_rows: dot_rows_f16 };
 
 /// Defines, for one set of target features, the float entries of a table as safe functions.
 ///
@@ -201,7 +213,7 @@ pub(super) const HALVES: super::Halves = super::Halves { widen: widen_f16, dot_r
 /// the features on this processor. NEON is part of every aarch64, so only x86-64 needs stamps.
 #[cfg(target_arch = "x86_64")]
 macro_rules! stamp_floats {
-    ($features:literal, $trees:path, $quotients:path) => {
+    ($features:literal, $trees:path, $quotients:path, $ends:path) => {
         mod floats {
             use crate::kernels::{EndsMut, Part, programs, quotients, signs};
             use crate::numerics::{self, boxes, boxes::Ends};
@@ -228,6 +240,12 @@ macro_rules! stamp_floats {
                 }
                 dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) -> () {
                     programs::dot_rows(x, rows, out, |lanes| $trees(lanes))
+                }
+                dot_tile(x: &[f32], width: usize, rows: &[f32], out: &mut [f32]) -> () {
+                    let one = |x: &[f32], rows: &[f32], out: &mut [f32]| {
+                        programs::dot_rows(x, rows, out, |lanes| $trees(lanes))
+                    };
+                    programs::dot_tile(x, width, rows, out, one)
                 }
                 dot_rows_bf16(x: &[f32], rows: &[u16], out: &mut [f32]) -> () {
                     programs::dot_rows_bf16(x, rows, out, |lanes| $trees(lanes))
@@ -313,13 +331,21 @@ macro_rules! stamp_floats {
                     t: &[(f32, f32)],
                     ws: f32,
                     parts: &mut [Part]
-                ) -> () { quotients::corners(s, t, (|t| t, ws), parts) }
+                ) -> () {
+                    quotients::corners(s, t, (|t| t, ws), parts, |s, q, out| {
+                        $ends(s, q, out);
+                    })
+                }
                 box_divide(
                     s: (&[i32], &[i32]),
                     t: &[(f32, f32)],
                     ws: f32,
                     parts: &mut [Part]
-                ) -> () { quotients::corners(s, t, (|t| ws * t, 1.0), parts) }
+                ) -> () {
+                    quotients::corners(s, t, (|t| ws * t, 1.0), parts, |s, q, out| {
+                        $ends(s, q, out);
+                    })
+                }
             );
         }
     };

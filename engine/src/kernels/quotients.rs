@@ -53,8 +53,45 @@ pub(super) fn rescale_groups(
 pub struct Part<'a> {
     /// The lower and the upper ends of the values.
     pub values: EndsMut<'a>,
-    /// Those of the sums.
-    pub sums: (&'a mut [i32], &'a mut [i32]),
+    /// Those of the sums, if they are wanted.
+    pub sums: Option<(&'a mut [i32], &'a mut [i32])>,
+}
+
+/// Both ends of 16 numbers, written.
+type Ends16<'a, T> = [&'a mut [T; GROUP_ROWS]; 2];
+
+/// What one group of outputs writes of a row.
+pub(super) struct Group<'a> {
+    pub(super) values: Ends16<'a, f32>,
+    pub(super) sums: Option<Ends16<'a, i32>>,
+}
+
+impl Part<'_> {
+    /// The group that begins at a place, if there is room for all of it.
+    #[inline(always)]
+    fn group(&mut self, at: usize) -> Option<Group<'_>> {
+        let low = self.values.0[at..].first_chunk_mut()?;
+        let high = self.values.1[at..].first_chunk_mut()?;
+        let sums = match &mut self.sums {
+            Some((low, high)) => {
+                Some([low[at..].first_chunk_mut()?, high[at..].first_chunk_mut()?])
+            }
+            None => None,
+        };
+        Some(Group { values: [low, high], sums })
+    }
+
+    /// Writes what there is room for of a group that begins at a place.
+    fn write(&mut self, at: usize, values: [[f32; GROUP_ROWS]; 2], sums: [[i32; GROUP_ROWS]; 2]) {
+        for (out, ends) in [&mut *self.values.0, &mut *self.values.1].into_iter().zip(values) {
+            let out = &mut out[at..];
+            out.copy_from_slice(&ends[..out.len()]);
+        }
+        for (out, ends) in self.sums.iter_mut().flat_map(|(a, b)| [&mut **a, &mut **b]).zip(sums) {
+            let out = &mut out[at..];
+            out.copy_from_slice(&ends[..out.len()]);
+        }
+    }
 }
 
 /// The ends of the values of boxes of sums, and the sums row by row; see [`super::Corners`].
@@ -64,6 +101,7 @@ pub(super) fn corners(
     scales: &[(f32, f32)],
     (divisor, factor): (impl Fn(f32) -> f32, f32),
     parts: &mut [Part],
+    ends: impl Fn([&[i32; GROUP_ROWS]; 2], &[Quotient; 2], Group),
 ) {
     assert!(sums.0.len() == sums.1.len() && scales.len() == parts.len(), "a part for each row");
     let by = |&(low, high): &(f32, f32)| {
@@ -76,38 +114,37 @@ pub(super) fn corners(
     for (group, (lows, highs)) in groups.enumerate() {
         let rows = lows.iter().zip(highs).zip(&quotients).zip(parts.iter_mut());
         for (((low, high), quotients), part) in rows {
-            let last = part.sums.0.len().min((group + 1) * GROUP_ROWS);
-            let span = group * GROUP_ROWS..last;
-            let ends = ends(low, high, quotients);
-            part.values.0[span.clone()].copy_from_slice(&ends[0][..span.len()]);
-            part.values.1[span.clone()].copy_from_slice(&ends[1][..span.len()]);
-            part.sums.0[span.clone()].copy_from_slice(&low[..span.len()]);
-            part.sums.1[span.clone()].copy_from_slice(&high[..span.len()]);
+            let at = group * GROUP_ROWS;
+            if let Some(group) = part.group(at) {
+                ends([low, high], quotients, group);
+                continue;
+            }
+            let mut values = [[0.0; GROUP_ROWS]; 2];
+            ends([low, high], quotients, Group { values: values.each_mut(), sums: None });
+            part.write(at, values, [*low, *high]);
         }
     }
 }
 
 /// The ends of the values of 16 boxes of sums.
 #[inline(always)]
-fn ends(
-    lows: &[i32; GROUP_ROWS],
-    highs: &[i32; GROUP_ROWS],
-    quotients: &[Quotient; 2],
-) -> [[f32; GROUP_ROWS]; 2] {
+pub(super) fn ends(sums: [&[i32; GROUP_ROWS]; 2], quotients: &[Quotient; 2], out: Group) {
     let mut corners = [[0f32; GROUP_ROWS]; 4];
-    quotients[0].all(lows, &mut corners[0]);
-    quotients[1].all(lows, &mut corners[1]);
-    quotients[0].all(highs, &mut corners[2]);
-    quotients[1].all(highs, &mut corners[3]);
+    quotients[0].all(sums[0], &mut corners[0]);
+    quotients[1].all(sums[0], &mut corners[1]);
+    quotients[0].all(sums[1], &mut corners[2]);
+    quotients[1].all(sums[1], &mut corners[3]);
     let [a, b, c, d] = corners;
-    let (mut low, mut high) = ([0f32; GROUP_ROWS], [0f32; GROUP_ROWS]);
+    let [low, high] = out.values;
     for j in 0..GROUP_ROWS {
         low[j] = min(min(a[j], b[j]), min(c[j], d[j]));
     }
     for j in 0..GROUP_ROWS {
         high[j] = max(max(a[j], b[j]), max(c[j], d[j]));
     }
-    [low, high]
+    if let Some([low, high]) = out.sums {
+        (*low, *high) = (*sums[0], *sums[1]);
+    }
 }
 
 /// A division of many sums by one number, and the factor that follows it.

@@ -7,7 +7,7 @@ pub(super) static TABLE: Kernels = table!(
     (ternary, groups, spread),
     super::table::NONE,
     super::sparse::SPARSE,
-    super::programs::HALVES,
+    super::halves::HALVES,
     self::floats
 );
 
@@ -39,10 +39,10 @@ pub(super) mod floats {
     pub(crate) use numerics::boxes::{gate_sums, greatest};
     pub(crate) use numerics::boxes::{relu2_gate as box_relu2_gate, weights as box_weights};
     pub(crate) fn box_multiply(s: (&[i32], &[i32]), t: &[(f32, f32)], ws: f32, parts: &mut [Part]) {
-        quotients::corners(s, t, (|t| t, ws), parts);
+        quotients::corners(s, t, (|t| t, ws), parts, quotients::ends);
     }
     pub(crate) fn box_divide(s: (&[i32], &[i32]), t: &[(f32, f32)], ws: f32, parts: &mut [Part]) {
-        quotients::corners(s, t, (|t| ws * t, 1.0), parts);
+        quotients::corners(s, t, (|t| ws * t, 1.0), parts, quotients::ends);
     }
     pub(crate) fn expand_signs(bits: &[u8], out: &mut [u8]) {
         signs::expand(bits, out);
@@ -52,6 +52,9 @@ pub(super) mod floats {
     }
     pub(crate) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
         programs::dot_rows(x, rows, out, programs::trees);
+    }
+    pub(crate) fn dot_tile(x: &[f32], width: usize, rows: &[f32], out: &mut [f32]) {
+        programs::dot_tile(x, width, rows, out, dot_rows);
     }
     pub(crate) fn dot_rows_bf16(x: &[f32], rows: &[u16], out: &mut [f32]) {
         programs::dot_rows_bf16(x, rows, out, programs::trees);

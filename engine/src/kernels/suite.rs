@@ -5,15 +5,20 @@
 //! `BITNET_REQUIRE_KERNELS=scalar,avx2` makes a missing table a failure instead of a silent pass.
 
 mod boxes;
+mod centred;
 mod quotients;
+mod tiles;
 
 use super::{
     BLOCK_BYTES, BLOCK_COLUMNS, Block, GROUP_ROWS, Kernels, LANES, Numbers, Quotient, SIGN_COLUMNS,
     SPARE_PLACES, Signs, Steps, available, scalar,
 };
-use crate::numerics;
 use boxes::box_results;
-use quotients::{hard_quotients_are_rounded_to_the_nearest, rescaling_divides};
+use centred::centres_and_what_they_reach_are_the_ends;
+use quotients::{
+    ends_are_those_of_the_corners, hard_quotients_are_rounded_to_the_nearest, rescaling_divides,
+};
+use tiles::{halves_are_the_values_of_their_bits, tiles_are_their_rows};
 
 fn paint(index: usize, salt: usize) -> u8 {
     (((index + salt) % 251) * 37 % 256) as u8
@@ -328,19 +333,6 @@ fn float_results(table: &Kernels, n: usize) -> Vec<u32> {
     all
 }
 
-/// Every pattern of 16 bits, the NaNs too, in every place of a register.
-fn halves_are_the_values_of_their_bits(table: &Kernels) {
-    for shift in 0..=16 {
-        let halves: Vec<u16> = (shift..=u16::MAX).collect();
-        let mut out = vec![0.0; halves.len()];
-        (table.halves.widen)(&halves, &mut out);
-        for (&half, value) in halves.iter().zip(out) {
-            let expected = numerics::widen_f16(half).to_bits();
-            assert_eq!(value.to_bits(), expected, "{} {half:#06x}", table.name);
-        }
-    }
-}
-
 fn float_kernels_agree(table: &Kernels) {
     for n in [1, 2, 15, 16, 17, 31, 32, 33, 64, 100, 127, 257, 1000] {
         assert_eq!(float_results(table, n), float_results(scalar(), n), "{} n={n}", table.name);
@@ -377,13 +369,16 @@ fn form_kernels_agree(table: &Kernels) {
 fn every_table_gives_the_bits_of_the_portable_one() {
     for table in available() {
         integer_kernels_agree(table);
+        centres_and_what_they_reach_are_the_ends(table);
         extreme_codes_do_not_wrap(table);
         wide_rows_do_not_wrap(table);
         signs_are_their_definition(table);
         sparse_kernels_agree(table);
         rescaling_divides(table);
+        ends_are_those_of_the_corners(table);
         hard_quotients_are_rounded_to_the_nearest(table);
         float_kernels_agree(table);
+        tiles_are_their_rows(table);
         halves_are_the_values_of_their_bits(table);
         form_kernels_agree(table);
     }

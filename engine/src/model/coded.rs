@@ -12,11 +12,17 @@
 
 use std::ops::Range;
 
-use crate::kernels::{GROUP_ROWS, Kernels, Signs};
+use crate::kernels::{GROUP_ROWS, Kernels, SignProduct, Signs};
 use crate::model::{CodedFile, Float, Scale};
 use crate::numerics::{INT8, absmax};
 use crate::packing::{CodedRows, TernaryRows};
 use crate::walk::scaled;
+
+/// Tokens up to which signs under scales of rows are multiplied as bits, token by token; for more
+/// they are expanded to ternary codes, which all tokens share.
+const FEW_OF_ROWS: usize = 6;
+/// The same under scales of groups, whose sums are short.
+const FEW_OF_GROUPS: usize = 16;
 
 /// The scales of an integer matrix.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,21 +152,23 @@ impl Coded {
         }
     }
 
-    /// For one token the scaled sums of rows added up, if a kernel does that.
+    /// The kernel of signs and what it reads of some rows, if it is the fastest for so many tokens.
     fn by_signs(
         &self,
         kernels: &Kernels,
-        (codes, tokens): (&[i8], usize),
+        tokens: usize,
         rows: Range<usize>,
-    ) -> Option<Vec<f64>> {
-        let kernel = kernels.signs.filter(|_| tokens == 1);
+    ) -> Option<(SignProduct, Signs<'_>)> {
+        let few = match &self.scales {
+            Scales::Rows(_) => FEW_OF_ROWS,
+            Scales::Groups(_) => FEW_OF_GROUPS,
+        };
+        let kernel = kernels.signs.filter(|_| tokens <= few);
         let groups = rows.start / GROUP_ROWS..rows.end.div_ceil(GROUP_ROWS);
         let (product, packed) = kernel.zip(self.rows.signs(groups.clone()))?;
         let count = self.rows.groups();
         let scales = &self.lanes[groups.start * count..groups.end * count];
-        let mut ys = vec![0.0; groups.len() * GROUP_ROWS];
-        product(&Signs { packed, scales, groups: count }, codes, &mut ys);
-        Some(ys)
+        Some((product, Signs { packed, scales, groups: count }))
     }
 
     /// The values of rows `first..`, as many as `out` has room for: `[row][token]`.
@@ -176,12 +184,17 @@ impl Coded {
     ) {
         let count = tokens.len();
         let rows = first..first + out.len() / count;
-        if let Some(ys) = self.by_signs(kernels, (codes, count), rows.clone()) {
-            for (index, (value, y)) in out.iter_mut().zip(ys).enumerate() {
-                *value = match &self.scales {
-                    Scales::Rows(scales) => scaled(y as i32, tokens[0], scales[first + index]),
-                    Scales::Groups(_) => (y / f64::from(tokens[0])) as f32,
-                };
+        if let Some((product, signs)) = self.by_signs(kernels, count, rows.clone()) {
+            let mut ys = vec![0.0; rows.len().next_multiple_of(GROUP_ROWS)];
+            let each = codes.chunks_exact(codes.len() / count).zip(tokens);
+            for (token, (codes, &t)) in each.enumerate() {
+                product(&signs, codes, &mut ys);
+                for (index, (row, &y)) in rows.clone().zip(&ys).enumerate() {
+                    out[index * count + token] = match &self.scales {
+                        Scales::Rows(scales) => scaled(y as i32, t, scales[row]),
+                        Scales::Groups(_) => (y / f64::from(t)) as f32,
+                    };
+                }
             }
             return;
         }

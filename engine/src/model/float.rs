@@ -9,10 +9,8 @@ use crate::kernels::Kernels;
 use crate::numerics::{widen_bf16, widen_f16};
 use crate::packing::BlockType;
 
-/// Rows that all tokens are multiplied with before the next ones.
+/// Rows that are widened at a time.
 const TOGETHER: usize = 4;
-/// Up to so many tokens widen halves anew, in registers.
-const FEW: usize = 8;
 
 /// The type of a stored float; every value of it is an f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -199,36 +197,19 @@ impl Float {
     pub fn dots(&self, kernels: &Kernels, x: ArrayView2<f32>, first: usize, out: &mut [f32]) {
         let (tokens, columns) = (x.nrows(), self.columns());
         let x = x.as_slice().expect("standard rows");
-        // Few tokens read halves on their way; for many, rows are widened once.
-        let once = match self {
-            Self::F32 { .. } => false,
-            Self::F16 { .. } | Self::Bf16 { .. } => tokens > FEW,
-            Self::Blocks { .. } => true,
-        };
-        let mut wide = Vec::new();
-        for (index, dots) in out.chunks_mut(TOGETHER * tokens).enumerate() {
-            let (first, rows) = (first + index * TOGETHER, dots.len() / tokens);
-            if once {
-                wide.resize(rows * columns, 0.0);
-                self.widen(kernels, first, &mut wide);
-            }
-            // A few rows stay in the first cache while every token passes by.
-            for (token, x) in x.chunks_exact(columns).enumerate() {
-                let mut few = [0.0; TOGETHER];
-                let few = &mut few[..rows];
-                let span = first * columns..(first + rows) * columns;
-                match self {
-                    Self::F32 { data, .. } => (kernels.dot_rows)(x, &data[span], few),
-                    Self::F16 { data, .. } if !once => {
-                        (kernels.halves.dot_rows)(x, &data[span], few);
-                    }
-                    Self::Bf16 { data, .. } if !once => {
-                        (kernels.dot_rows_bf16)(x, &data[span], few);
-                    }
-                    _ => (kernels.dot_rows)(x, &wide, few),
-                }
-                for (row, &dot) in few.iter().enumerate() {
-                    dots[row * tokens + token] = dot;
+        let span = first * columns..(first + out.len() / tokens) * columns;
+        match self {
+            Self::F32 { data, .. } if tokens == 1 => (kernels.dot_rows)(x, &data[span], out),
+            Self::F32 { data, .. } => (kernels.dot_tile)(x, columns, &data[span], out),
+            Self::F16 { data, .. } if tokens == 1 => (kernels.halves.dot_rows)(x, &data[span], out),
+            Self::F16 { data, .. } => (kernels.halves.dot_tile)(x, columns, &data[span], out),
+            Self::Bf16 { data, .. } if tokens == 1 => (kernels.dot_rows_bf16)(x, &data[span], out),
+            Self::Bf16 { .. } | Self::Blocks { .. } => {
+                let mut wide = Vec::new();
+                for (index, out) in out.chunks_mut(TOGETHER * tokens).enumerate() {
+                    wide.resize(out.len() / tokens * columns, 0.0);
+                    self.widen(kernels, first + index * TOGETHER, &mut wide);
+                    (kernels.dot_tile)(x, columns, &wide, out);
                 }
             }
         }

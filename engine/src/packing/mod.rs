@@ -7,6 +7,7 @@
 
 mod blocks;
 mod coded;
+mod ends;
 mod hf;
 mod layout;
 mod parts;

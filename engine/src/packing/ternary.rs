@@ -11,7 +11,8 @@
 use rayon::prelude::*;
 
 use super::ZERO_CODE;
-use crate::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, Lines, Steps};
+use super::ends::{Beside, Memory};
+use crate::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS, Kernels, Lines};
 
 /// A byte of four zero weights.
 const ZERO_BYTE: u8 = 0x55;
@@ -198,17 +199,18 @@ impl TernaryRows {
         let group_bytes = self.group_bytes();
         let runs = self.data.chunks(TOGETHER * group_bytes);
         assert_eq!(outs.len(), runs.len(), "an item for each run");
-        let run = |sums: &mut Vec<i32>, (groups, out): (&[u8], T)| {
+        let memory = Memory::default();
+        let run = |(groups, out): (&[u8], T)| {
+            let mut sums = memory.lend();
             sums.resize(groups.len() / group_bytes * tokens * GROUP_ROWS, 0);
-            (kernels.ternary_groups)(groups, group_bytes, codes, sums);
-            take(sums, out);
+            (kernels.ternary_groups)(groups, group_bytes, codes, &mut sums);
+            take(&sums, out);
+            memory.take_back(sums);
         };
         if self.rows * codes.len() < PARALLEL_WORK {
-            let mut sums = Vec::new();
-            runs.zip(outs).for_each(|item| run(&mut sums, item));
+            runs.zip(outs).for_each(run);
         } else {
-            let runs = self.data.par_chunks(TOGETHER * group_bytes).zip(outs);
-            runs.for_each_init(Vec::new, run);
+            self.data.par_chunks(TOGETHER * group_bytes).zip(outs).for_each(run);
         }
     }
 
@@ -230,34 +232,23 @@ impl TernaryRows {
         let group_bytes = self.group_bytes();
         let runs = self.data.chunks(TOGETHER * group_bytes);
         assert_eq!(outs.len(), runs.len(), "an item for each run");
-        let moving = widths.iter().any(|&width| width > 0);
-        let sparse = kernels.spread_steps.filter(|_| moving);
-        let sparse = sparse.zip(Steps::of(widths, self.padded_columns()));
-        let each = tokens * GROUP_ROWS;
-        let run = |sums: &mut [Vec<i32>; 4], (groups, out): (&[u8], T)| {
-            let size = groups.len() / group_bytes * each;
-            sums.iter_mut().for_each(|sums| sums.resize(size, 0));
-            let [least, greatest, plus, minus] = sums;
-            (kernels.ternary_groups)(groups, group_bytes, lower, least);
-            greatest.copy_from_slice(least);
-            let groups = groups.chunks_exact(group_bytes);
-            if let Some((spread, steps)) = &sparse {
-                let ends = least.chunks_exact_mut(each).zip(greatest.chunks_exact_mut(each));
-                groups.zip(ends).for_each(|(group, (l, g))| spread(group, steps, l, g));
-            } else if moving {
-                let signs = plus.chunks_exact_mut(each).zip(minus.chunks_exact_mut(each));
-                groups.zip(signs).for_each(|(group, (p, m))| (kernels.spread)(group, widths, p, m));
-                least.iter_mut().zip(minus).for_each(|(sum, minus)| *sum -= *minus);
-                greatest.iter_mut().zip(plus).for_each(|(sum, plus)| *sum += *plus);
-            }
-            take((least, greatest), out);
+        let beside = Beside::of(kernels, (lower, widths), self.padded_columns());
+        let base = beside.base(lower);
+        let memory = Memory::default();
+        let run = |(groups, out): (&[u8], T)| {
+            let [mut least, mut greatest] = [memory.lend(), memory.lend()];
+            least.resize(groups.len() / group_bytes * tokens * GROUP_ROWS, 0);
+            (kernels.ternary_groups)(groups, group_bytes, base, &mut least);
+            greatest.clear();
+            greatest.extend_from_slice(&least);
+            beside.add(kernels, (groups, group_bytes), &mut least, &mut greatest);
+            take((&mut least, &mut greatest), out);
+            [least, greatest].into_iter().for_each(|sums| memory.take_back(sums));
         };
         if self.rows * lower.len() < PARALLEL_WORK {
-            let mut sums = Default::default();
-            runs.zip(outs).for_each(|item| run(&mut sums, item));
+            runs.zip(outs).for_each(run);
         } else {
-            let runs = self.data.par_chunks(TOGETHER * group_bytes).zip(outs);
-            runs.for_each_init(Default::default, run);
+            self.data.par_chunks(TOGETHER * group_bytes).zip(outs).for_each(run);
         }
     }
 

@@ -10,6 +10,8 @@ use crate::kernels::Kernels;
 
 /// Query rows of a prompt that one task takes.
 const ROWS: usize = 8;
+/// From so many queries of a group on, all of them are multiplied with each key at once.
+const TILE: usize = 3;
 /// Tokens whose keys, or values, all queries of a group read before the next ones.
 const PIECE: usize = 64;
 
@@ -69,13 +71,15 @@ impl Attention<'_> {
         let keys = self.cache.keys.read(kv, seen, &mut keys);
         let values = self.cache.values.read(kv, seen, &mut values);
         let mut scores = vec![0.0; rows * self.group * seen];
+        let mut few = vec![0.0; self.group * PIECE];
         for (row, span) in pieces(rows, block.first) {
-            for head in 0..self.group {
-                let at = row * width + (kv * self.group + head) * d;
-                let scores = &mut scores[(row * self.group + head) * seen..][span.clone()];
-                let (query, keys) =
-                    (&block.queries[at..at + d], &keys[span.start * d..span.end * d]);
-                (self.kernels.dot_rows)(query, keys, scores);
+            let at = row * width + kv * self.group * d;
+            let queries = &block.queries[at..at + self.group * d];
+            let few = &mut few[..self.group * span.len()];
+            self.dots(queries, &keys[span.start * d..span.end * d], few);
+            for (head, few) in few.chunks_exact(span.len()).enumerate() {
+                let scores = &mut scores[(row * self.group + head) * seen..];
+                scores[span.clone()].copy_from_slice(few);
             }
         }
         let scale = score_scale(d);
@@ -91,6 +95,20 @@ impl Attention<'_> {
                 let values = &values[span.start * d..span.end * d];
                 (self.kernels.weighted_sum)(shares, values, &mut out[at..at + d]);
             }
+        }
+    }
+}
+
+impl Attention<'_> {
+    /// The products of queries with keys, `[query][key]`.
+    fn dots(&self, queries: &[f32], keys: &[f32], out: &mut [f32]) {
+        if self.group >= TILE {
+            // A product has the same bits whichever of its factors is called the row.
+            return (self.kernels.dot_tile)(keys, self.head_dim, queries, out);
+        }
+        let queries = queries.chunks_exact(self.head_dim);
+        for (query, out) in queries.zip(out.chunks_exact_mut(keys.len() / self.head_dim)) {
+            (self.kernels.dot_rows)(query, keys, out);
         }
     }
 }

@@ -6,6 +6,7 @@ use ndarray::{Array2, Axis, concatenate, s};
 use rayon::prelude::*;
 
 use super::attention::Attention;
+use super::spare::Spare;
 use super::{Domain, Site};
 use crate::kernels::{BLOCK_COLUMNS, Kernels};
 use crate::model::{
@@ -40,39 +41,7 @@ pub struct Exact {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
-    spare: Spare,
-}
-
-/// Memory of rows that nothing reads any more. A prompt's rows are megabytes, and the system would
-/// take the pages of each back and clear them again.
-#[derive(Debug, Default)]
-struct Spare(Vec<Vec<f32>>);
-
-impl Clone for Spare {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl Spare {
-    /// The most that is kept.
-    const MOST: usize = 8;
-
-    /// Rows of any values.
-    fn rows(&mut self, rows: usize, columns: usize) -> Array2<f32> {
-        let len = rows * columns;
-        let fits = |(_, spare): &(usize, &Vec<f32>)| spare.capacity() >= len;
-        let found = self.0.iter().enumerate().filter(fits).min_by_key(|(_, one)| one.capacity());
-        let mut data = found.map(|(at, _)| at).map_or_else(Vec::new, |at| self.0.swap_remove(at));
-        data.resize(len, 0.0);
-        Array2::from_shape_vec((rows, columns), data).expect("as many values")
-    }
-
-    fn keep(&mut self, rows: Array2<f32>) {
-        if self.0.len() < Self::MOST {
-            self.0.push(rows.into_raw_vec_and_offset().0);
-        }
-    }
+    spare: Spare<f32>,
 }
 
 /// Rows as the linear layers read them.
@@ -162,7 +131,7 @@ impl Exact {
             Scale::Multiply(ws) => (self.kernels.multiply_groups, ws),
             Scale::Divide(ws) => (self.kernels.divide_groups, ws),
         };
-        let mut out = self.spare.rows(tokens, rows.rows());
+        let mut out = self.spare.rows((tokens, rows.rows()));
         // What each run of outputs writes: its part of every row.
         let mut runs: Vec<Vec<&mut [f32]>> = Vec::new();
         runs.resize_with(rows.rows().div_ceil(RUN_ROWS), || Vec::with_capacity(tokens));
@@ -249,7 +218,7 @@ impl Domain for Exact {
     type Prepared = ExactPrepared;
 
     fn norm(&mut self, _: Site, x: &Array2<f32>, norm: &Norm) -> Array2<f32> {
-        let mut y = self.spare.rows(x.nrows(), x.ncols());
+        let mut y = self.spare.rows(x.dim());
         let kernel = self.kernels.rms_norm;
         rows_mut(&mut y, x.len(), |i, y| kernel(row(x, i), &norm.gains, norm.eps, y));
         y
@@ -304,14 +273,14 @@ impl Domain for Exact {
             head_dim: self.head_dim,
             first,
         };
-        let mut mixed = self.spare.rows(queries.nrows(), queries.ncols());
+        let mut mixed = self.spare.rows(queries.dim());
         mixed.fill(0.0);
         attention.add_to(queries, &mut mixed);
         mixed
     }
 
     fn gate(&mut self, _: Site, gate: &Array2<f32>, up: &Array2<f32>, kind: Gate) -> Array2<f32> {
-        let mut y = self.spare.rows(gate.nrows(), gate.ncols());
+        let mut y = self.spare.rows(gate.dim());
         let kernel = match kind {
             Gate::Relu2 => self.kernels.relu2_gate,
             Gate::Silu => self.kernels.silu_gate,
@@ -321,7 +290,7 @@ impl Domain for Exact {
     }
 
     fn add(&mut self, _: Site, stream: &Array2<f32>, update: &Array2<f32>) -> Array2<f32> {
-        let mut sum = self.spare.rows(stream.nrows(), stream.ncols());
+        let mut sum = self.spare.rows(stream.dim());
         ndarray::Zip::from(&mut sum).and(stream).and(update).for_each(|sum, a, b| *sum = a + b);
         sum
     }

@@ -9,6 +9,7 @@
 mod attention;
 mod batch;
 mod exact;
+mod spare;
 
 use std::mem;
 use std::ops::Range;
@@ -17,6 +18,8 @@ pub use batch::Batch;
 pub use exact::{
     Codes, Exact, ExactPrepared, LayerCache, quantize_row, rows_of, scaled, score_scale,
 };
+
+pub use spare::Spare;
 
 use crate::model::{Activations, Float, Gate, Linear, Model, Norm, NormSlot, Rope, Slot};
 

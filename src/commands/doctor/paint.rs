@@ -4,8 +4,8 @@
 //! unused code, -128 and widths of 255 are among the operands.
 
 use engine::kernels::{
-    BLOCK_BYTES, BLOCK_COLUMNS, Block, GROUP_ROWS, Kernels, LANES, Numbers, Quotient, Rescale,
-    SPARE_PLACES, scalar,
+    BLOCK_BYTES, BLOCK_COLUMNS, Block, DotTile, GROUP_ROWS, Kernels, LANES, Numbers, Quotient,
+    Rescale, SPARE_PLACES, scalar,
 };
 
 /// Widths on both sides of every lane and unrolling boundary.
@@ -16,7 +16,7 @@ const TOKENS: [usize; 7] = [1, 2, 3, 4, 5, 8, 17];
 /// The entries of a table, each as a function to the bits of its results.
 type Entry = (&'static str, fn(&Kernels) -> Vec<u32>);
 
-const ENTRIES: [Entry; 23] = [
+const ENTRIES: [Entry; 25] = [
     ("ternary", ternary),
     ("spread", spread),
     ("differ", differ),
@@ -26,6 +26,7 @@ const ENTRIES: [Entry; 23] = [
     ("dot", dot),
     ("dot_codes", dot_codes),
     ("dot_rows", dot_rows),
+    ("dot_tile", |table| tile(table.dot_tile, floats)),
     ("weighted_sum", weighted_sum),
     ("add", |table| gate(table.rows.add)),
     ("scale", |table| over_widths(|_, out| (table.rows.scale)(out, 0.37))),
@@ -40,6 +41,7 @@ const ENTRIES: [Entry; 23] = [
     ("widen_f16", |table| widen(table.halves.widen)),
     ("dot_rows_bf16", |table| dot_rows_16(table.dot_rows_bf16)),
     ("dot_rows_f16", |table| dot_rows_16(table.halves.dot_rows)),
+    ("dot_tile_f16", |table| tile(table.halves.dot_tile, |len, _| halves(len, 6))),
 ];
 
 /// The entries in which a table differs from the portable one.
@@ -154,6 +156,18 @@ fn dot_rows(table: &Kernels) -> Vec<u32> {
         let count = out.len();
         (table.dot_rows)(&floats(width, 3), &floats(width * count, 57), out);
     })
+}
+
+fn tile<T>(kernel: DotTile<T>, rows: fn(usize, usize) -> Vec<T>) -> Vec<u32> {
+    let mut all = Vec::new();
+    for width in WIDTHS {
+        for count in TOKENS {
+            let mut out = vec![0.0; 9 * count];
+            kernel(&floats(width * count, 3), width, &rows(9 * width, 57), &mut out);
+            all.extend(bits(&out));
+        }
+    }
+    all
 }
 
 fn weighted_sum(table: &Kernels) -> Vec<u32> {

@@ -2,10 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::{Halves, programs};
+use super::floats;
+use crate::kernels::{Halves, halves::dot_tile_f16, programs};
 use crate::numerics;
 
-pub(in crate::kernels) const HALVES: Halves = Halves { widen, dot_rows };
+pub(in crate::kernels) const HALVES: Halves = Halves { widen, dot_rows, dot_tile };
 
 fn widen(bits: &[u16], out: &mut [f32]) {
     assert_eq!(bits.len(), out.len(), "as many results as values");
@@ -16,6 +17,10 @@ fn widen(bits: &[u16], out: &mut [f32]) {
 fn dot_rows(x: &[f32], rows: &[u16], out: &mut [f32]) {
     // SAFETY: the table's constructor detected AVX2 and F16C.
     unsafe { dot_all(x, rows, out) }
+}
+
+fn dot_tile(x: &[f32], width: usize, rows: &[u16], out: &mut [f32]) {
+    dot_tile_f16(x, width, rows, out, (dot_rows, floats::dot_rows), widen);
 }
 
 #[target_feature(enable = "avx2,f16c")]

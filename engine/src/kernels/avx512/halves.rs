@@ -2,11 +2,12 @@
 
 use std::arch::x86_64::*;
 
+use super::dots::tiles;
 use super::trees::trees;
 use crate::kernels::{Halves, programs};
 use crate::numerics;
 
-pub(in crate::kernels) const HALVES: Halves = Halves { widen, dot_rows };
+pub(in crate::kernels) const HALVES: Halves = Halves { widen, dot_rows, dot_tile };
 
 fn widen(bits: &[u16], out: &mut [f32]) {
     assert_eq!(bits.len(), out.len(), "as many results as values");
@@ -17,6 +18,22 @@ fn widen(bits: &[u16], out: &mut [f32]) {
 fn dot_rows(x: &[f32], rows: &[u16], out: &mut [f32]) {
     // SAFETY: the table's constructor detected AVX-512F.
     unsafe { dot_all(x, rows, out) }
+}
+
+fn dot_tile(x: &[f32], width: usize, rows: &[u16], out: &mut [f32]) {
+    if !width.is_multiple_of(16) {
+        return programs::dot_tile(x, width, rows, out, dot_rows);
+    }
+    // SAFETY: the table's constructor detected AVX-512F and AVX-512BW.
+    unsafe { tiles_of_halves(x, width, rows, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn tiles_of_halves(x: &[f32], width: usize, rows: &[u16], out: &mut [f32]) {
+    tiles(x, width, rows, out, |bits: &[u16; 16]| {
+        // SAFETY: 16 halves are 32 bytes long, and the load asks for no alignment.
+        _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(bits.as_ptr().cast()) })
+    });
 }
 
 #[target_feature(enable = "avx512f")]

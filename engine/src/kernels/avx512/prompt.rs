@@ -20,12 +20,19 @@ const BLOCKS: usize = 32;
 #[repr(align(64))]
 struct Unpacked([[u8; 64]; 8 * BLOCKS]);
 
+/// What is unpacked of weights: their codes,
+pub(super) const CODES: u8 = 0;
+/// or the positive parts of one plane and the magnitudes of the negative ones of the other,
+pub(super) const SIGNS: u8 = 1;
+/// or their magnitudes.
+pub(super) const MAGNITUDES: u8 = 2;
+
 /// The products of two groups with whole tiles of rows, to the results of each.
 ///
 /// With `SIGNS` both are one group, the rows are widths (as their bits), and the results are the
 /// sums over the positive parts of the weights and over the magnitudes of the negative ones.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn two_planes<const SIGNS: bool>(
+pub(super) fn two_planes<const PART: u8>(
     [a, b]: [&[u8]; 2],
     codes: &[i8],
     offsets: &[i32],
@@ -38,15 +45,15 @@ pub(super) fn two_planes<const SIGNS: bool>(
     for (index, (a, b)) in chunks.enumerate() {
         let steps = a.len() / BLOCK_BYTES * 4;
         let weights = &mut unpacked.0[..2 * steps];
-        unpack::<SIGNS>(a, &mut weights[..], 0);
-        unpack::<SIGNS>(b, &mut weights[..], 1);
+        unpack::<PART>(a, &mut weights[..], 0);
+        unpack::<PART>(b, &mut weights[..], 1);
         let column = index * BLOCKS * BLOCK_COLUMNS;
         let tiles = codes.chunks_exact(ROWS * width).zip(offsets.as_chunks::<ROWS>().0);
         let outs = x.as_chunks_mut::<{ ROWS * GROUP_ROWS }>().0.iter_mut();
         let outs = outs.zip(y.as_chunks_mut::<{ ROWS * GROUP_ROWS }>().0);
         for ((codes, offsets), (x, y)) in tiles.zip(outs) {
             let mut sums = if index == 0 { begin(offsets) } else { [load(x), load(y)] };
-            add::<SIGNS>(weights, &codes[column..], width, &mut sums);
+            add::<PART>(weights, &codes[column..], width, &mut sums);
             for m in 0..ROWS {
                 let span = m * GROUP_ROWS..(m + 1) * GROUP_ROWS;
                 store(sums[0][m], &mut x[span.clone()]);
@@ -69,10 +76,10 @@ fn load(sums: &[i32; ROWS * GROUP_ROWS]) -> [__m512i; ROWS] {
     std::array::from_fn(|m| unsafe { _mm512_loadu_si512(rows[m].as_ptr().cast()) })
 }
 
-/// Writes the codes of blocks, or a sign of their weights, as bytes, to every other place from
+/// Writes the codes of blocks, or a part of their weights, as bytes, to every other place from
 /// `first` on.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn unpack<const SIGNS: bool>(blocks: &[u8], out: &mut [[u8; 64]], first: usize) {
+pub(super) fn unpack<const PART: u8>(blocks: &[u8], out: &mut [[u8; 64]], first: usize) {
     let (one, three) = (_mm512_set1_epi8(1), _mm512_set1_epi8(3));
     let places = out.as_chunks_mut::<8>().0;
     for (block, places) in blocks.as_chunks::<BLOCK_BYTES>().0.iter().zip(places) {
@@ -87,10 +94,11 @@ pub(super) fn unpack<const SIGNS: bool>(blocks: &[u8], out: &mut [[u8; 64]], fir
         for (quarter, shifted) in quarters.into_iter().enumerate() {
             let place = &mut places[2 * quarter + first];
             let codes = _mm512_and_si512(shifted, three);
-            let codes = match (SIGNS, first) {
-                (false, _) => codes,
-                (true, 0) => _mm512_subs_epu8(codes, one),
-                (true, _) => _mm512_subs_epu8(one, codes),
+            let codes = match (PART, first) {
+                (SIGNS, 0) => _mm512_subs_epu8(codes, one),
+                (SIGNS, _) => _mm512_subs_epu8(one, codes),
+                (MAGNITUDES, _) => _mm512_abs_epi8(_mm512_sub_epi8(codes, one)),
+                _ => codes,
             };
             // SAFETY: a place is 64 bytes long, and the store asks for no alignment.
             unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), codes) }
@@ -100,7 +108,7 @@ pub(super) fn unpack<const SIGNS: bool>(blocks: &[u8], out: &mut [[u8; 64]], fir
 
 /// Adds the products of unpacked columns with those columns of a tile of rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn add<const SIGNS: bool>(
+fn add<const PART: u8>(
     weights: &[[u8; 64]],
     codes: &[i8],
     width: usize,
@@ -123,10 +131,11 @@ fn add<const SIGNS: bool>(
                 // assertion above; the read asks for no alignment.
                 let four = unsafe { codes.as_ptr().add(at).cast::<i32>().read_unaligned() };
                 let four = _mm512_set1_epi32(four);
-                // Widths are unsigned, and so are codes; activations and signs' parts are signed.
-                let product = |sum, plane| match SIGNS {
-                    false => _mm512_dpbusd_epi32(sum, plane, four),
-                    true => _mm512_dpbusd_epi32(sum, four, plane),
+                // Widths are unsigned, and so are codes and magnitudes; activations and halves of
+                // widths are signed, and signs' parts may be.
+                let product = |sum, plane| match PART {
+                    SIGNS => _mm512_dpbusd_epi32(sum, four, plane),
+                    _ => _mm512_dpbusd_epi32(sum, plane, four),
                 };
                 (first[m], second[m]) = (product(first[m], p), product(second[m], q));
             }

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::quotients::Quotient;
+use crate::kernels::GROUP_ROWS;
+use crate::kernels::quotients::{self, Group, Quotient};
 
 /// Divisors between these keep all that comes between them and a quotient among normal numbers.
 const LEAST: f32 = f32::from_bits((127 - 96) << 23);
@@ -19,6 +20,31 @@ pub(super) fn all(quotient: Quotient, sums: &[i32], out: &mut [f32]) {
     for (sums, out) in runs {
         // SAFETY: 16 sums are 64 bytes, and the load asks for no alignment.
         divide.store(unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) }, out);
+    }
+}
+
+/// The ends of the values of 16 boxes of sums, as [`quotients::ends`] gives them.
+///
+/// A quotient by a positive divisor rises with the sum, and falls with the divisor where the sum is
+/// positive, else rises; so does its rounded product with a positive factor. So the sign of a sum
+/// names the divisor of its end, and one quotient an end is enough.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn ends(sums: [&[i32; GROUP_ROWS]; 2], by: &[Quotient; 2], out: Group) {
+    let [small, large] = by;
+    let positive = [small.divisor, small.factor].iter().all(|x| (LEAST..=MOST).contains(x));
+    if !positive || !(small.divisor..=MOST).contains(&large.divisor) {
+        return quotients::ends(sums, by, out);
+    }
+    let (small, large) = (Divide::by(*small), Divide::by(*large));
+    // SAFETY: 16 sums are 64 bytes, and the loads ask for no alignment.
+    let [lows, highs] = unsafe { sums.map(|sums| _mm512_loadu_si512(sums.as_ptr().cast())) };
+    let [low, high] = out.values;
+    large.or(negative(lows), small).store(lows, low);
+    small.or(negative(highs), large).store(highs, high);
+    for (sums, out) in [lows, highs].into_iter().zip(out.sums.into_iter().flatten()) {
+        // SAFETY: as above, and the store asks for none either.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) }
     }
 }
 
@@ -52,6 +78,17 @@ impl Divide {
         }
     }
 
+    /// The other divisor in some places.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn or(self, places: __mmask16, other: Self) -> Self {
+        Self {
+            divisor: _mm512_mask_blend_ps(places, self.divisor, other.divisor),
+            reciprocal: _mm512_mask_blend_ps(places, self.reciprocal, other.reciprocal),
+            factor: self.factor,
+        }
+    }
+
     /// Writes the values of 16 sums.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -66,4 +103,10 @@ impl Divide {
         // SAFETY: 16 values are 64 bytes, and the store asks for no alignment.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), values) }
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn negative(sums: __m512i) -> __mmask16 {
+    _mm512_cmplt_epi32_mask(sums, _mm512_setzero_si512())
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::prompt::unpack;
+use super::prompt::{SIGNS, unpack};
 use crate::kernels::steps::{PIECE, Steps};
 use crate::kernels::{BLOCK_BYTES, BLOCK_COLUMNS, GROUP_ROWS};
 
@@ -23,8 +23,8 @@ fn spread_pieces(group: &[u8], steps: &Steps, least: &mut [i32], greatest: &mut 
     let mut signs = Signs([[0; 64]; PIECE / 2]);
     for (index, blocks) in group.chunks(PIECE / BLOCK_COLUMNS * BLOCK_BYTES).enumerate() {
         let signs = &mut signs.0[..blocks.len() / BLOCK_BYTES * 8];
-        unpack::<true>(blocks, signs, 0);
-        unpack::<true>(blocks, signs, 1);
+        unpack::<SIGNS>(blocks, signs, 0);
+        unpack::<SIGNS>(blocks, signs, 1);
         let signs = signs.as_chunks::<2>().0;
         let outs = least.as_chunks_mut::<GROUP_ROWS>().0.iter_mut();
         let outs = outs.zip(greatest.as_chunks_mut::<GROUP_ROWS>().0);

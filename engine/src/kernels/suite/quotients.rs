@@ -1,8 +1,8 @@
 //! Values of sums, against the very division that defines them.
 
-use crate::kernels::{Kernels, LANES};
+use crate::kernels::{Kernels, LANES, Part};
 use crate::model::random::SplitMix;
-use crate::numerics;
+use crate::numerics::{self, max, min};
 
 /// The definition of a value: of a sum, the scale of its row and that of its tensor.
 type Value = fn(i32, f32, f32) -> f32;
@@ -31,6 +31,42 @@ pub(super) fn rescaling_divides(table: &Kernels) {
                 assert_eq!(out.to_bits(), again.to_bits(), "{} {sum} {t:e} {ws}", table.name);
                 let same = out.to_bits() == expected.to_bits() || out.is_nan() && expected.is_nan();
                 assert!(same, "{} {sum} {t:e} {ws}: {out} {expected}", table.name);
+            }
+        }
+    }
+}
+
+/// The ends of values over boxes of sums and of scales, against the values at all corners.
+pub(super) fn ends_are_those_of_the_corners(table: &Kernels) {
+    let mut random = SplitMix(23);
+    for round in 0..4000 {
+        let t = random.unit() * 37.0 + 40.3;
+        let t = *[1e30, 4e-37, -3.0, 0.0, 1e-45].get(round % 16).unwrap_or(&t);
+        let scales = (t, if round % 2 == 0 { t } else { t * (1.0 + random.unit().abs()) });
+        let ws = 0.01 + random.unit() / 128.0;
+        let ws = *[-0.01, 1e-38, 0.0, f32::INFINITY, 1e38].get(round % 13).unwrap_or(&ws);
+        let shift = random.below(31);
+        let lows: Vec<i32> = (0..16).map(|_| (random.next_u64() as i32) >> shift).collect();
+        let wide = [0, 1, 1000][random.below(3)];
+        let highs: Vec<i32> = lows.iter().map(|low| low.saturating_add(wide)).collect();
+        for (corners, value) in [
+            (table.boxes.multiply, numerics::multiplied as Value),
+            (table.boxes.divide, numerics::divided),
+        ] {
+            let (mut low, mut high, mut least, mut most) = ([9.0; 16], [9.0; 16], [9; 16], [9; 16]);
+            let part = Part { values: (&mut low, &mut high), sums: Some((&mut least, &mut most)) };
+            corners((&lows, &highs), &[scales], ws, &mut [part]);
+            assert!(least[..] == lows && most[..] == highs, "{}", table.name);
+            for i in 0..16 {
+                let at = |sum, t| value(sum, t, ws);
+                let (a, b) = (at(lows[i], scales.0), at(lows[i], scales.1));
+                let (c, d) = (at(highs[i], scales.0), at(highs[i], scales.1));
+                let expected = [min(min(a, b), min(c, d)), max(max(a, b), max(c, d))];
+                for (found, expected) in [low[i], high[i]].into_iter().zip(expected) {
+                    let nan = found.is_nan() && expected.is_nan();
+                    let same = nan || found.to_bits() == expected.to_bits();
+                    assert!(same, "{} {i} {scales:?} {ws}: {found} {expected}", table.name);
+                }
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Attention over boxes: shares, sums of values under shares, and the greatest mix over the reals.
 
-use super::{Ends, product};
+use super::Ends;
 use crate::numerics::{exp, exp_f64, max, min, sum16};
 
-/// Adds the ends of the rounded products of shares with rows, in rising order.
+/// Adds the ends of the rounded products of shares, none of them negative, with rows, in rising
+/// order: the sign of an end of a value names the end of the share.
 ///
 /// # Panics
 /// Unless there is a row as wide as `out` for each share.
@@ -16,9 +17,8 @@ pub fn mix(shares: &[(f32, f32)], rows: Ends, out: (&mut [f32], &mut [f32])) {
         let span = index * width..(index + 1) * width;
         let ends = rows.0[span.clone()].iter().zip(&rows.1[span]);
         for ((low, high), (&lo, &hi)) in out.0.iter_mut().zip(out.1.iter_mut()).zip(ends) {
-            let (l, h) = product(share, (lo, hi));
-            *low += l;
-            *high += h;
+            *low += lo * if lo >= 0.0 { share.0 } else { share.1 };
+            *high += hi * if hi >= 0.0 { share.1 } else { share.0 };
         }
     }
 }
@@ -65,7 +65,7 @@ fn weight(score: f32, top: f32) -> f64 {
 }
 
 /// Responses that look for the greatest mix; what they do not reach is not claimed.
-const MOST_RESPONSES: usize = 32;
+const MOST_RESPONSES: usize = 33;
 /// Columns of a panel.
 const PANEL: usize = 32;
 
@@ -117,30 +117,32 @@ pub fn greatest(values: &Panels, weights: (&[f64], &[f64]), most: &[f64], out: &
     let outs = out.chunks_mut(PANEL).zip(most.chunks(PANEL));
     for (panel, (out, most)) in values.data.chunks_exact(values.rows).zip(outs) {
         let panel = &panel[..rows];
-        let mut ratios = lowest(panel, weights.0);
-        for _ in 0..if fixed { 0 } else { MOST_RESPONSES } {
-            let (next, mut grown) = (respond(panel, weights, &ratios), false);
-            for (ratio, next) in ratios.iter_mut().zip(next) {
-                grown |= next > *ratio;
-                *ratio = if *ratio > next { *ratio } else { next };
-            }
-            if !grown {
-                break;
-            }
-        }
         let mut slack = [0.0; PANEL];
         for (slack, &most) in slack.iter_mut().zip(most) {
             *slack = most * unit + 1e-300;
         }
-        let mut next = ratios;
-        ratios.iter_mut().zip(slack).for_each(|(ratio, slack)| *ratio += 2.0 * slack);
-        if !fixed {
-            next = respond(panel, weights, &ratios);
+        // What was mixed last, and what is claimed: two units above the greatest of all mixes.
+        let mut next = lowest(panel, weights.0);
+        let mut claims = next;
+        claims.iter_mut().zip(slack).for_each(|(claim, slack)| *claim += 2.0 * slack);
+        for left in (0..if fixed { 0 } else { MOST_RESPONSES }).rev() {
+            next = respond(panel, weights, &claims);
+            let mut grown = false;
+            for j in 0..PANEL {
+                grown |= next[j] + slack[j] > claims[j];
+            }
+            if !grown || left == 0 {
+                break;
+            }
+            for j in 0..PANEL {
+                let claim = next[j] + 2.0 * slack[j];
+                claims[j] = if next[j] + slack[j] > claims[j] { claim } else { claims[j] };
+            }
         }
         for (j, out) in out.iter_mut().enumerate() {
-            let proven = next[j] + slack[j] <= ratios[j];
+            let proven = next[j] + slack[j] <= claims[j];
             // No mix exceeds the largest value.
-            *out = if proven { ratios[j] } else { most[j] };
+            *out = if proven { claims[j] } else { most[j] };
         }
     }
 }

@@ -5,7 +5,8 @@
 #[inline(always)]
 pub fn up(x: f64) -> f32 {
     let near = x as f32;
-    if f64::from(near) < x { beside(near, 1, 1, u32::MAX) } else { near }
+    let next = beside(near, 1, 1, u32::MAX);
+    f32::from_bits(if f64::from(near) < x { next } else { near.to_bits() })
 }
 
 /// The largest f32 at or below `x`.
@@ -13,16 +14,17 @@ pub fn up(x: f64) -> f32 {
 #[inline(always)]
 pub fn down(x: f64) -> f32 {
     let near = x as f32;
-    if f64::from(near) > x { beside(near, 0x8000_0001, u32::MAX, 1) } else { near }
+    let next = beside(near, 0x8000_0001, u32::MAX, 1);
+    f32::from_bits(if f64::from(near) > x { next } else { near.to_bits() })
 }
 
-/// The neighbour of a number whose bits are `of_zero` beside either zero, and else differ by a
-/// positive or a negative step. Without branches, so that it is computed for many at once.
+/// The bits of the neighbour of a number: `of_zero` beside either zero, and else a positive or a
+/// negative step away. Without branches, so that they are computed for many at once.
 #[inline(always)]
-fn beside(x: f32, of_zero: u32, positive: u32, negative: u32) -> f32 {
+fn beside(x: f32, of_zero: u32, positive: u32, negative: u32) -> u32 {
     let bits = x.to_bits();
     let step = if bits >> 31 == 0 { positive } else { negative };
-    f32::from_bits(if bits << 1 == 0 { of_zero } else { bits.wrapping_add(step) })
+    if bits << 1 == 0 { of_zero } else { bits.wrapping_add(step) }
 }
 
 /// An upper bound of every value within `relative` and `absolute` of real values up to `x`.
