@@ -110,7 +110,10 @@ impl Domain for Affine<'_> {
         let forms = (x.readings.par_iter().zip(&x.factors[..]).with_min_len(self.grain()))
             .map(|(ways, &factor)| {
                 let w = (&matrix.w[..], matrix.scale);
-                let form = Arc::new(outputs(kernels, &inputs, &ways[0], w, x.rounded));
+                let form = match &ways[0].taken {
+                    Some((of, form)) if *of == slot => form.clone(),
+                    _ => Arc::new(outputs(kernels, &inputs, &ways[0], w, x.rounded)),
+                };
                 let past = (slot == Slot::O && last).then(|| {
                     Past::Output(Arc::new(Output { reading: ways[0].clone(), rounded: x.rounded }))
                 });

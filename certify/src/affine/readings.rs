@@ -130,12 +130,16 @@ impl Affine<'_> {
         }
         let matrix = self.matrices.of(at.layer, slot);
         let w = (&matrix.w[..], matrix.scale);
-        let width = |reading: &Reading| -> f64 {
-            let form = outputs(self.kernels, &self.inputs, reading, w, rounded);
-            form.radii(self.kernels, &self.inputs).iter().sum()
-        };
-        let best = ways.into_iter().map(|way| (width(&way), way));
-        let best = best.reduce(|best, way| if way.0 < best.0 { way } else { best });
-        best.into_iter().map(|(_, way)| way).collect()
+        let all = ways.into_iter().map(|way| {
+            let form = outputs(self.kernels, &self.inputs, &way, w, rounded);
+            let width: f64 = form.radii(self.kernels, &self.inputs).iter().sum();
+            (width, form, way)
+        });
+        let best = all.reduce(|best, way| if way.0 < best.0 { way } else { best });
+        // Gate and up are taken row by row, so that not all of their outputs lie in memory.
+        let keep = matches!(slot, Slot::Q | Slot::O);
+        let best = best.into_iter();
+        best.map(|(_, form, way)| Reading { taken: keep.then(|| (slot, Arc::new(form))), ..way })
+            .collect()
     }
 }

@@ -14,6 +14,7 @@
 use std::sync::Arc;
 
 use engine::kernels::Kernels;
+use engine::model::Slot;
 use engine::numerics::{INT8, Levels, forms};
 
 use super::codes::{Codes, Ends};
@@ -53,6 +54,8 @@ pub(super) struct Reading {
     pub(super) top: f64,
     /// What the row was made of, in the last layer.
     pub(super) past: Option<Past>,
+    /// The outputs of one linear layer, where they were taken to choose this way of reading.
+    pub(super) taken: Option<(Slot, Arc<Form>)>,
 }
 
 /// Lower codes, their widths, the range of a scale, and what the codes are among.
@@ -168,6 +171,7 @@ impl Reading {
             boxed: false,
             top: known.codes.map_or(INT8, |(.., levels)| levels).most().into(),
             past: None,
+            taken: None,
         };
         let codes = known.codes.map(|(lo, width, scale, _)| {
             Codes::new(kernels, inputs, &plain, &ends, (lo, width), scale)

@@ -167,6 +167,7 @@ fn late(form: &Form, gains: &[f64], quotient: Option<&Quotient>) -> Reading {
         boxed: false,
         top: 127.0,
         past: None,
+        taken: None,
     }
 }
 
