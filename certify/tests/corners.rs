@@ -156,7 +156,7 @@ fn no_corner_is_below_the_bound_of_a_level_margin() {
     for seed in 0..160 * share() as u64 {
         for moved in [TOKENS - 1, 1] {
             let mut net = model(&shape, seed);
-            let unit = |k: usize| if k % (HIDDEN + 1) == 0 { 1.0 } else { 0.0 };
+            let unit = |k: usize| if k.is_multiple_of(HIDDEN + 1) { 1.0 } else { 0.0 };
             let data = (0..HIDDEN * HIDDEN).map(unit).collect();
             net.head = Arc::new(Float::F32 { data, columns: HIDDEN });
             let clean = rng.rows(TOKENS, HIDDEN);

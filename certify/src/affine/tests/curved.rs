@@ -88,7 +88,7 @@ fn a_gated_product_keeps_to_its_slopes_and_its_form() {
         let centre = product.at(&product.stream.c);
         let reading = &product.normed.of.reading;
         let (halves, closed) = (curved.rounding(reading), &product.normed.of.closed);
-        let half = halves.iter().copied().fold(0.0, f64::max);
+        let half = halves.iter().fold(0.0, |most, &half| if half > most { half } else { most });
         assert!(halves.iter().zip(closed).all(|(h, c)| *h == if *c { 0.0 } else { half }));
         for _ in 0..8 {
             let e = symbols(&mut rng, &Bound::Each, count);
@@ -109,7 +109,7 @@ fn a_gated_product_keeps_to_its_slopes_and_its_form() {
             );
             near += usize::from(truth - low < 0.2 * second.abs());
             tried += 1;
-            let largest = x.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+            let largest = x.iter().fold(0.0, |most, x| if x.abs() > most { x.abs() } else { most });
             assert!(0.5 * largest / reading.top <= half, "{largest} {half}");
             coarse += usize::from(0.5 * largest / reading.top > 0.6 * half);
             let rise = linear(&curved.tangent, &e)[0];
