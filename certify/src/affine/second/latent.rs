@@ -90,8 +90,8 @@ impl Latents<'_> {
     /// Attention along coefficients of what it is not linear in, before the factor `scale`; its
     /// second-order terms times `-scale` are added to the form.
     ///
-    /// The names are those of [`crate::affine::attend`]: along a direction, `o - o0 = N / Z`, and of
-    /// the numerator `sum p (delta v + a delta^2 / 2 + a dq dk)` is of second order.
+    /// The names are those of [`crate::affine::attend`]: along a direction, `o - o0 = N / Z`, and
+    /// of the numerator `sum p (delta v + a delta^2 / 2 + a dq dk)` is of second order.
     pub(in crate::affine) fn attention(
         &self,
         coefficients: &[f64],
