@@ -76,8 +76,15 @@ pub(crate) fn moved_point(region: &Region<'_>, how: usize, rng: &mut SplitMix) -
     match &region.ball {
         Ball::Linf(_) | Ball::Boxes { .. } => {
             let boxes = region.boxes();
+            let radius = if let Ball::Linf(radius) = region.ball { radius } else { f64::INFINITY };
             for (at, x) in point.indexed_iter_mut() {
-                *x = step_in((boxes.lo[at], boxes.hi[at]), *x, how, rng);
+                let clean = *x;
+                *x = step_in((boxes.lo[at], boxes.hi[at]), clean, how, rng);
+                // The ends of boxes are rounded outward: a point of the ball may not be one.
+                let outside = |x: f32| (f64::from(x) - f64::from(clean)).abs() > radius;
+                while outside(*x) {
+                    *x = if *x > clean { x.next_down() } else { x.next_up() };
+                }
             }
         }
         Ball::L2(radius) => {
