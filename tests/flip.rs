@@ -123,6 +123,30 @@ fn a_patched_language_model_computes_what_was_foretold_in_its_narrow_floats() {
 }
 
 #[test]
+fn a_bit_of_a_master_does_what_a_load_of_the_patched_file_shows() {
+    let desk = Desk::new();
+    let model =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/reference/models/bitnet_online_bf16");
+    desk.put("x.jsonl", "{\"input_ids\":[5,7,9,11]}\n");
+    let flip = |model: &str, bit: &str, more: &[&str]| {
+        let words = ["flip", model, "--inputs", "x.jsonl", "--json", "--bit", bit];
+        let told = desk.words(&[&words[..], more].concat()).ends(0);
+        serde_json::from_str::<Value>(&told.out).expect("JSON")
+    };
+    for bit in [0, 6, 7, 14, 15] {
+        let folder = format!("patched{bit}");
+        let bit = format!("model.layers.0.mlp.up_proj.weight_element[3,5].{bit}");
+        let foretold = flip(model, &bit, &["--write", &folder]);
+        let patched = flip(&folder, HARMLESS, &[]);
+        assert_eq!(logits(&patched, "logits_before"), logits(&foretold, "logits_after"), "{bit}");
+        assert_eq!(foretold["file"], "model.safetensors");
+    }
+    let code = "model.layers.0.mlp.up_proj.weight[3,5].1";
+    let words = ["flip", model, "--bit", code, "--write", "packed"];
+    desk.words(&words).ends(3).says(&["its codes are not stored as bits", "weight_element"]);
+}
+
+#[test]
 fn a_patched_checkpoint_can_be_analysed_and_has_another_digest() {
     let desk = Desk::new();
     desk.run("flip @digits --bit lm_head.weight[3,4].31 --write new/patched").ends(0);

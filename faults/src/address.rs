@@ -8,6 +8,7 @@
 //! model.layers.3.mlp.down_proj.weight_scale[17,2].14   the scale of a block of a row, or of a row
 //! model.layers.3.mlp.down_proj.weight_scale[0,0].14    the one behind all codes, beside the first
 //! model.layers.3.mlp.down_proj.weight@0x1a2f.5         a bit of a byte that five trits share
+//! model.layers.3.mlp.down_proj.weight_element[17,233].30   of which the code is made at load
 //! model.layers.3.input_layernorm.weight[5].30
 //! model.norm.weight[5].2
 //! model.embed_tokens.weight[17,5].7
@@ -119,6 +120,20 @@ pub enum Address {
         /// The bit of the byte.
         bit: u8,
     },
+    /// A bit of an element of a file, a master or a code that is written as a number, of which a
+    /// code is made at load.
+    Element {
+        /// The block.
+        layer: usize,
+        /// The linear layer in it.
+        slot: Slot,
+        /// The output.
+        row: usize,
+        /// The input.
+        column: usize,
+        /// Within the stored type.
+        bit: u8,
+    },
     /// A bit of the scale of the codes of one token and head in the key-value store.
     KvScale {
         /// The block.
@@ -219,6 +234,7 @@ impl Address {
                 Matrix::Linear { .. } => &[Target::WeightScale],
             },
             Self::Scale { .. } => &[Target::WeightScale],
+            Self::Element { .. } => &LINEAR[1..],
             Self::Norm { .. } | Self::FinalNorm { .. } => &[Target::Norm],
             Self::Embedding { .. } => &[Target::Embedding],
             Self::Head { .. } => &[Target::LmHead],
@@ -242,6 +258,7 @@ impl Address {
         match *self {
             Self::Code { layer, .. }
             | Self::Scale { layer, .. }
+            | Self::Element { layer, .. }
             | Self::Norm { layer, .. }
             | Self::Kv { layer, .. }
             | Self::KvScale { layer, .. } => Some(layer),
@@ -263,6 +280,7 @@ impl Address {
             | Self::Kv { bit, .. }
             | Self::GroupScale { bit, .. }
             | Self::Byte { bit, .. }
+            | Self::Element { bit, .. }
             | Self::KvScale { bit, .. } => bit,
         }
     }

@@ -16,6 +16,7 @@ const NO_NORM: &str = "the model has no norm at this place";
 const TIED: &str = "head and embedding are one tensor; name it model.embed_tokens.weight";
 const NO_QUARTERS: &str = "the packed layout needs a number of rows that four divides";
 const NO_KV_SCALE: &str = "keys and values are stored as floats, which have no scale";
+const NO_ELEMENTS: &str = "the file stores the weights of this layer themselves";
 const NO_BYTES: &str = "the values of this tensor are named by their rows and columns";
 
 impl Address {
@@ -38,6 +39,15 @@ impl Address {
                 let absent = || self.absent(why_no_scale(weights));
                 let (_, stored) = weights.tensor_scale().ok_or_else(absent)?;
                 self.below("bit", bit.into(), stored.bits().into())
+            }
+            Self::Element { layer, slot, row, column, bit } => {
+                self.below("layer", layer, model.layers.len())?;
+                let found = model.elements.get(&(layer, slot));
+                let elements = found.ok_or_else(|| self.absent(NO_ELEMENTS))?;
+                let (rows, columns) = Matrix::Linear { layer, slot }.size(model);
+                self.below("row", row, rows)?;
+                self.below("column", column, columns)?;
+                self.below("bit", bit.into(), elements.bits().into())
             }
             Self::GroupScale { matrix, row, group, bit } => {
                 let grid = self.grid(model, matrix)?;

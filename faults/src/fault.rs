@@ -1,9 +1,9 @@
 //! A fault: the bits that flip together in one trial.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use engine::model::{KvKind, Model, Weights};
+use engine::model::{KvKind, Model, Weights, code_of};
 use engine::packing::UNUSED_CODE;
 
 use crate::address::{Address, AddressError};
@@ -70,6 +70,23 @@ impl Fault {
     /// The first that does not; see [`Address::check`].
     pub fn check(&self, model: &Model, kv: KvKind, tokens: usize) -> Result<(), AddressError> {
         self.flips.iter().try_for_each(|flip| flip.check(model, kv, tokens))
+    }
+
+    /// Whether a load refuses an element, which must be -1, 0 or 1, for what it becomes.
+    ///
+    /// # Panics
+    /// If an element does not exist; see [`Self::check`].
+    #[must_use]
+    pub fn is_refused(&self, model: &Model) -> bool {
+        let mut values = BTreeMap::new();
+        for flip in &self.flips {
+            let Address::Element { layer, slot, row, column, bit } = *flip else { continue };
+            *values.entry((layer, slot, row, column)).or_insert(0) ^= 1 << bit;
+        }
+        values.into_iter().any(|((layer, slot, row, column), mask)| {
+            let elements = &model.elements[&(layer, slot)];
+            elements.is_exact() && code_of(elements.value(row, column, mask)).is_none()
+        })
     }
 
     /// Whether a 2-bit code that another one was becomes the unused one: what a checking reader

@@ -108,6 +108,7 @@ fn float_type(model: &Model, kv: KvKind, address: &Address) -> Option<FloatType>
         },
         Address::GroupScale { matrix, .. } => matrix.grid(model).scale_type(),
         Address::Byte { .. } => None,
+        Address::Element { layer, slot, .. } => model.elements[&(layer, slot)].float_type(),
         Address::KvScale { .. } => Some(FloatType::F32),
         Address::Scale { layer, slot, .. } => {
             model.layers[layer].linear(slot).weights.tensor_scale().map(|(_, stored)| stored)

@@ -14,7 +14,8 @@ use crate::search::Goal;
 pub enum Cause {
     /// A logit at the read-out is NaN or infinite.
     NotFinite,
-    /// A reader that checks codes found the unused one; nothing was computed.
+    /// A reader that checks codes found the unused one, or a load an element that is none of -1, 0
+    /// and 1; nothing was computed.
     UnusedCode,
     /// The code of the memory flagged a word; nothing was computed.
     Flagged,

@@ -5,21 +5,24 @@
 //! of the embedding and of the head (their codes made anew where it is multiplied as codes), and
 //! the strikes on the key-value store. Blocks are flipped as bytes and read again (see
 //! [`Weights::rewritten`]), so that a byte of trits changes up to five weights, and a scale that
-//! one block has alone makes a matrix of groups.
+//! one block has alone makes a matrix of groups. A flipped master may change any code of its tensor
+//! and their scale (see [`engine::model::Elements::struck`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod masks;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::model::{
-    Coded, Float, FloatType, KvPlace, Linear, Model, Norm, NormSlot, Scale, Scales, Side, Slot,
-    Weights,
+    Coded, Float, KvPlace, Linear, Model, Norm, NormSlot, Scale, Scales, Side, Slot, Weights,
 };
-use engine::packing::{BitPlace, CodedRows, TernaryRows, UNUSED_CODE, ZERO_CODE, weight_of};
+
+pub(crate) use masks::flipped;
+use masks::{Masks, flip_bytes, flip_row};
 
 use crate::address::Address;
-use crate::fault::{Fault, UnusedCode, two_bits};
-use crate::matrix::{Grid, Matrix};
-use crate::pattern::scale_of_row;
+use crate::fault::{Fault, UnusedCode};
+use crate::matrix::Matrix;
 
 /// A changed linear layer.
 #[derive(Clone, Debug)]
@@ -54,20 +57,6 @@ pub struct Overlay {
     /// In the order of their steps.
     pub(crate) strikes: Vec<StoreFlip>,
     layers: usize,
-}
-
-/// The bits to flip of each changed value, by tensor.
-#[derive(Default)]
-struct Masks {
-    /// By row and column.
-    values: BTreeMap<(usize, Slot), BTreeMap<usize, BTreeMap<usize, u32>>>,
-    scales: BTreeMap<(usize, Slot), u32>,
-    row_scales: BTreeMap<(usize, Slot), BTreeMap<usize, u32>>,
-    /// Bits of rows of blocks.
-    blocks: BTreeMap<Matrix, BTreeMap<usize, Vec<BitPlace>>>,
-    gains: BTreeMap<(usize, NormSlot), BTreeMap<usize, u32>>,
-    embedding: BTreeMap<usize, BTreeMap<usize, u32>>,
-    head: BTreeMap<usize, BTreeMap<usize, u32>>,
 }
 
 impl Overlay {
@@ -174,146 +163,6 @@ impl Overlay {
     }
 }
 
-impl Masks {
-    fn add(&mut self, model: &Model, flip: &Address) {
-        if let Some(matrix) = flip.matrix()
-            && let Grid::Blocks { shape } = matrix.grid(model)
-        {
-            let (row, place) = flip.in_row(&shape);
-            let rows = self.blocks.entry(matrix).or_default();
-            return rows.entry(row).or_default().push(place);
-        }
-        match *flip {
-            Address::Code { layer, slot, row, column, bit } => {
-                let rows = self.values.entry((layer, slot)).or_default();
-                *rows.entry(row).or_default().entry(column).or_default() ^= 1 << bit;
-            }
-            Address::GroupScale { matrix: Matrix::Linear { layer, slot }, row, bit, .. } => {
-                let rows = self.row_scales.entry((layer, slot)).or_default();
-                *rows.entry(row).or_default() ^= 1 << bit;
-            }
-            Address::Scale { layer, slot, bit } => {
-                *self.scales.entry((layer, slot)).or_default() ^= 1 << bit;
-            }
-            Address::Norm { layer, slot, index, bit } => {
-                let gains = self.gains.entry((layer, slot)).or_default();
-                *gains.entry(index).or_default() ^= 1 << bit;
-            }
-            Address::FinalNorm { index, bit } => {
-                let gains = self.gains.entry((model.layers.len(), NormSlot::Final)).or_default();
-                *gains.entry(index).or_default() ^= 1 << bit;
-            }
-            Address::Embedding { row, column, bit } => {
-                let tied = model.config.tied.then_some(&mut self.head);
-                for rows in [Some(&mut self.embedding), tied].into_iter().flatten() {
-                    *rows.entry(row).or_default().entry(column).or_default() ^= 1 << bit;
-                }
-            }
-            Address::Head { row, column, bit } => {
-                *self.head.entry(row).or_default().entry(column).or_default() ^= 1 << bit;
-            }
-            Address::GroupScale { .. } | Address::Byte { .. } => {
-                panic!("the address of a scale, or of trits, was not checked")
-            }
-            Address::Kv { .. } | Address::KvScale { .. } => {
-                unreachable!("strikes are kept apart")
-            }
-        }
-    }
-
-    /// The linear layers that are struck.
-    fn sites(&self) -> BTreeSet<(usize, Slot)> {
-        let blocks = self.blocks.keys().filter_map(|&matrix| match matrix {
-            Matrix::Linear { layer, slot } => Some((layer, slot)),
-            Matrix::Embedding | Matrix::Head => None,
-        });
-        let values = self.values.keys().chain(self.row_scales.keys());
-        values.chain(self.scales.keys()).copied().chain(blocks).collect()
-    }
-
-    fn linear(&self, model: &Model, site: (usize, Slot), unused: UnusedCode) -> LinearPatch {
-        let linear = model.layers[site.0].linear(site.1);
-        let with = |weights| Linear { weights, norm: None, activations: linear.activations };
-        if linear.weights.block_shape().is_some() {
-            return self.in_blocks(linear, site, unused);
-        }
-        let values = self.values.get(&site);
-        let changed = values.into_iter().flatten();
-        match &linear.weights {
-            Weights::Ternary { rows, scale, .. } => {
-                let struck = self.struck_scale(&linear.weights, site);
-                let scale = struck.map_or(*scale, |value| scale.with(value));
-                let under = |rows| with(ternary(rows, scale));
-                let whole = struck.map(|_| under(rows.clone()));
-                let row = |(&row, flips): (&usize, &BTreeMap<usize, u32>)| {
-                    let mut codes = rows.row(row);
-                    for (&column, &mask) in flips {
-                        codes[column] = flipped(codes[column], mask as u8, unused);
-                    }
-                    (row, under(Arc::new(TernaryRows::single(&codes))))
-                };
-                LinearPatch { whole, rows: changed.map(row).collect() }
-            }
-            Weights::Coded(coded) => {
-                let scales = self.row_scales.get(&site);
-                let rows = values.into_iter().flat_map(BTreeMap::keys);
-                let rows: BTreeSet<usize> =
-                    rows.chain(scales.into_iter().flat_map(BTreeMap::keys)).copied().collect();
-                let none = BTreeMap::new();
-                let row = |row: usize| {
-                    let flips = values.and_then(|rows| rows.get(&row)).unwrap_or(&none);
-                    let mask = scales.and_then(|rows| rows.get(&row)).copied().unwrap_or(0);
-                    (row, with(packed_row(&linear.weights, coded, row, (flips, mask), unused)))
-                };
-                LinearPatch { whole: None, rows: rows.into_iter().map(row).collect() }
-            }
-            Weights::Dense(float) => {
-                let row = |(&row, flips)| {
-                    (row, with(Weights::Dense(Arc::new(flip_row(float, row, flips)))))
-                };
-                LinearPatch { whole: None, rows: changed.map(row).collect() }
-            }
-        }
-    }
-
-    /// The scale of a tensor of codes with its flipped bits: of its one number, or of the two whose
-    /// product it is. `None` where none is flipped.
-    fn struck_scale(&self, weights: &Weights, site: (usize, Slot)) -> Option<f32> {
-        let mask = self.scales.get(&site).copied().unwrap_or(0);
-        let behind = self.row_scales.get(&site).and_then(|rows| rows.get(&0)).copied().unwrap_or(0);
-        if mask | behind == 0 {
-            return None;
-        }
-        let flip = |value, kind: FloatType, mask| {
-            if mask == 0 { value } else { kind.flip_mask(value, mask) }
-        };
-        let (scale, stored) = weights.tensor_scale().expect("a checked scale");
-        let scale = flip(scale, stored, mask);
-        let other = weights.scale_behind().map(|value| flip(value, FloatType::F32, behind));
-        Some(other.map_or(scale, |other| other * scale))
-    }
-
-    /// A layer whose weights are blocks: read again from its flipped bytes.
-    fn in_blocks(&self, linear: &Linear, site: (usize, Slot), unused: UnusedCode) -> LinearPatch {
-        let with = |weights| Linear { weights, norm: None, activations: linear.activations };
-        let weights = &linear.weights;
-        let matrix = Matrix::Linear { layer: site.0, slot: site.1 };
-        let struck = self.blocks.get(&matrix).into_iter().flatten();
-        let changed = struck
-            .map(|(&row, places)| (row, flip_bytes(weights.block_row(row), places)))
-            .collect();
-        let mask = self.scales.get(&site).copied().unwrap_or(0);
-        let factor = weights.tensor_scale().map_or(1.0, |(factor, stored)| match mask {
-            0 => factor,
-            mask => stored.flip_mask(factor, mask),
-        });
-        let how = (linear.activations.levels().is_some(), unused == UnusedCode::Zero);
-        let again = weights.rewritten(&changed, factor, how);
-        let rows = again.rows.into_iter().map(|(row, weights)| (row, with(weights)));
-        LinearPatch { whole: again.whole.map(with), rows: rows.collect() }
-    }
-}
-
 /// The codes that are made of a row of the head. Of what is no number any cast may make any code,
 /// so its scale is none either.
 fn codes_of(row: &Float) -> Weights {
@@ -326,73 +175,10 @@ fn codes_of(row: &Float) -> Weights {
     Weights::Coded(Arc::new(coded))
 }
 
-fn ternary(rows: Arc<TernaryRows>, scale: Scale) -> Weights {
-    Weights::Ternary { rows, scale, stored: None, layout: None, blocks: None }
-}
-
-/// A row of two-bit codes under a scale of its own, with bits of codes and of the scale flipped.
-fn packed_row(
-    weights: &Weights,
-    coded: &Coded,
-    row: usize,
-    (flips, mask): (&BTreeMap<usize, u32>, u32),
-    unused: UnusedCode,
-) -> Weights {
-    let (scale, stored) = scale_of_row(coded, row).expect("a checked scale of a row");
-    let Scales::Rows(scales) = coded.scales() else { unreachable!("scales of rows") };
-    let scale =
-        if mask == 0 { scales[row] } else { scales[row].with(stored.flip_mask(scale, mask)) };
-    let columns = coded.rows().columns();
-    let codes = CodedRows::pack((1, columns), columns, |_, out| {
-        out.copy_from_slice(&coded.rows().row(row));
-        for (&column, &mask) in flips {
-            let code = two_bits(weights, row, column).expect("a checked code");
-            out[column] = weight_of(flipped(code, mask as u8, unused)) as i8;
-        }
-    });
-    Weights::Coded(Arc::new(Coded::new(coded.kind(), codes, Scales::Rows(vec![scale]))))
-}
-
-fn flip_bytes(mut bytes: Vec<u8>, places: &[BitPlace]) -> Vec<u8> {
-    places.iter().for_each(|place| bytes[place.byte] ^= 1 << place.bit);
-    bytes
-}
-
-pub(crate) fn flipped(code: u8, mask: u8, unused: UnusedCode) -> u8 {
-    let after = code ^ mask;
-    if after == UNUSED_CODE && code != UNUSED_CODE && unused == UnusedCode::Zero {
-        ZERO_CODE
-    } else {
-        after
-    }
-}
-
 fn flip_gains(norm: &Norm, flips: &BTreeMap<usize, u32>) -> Norm {
     let mut gains = norm.gains.to_vec();
     for (&index, &mask) in flips {
         gains[index] = norm.stored.flip_mask(gains[index], mask);
     }
     Norm { gains: gains.into(), ..norm.clone() }
-}
-
-/// One row of a matrix in its own type, with bits flipped.
-fn flip_row(matrix: &Float, row: usize, flips: &BTreeMap<usize, u32>) -> Float {
-    let span = row * matrix.columns()..(row + 1) * matrix.columns();
-    let halves = |data: &[u16]| {
-        let mut data = data[span.clone()].to_vec();
-        flips.iter().for_each(|(&column, &mask)| data[column] ^= mask as u16);
-        data
-    };
-    match matrix {
-        Float::F32 { data, columns } => {
-            let mut data = data[span].to_vec();
-            for (&column, &mask) in flips {
-                data[column] = f32::from_bits(data[column].to_bits() ^ mask);
-            }
-            Float::F32 { data, columns: *columns }
-        }
-        Float::F16 { data, columns } => Float::F16 { data: halves(data), columns: *columns },
-        Float::Bf16 { data, columns } => Float::Bf16 { data: halves(data), columns: *columns },
-        Float::Blocks { .. } => unreachable!("blocks are flipped as bytes"),
-    }
 }

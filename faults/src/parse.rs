@@ -146,6 +146,9 @@ fn in_layer(c: &mut Cursor, layer: usize) -> Result<AnyAddress, AddressError> {
     let logical = if c.eat(".weight_scale.") {
         c.at -= 1;
         Address::Scale { layer, slot, bit: c.bit(WIDEST)? }
+    } else if c.eat(".weight_element[") {
+        let (row, column) = c.pair()?;
+        Address::Element { layer, slot, row, column, bit: c.bit(WIDEST)? }
     } else if c.eat(".rms_norm") {
         let (index, bit) = c.gain()?;
         Address::Norm { layer, slot: NormSlot::Inside(slot), index, bit }
@@ -153,8 +156,8 @@ fn in_layer(c: &mut Cursor, layer: usize) -> Result<AnyAddress, AddressError> {
         return in_matrix(c, Matrix::Linear { layer, slot });
     } else {
         let expected = "'.weight[row,column].bit', '.weight_scale.bit', \
-                        '.weight_scale[row,group].bit', '.rms_norm.weight[index].bit' or \
-                        '.weight@0xBYTE.bit'";
+                        '.weight_scale[row,group].bit', '.weight_element[row,column].bit', \
+                        '.rms_norm.weight[index].bit' or '.weight@0xBYTE.bit'";
         return Err(c.error(expected));
     };
     Ok(AnyAddress::Logical(logical))
@@ -285,6 +288,9 @@ mod tests {
                 Address::Code { layer, slot, row, column, bit }
             }),
             (n(), slot(), bit()).prop_map(|(layer, slot, bit)| Address::Scale { layer, slot, bit }),
+            (n(), slot(), n(), n(), bit()).prop_map(|(layer, slot, row, column, bit)| {
+                Address::Element { layer, slot, row, column, bit }
+            }),
             (n(), norm(), n(), bit()).prop_map(|(layer, slot, index, bit)| Address::Norm {
                 layer,
                 slot,
@@ -346,6 +352,7 @@ mod tests {
         for text in [
             "model.layers.3.mlp.down_proj.weight[17,233].1",
             "model.layers.3.mlp.down_proj.weight_scale.14",
+            "model.layers.3.mlp.down_proj.weight_element[17,233].30",
             "model.layers.3.input_layernorm.weight[5].30",
             "model.layers.3.self_attn.attn_sub_norm.weight[5].30",
             "model.layers.3.post_attention_layernorm.weight[5].30",

@@ -28,7 +28,9 @@ impl Address {
     #[must_use]
     pub fn tensor(&self) -> String {
         match *self {
-            Self::Code { slot, .. } | Self::Scale { slot, .. } => slot.name().into(),
+            Self::Code { slot, .. } | Self::Scale { slot, .. } | Self::Element { slot, .. } => {
+                slot.name().into()
+            }
             Self::Norm { slot, .. } => norm_name(slot),
             Self::FinalNorm { .. } => norm_name(NormSlot::Final),
             Self::Embedding { .. } => Matrix::Embedding.tensor(),
@@ -47,6 +49,10 @@ impl fmt::Display for Address {
             }
             Self::Scale { layer, slot, bit } => {
                 write!(f, "model.layers.{layer}.{}.weight_scale.{bit}", slot.name())
+            }
+            Self::Element { layer, slot, row, column, bit } => {
+                let slot = slot.name();
+                write!(f, "model.layers.{layer}.{slot}.weight_element[{row},{column}].{bit}")
             }
             Self::Norm { layer, slot, index, bit } => {
                 write!(f, "model.layers.{layer}.{}.weight[{index}].{bit}", norm_name(slot))

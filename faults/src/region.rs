@@ -20,6 +20,8 @@ pub(crate) enum Region {
     Scales { matrix: Matrix, groups: usize, bits: u64 },
     /// The scale of a tensor.
     Scale { layer: usize, slot: Slot },
+    /// Elements of which codes are made at load.
+    Elements { layer: usize, slot: Slot, columns: usize, bits: u64 },
     /// Gains.
     Norm { layer: usize, slot: NormSlot, bits: u64 },
 }
@@ -98,7 +100,9 @@ impl Region {
             Self::Values { matrix, .. }
             | Self::Trits { matrix, .. }
             | Self::Scales { matrix, .. } => (matrix.layer(), matrix.tensor()),
-            Self::Scale { layer, slot } => (Some(layer), slot.name().into()),
+            Self::Scale { layer, slot } | Self::Elements { layer, slot, .. } => {
+                (Some(layer), slot.name().into())
+            }
             Self::Norm { slot: NormSlot::Final, .. } => (None, norm_name(NormSlot::Final)),
             Self::Norm { layer, slot, .. } => (Some(layer), norm_name(slot)),
         };
@@ -121,6 +125,11 @@ impl Region {
                 Address::GroupScale { matrix, row: index / groups, group: index % groups, bit }
             }
             Self::Scale { layer, slot } => Address::Scale { layer, slot, bit: offset as u8 },
+            Self::Elements { layer, slot, columns, bits } => {
+                let (index, bit) = split(bits);
+                let (row, column) = (index / columns, index % columns);
+                Address::Element { layer, slot, row, column, bit }
+            }
             Self::Norm { slot: NormSlot::Final, bits, .. } => {
                 let (index, bit) = split(bits);
                 Address::FinalNorm { index, bit }
@@ -154,6 +163,10 @@ impl Region {
             {
                 Some(bit.into())
             }
+            (
+                Self::Elements { layer, slot, columns, bits },
+                Address::Element { layer: l, slot: s, row, column, bit },
+            ) if (l, s) == (layer, slot) => entry(flat(row, column, columns)?, bit, bits),
             (Self::Norm { slot: NormSlot::Final, bits, .. }, Address::FinalNorm { index, bit }) => {
                 entry(index as u64, bit, bits)
             }

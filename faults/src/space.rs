@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `weight_code` | bits of codes | layer, linear layer, row, column, bit |
 //! | | bits of bytes of trits | layer, linear layer, byte, bit |
-//! | `weight_float` | bits of float weights | layer, linear layer, row, column, bit |
+//! | `weight_float` | bits of floats, and of elements that codes are made of | layer, linear layer, row, column, bit |
 //! | `weight_scale` | bits of stored scales | layer, linear layer: of the tensor first; then row, block, bit |
 //! | `norm` | bits of gains | layer, place, feature, bit; the final norm last |
 //! | `embedding`, `lm_head` | bits of entries | row, column, bit; of blocks their scales last |
@@ -38,7 +38,8 @@ pub enum Target {
     Embedding,
     /// Bits of an untied head.
     LmHead,
-    /// Bits of the weights of linear layers that are stored as floats.
+    /// Bits of the weights of linear layers that are stored as floats, or one to an element of
+    /// which a code is made at load.
     WeightFloat,
     /// Bits of keys and values stored as f32.
     KvF32,
@@ -175,6 +176,12 @@ impl Space {
                     push(Target::WeightScale, Region::Scale { layer, slot }, stored.bits().into());
                 }
                 push_scales(model, Matrix::Linear { layer, slot }, &mut push);
+                if let Some(elements) = model.elements.get(&(layer, slot)) {
+                    let (columns, bits) = (linear.inputs(), elements.bits().into());
+                    let size = linear.outputs() as u64 * columns as u64 * bits;
+                    let region = Region::Elements { layer, slot, columns, bits };
+                    push(Target::WeightFloat, region, size);
+                }
             }
             for slot in NormSlot::of_layer() {
                 if let Some(norm) = block.norm(slot) {

@@ -150,7 +150,7 @@ impl Trial {
 }
 
 pub(crate) fn refused(model: &Model, fault: &Fault, unused: UnusedCode) -> bool {
-    unused == UnusedCode::Detect && fault.makes_unused_code(model)
+    fault.is_refused(model) || unused == UnusedCode::Detect && fault.makes_unused_code(model)
 }
 
 /// The logits under a fault; `None` if the walk showed early that they are the clean ones.

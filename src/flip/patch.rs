@@ -128,12 +128,13 @@ pub(crate) fn place(loaded: &Loaded, address: &Address) -> Result<Place, Failure
                 "{}: its codes are not stored as bits of this file, only packed ones are",
                 entry.name
             ))
-            .help("a packed checkpoint"));
+            .help("weight_element[row,column].bit, or a packed checkpoint"));
         }
         return Ok(of_entry(entry, place.byte as u64, place.bit));
     }
     match *address {
-        Address::Code { layer, slot, row, column, bit } => {
+        Address::Code { layer, slot, row, column, bit }
+        | Address::Element { layer, slot, row, column, bit } => {
             let entry = matrix(Matrix::Linear { layer, slot })?;
             let columns = loaded.model.layers[layer].linear(slot).inputs();
             Ok(value(entry, entry.stored_row(row) * columns + column, bit))

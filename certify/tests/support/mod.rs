@@ -158,6 +158,7 @@ pub(crate) fn model(shape: &Shape, seed: u64) -> Model {
         rope: Arc::new(Rope::new(config.head_dim, config.theta, config.max_positions)),
         config,
         layers,
+        elements: Default::default(),
         final_norm: draws.norm(shape.hidden),
         head: embedding.clone(),
         embedding,

@@ -14,8 +14,8 @@ use super::shards::Tensor;
 use super::values::{FLOATS, count_zeros};
 use super::{LoadOptions, ternary};
 use crate::model::{
-    Activations, Coded, CodedFile, Config, Float, FloatType, Layer, Linear, Model, Norm, NormSlot,
-    Rope, Scale, Scales, Slot, StoredScale, Weights,
+    Activations, Coded, CodedFile, Config, Elements, Float, FloatType, Layer, Linear, Model, Norm,
+    NormSlot, Rope, Scale, Scales, Slot, StoredScale, Weights,
 };
 use crate::packing::{CodedRows, Layout, TernaryRows, weight_of};
 
@@ -64,8 +64,15 @@ pub(super) fn assemble(
     tensors: &BTreeMap<&str, Tensor>,
     options: &LoadOptions,
 ) -> Result<Assembled, FormatError> {
-    let entries = BTreeMap::new();
-    let mut builder = Builder { place, plan, tensors, options, entries, warnings: Vec::new() };
+    let mut builder = Builder {
+        place,
+        plan,
+        tensors,
+        options,
+        entries: BTreeMap::new(),
+        elements: BTreeMap::new(),
+        warnings: Vec::new(),
+    };
     let config = &plan.config;
     let embedding = Arc::new(builder.matrix(EMBEDDING, config.vocabulary, config.hidden)?);
     let mut layers = Vec::new();
@@ -77,7 +84,8 @@ pub(super) fn assemble(
     builder.finish_warnings();
     let rope = Arc::new(Rope::of(config));
     let (config, coded_head) = (config.clone(), None);
-    let model = Model { config, embedding, layers, final_norm, head, coded_head, rope };
+    let elements = builder.elements;
+    let model = Model { config, embedding, layers, elements, final_norm, head, coded_head, rope };
     let entries = builder.entries.into_values().collect();
     Ok(Assembled { model, entries, warnings: builder.warnings })
 }
@@ -88,6 +96,7 @@ struct Builder<'a> {
     tensors: &'a BTreeMap<&'a str, Tensor<'a>>,
     options: &'a LoadOptions,
     entries: BTreeMap<String, TensorEntry>,
+    elements: BTreeMap<(usize, Slot), Arc<Elements>>,
     warnings: Vec<String>,
 }
 
@@ -189,7 +198,7 @@ impl<'a> Builder<'a> {
             let weights = Weights::Dense(dense);
             return Ok(Linear { weights, norm: None, activations: Activations::None });
         };
-        let weights = self.ternary(&name, (rows, columns), quantization.form)?;
+        let weights = self.ternary((layer, slot), (rows, columns), quantization.form)?;
         let norm = match quantization.inner_eps {
             Some(eps) => {
                 Some(self.norm(&norm_name(layer, NormSlot::Inside(slot)), columns, eps)?)
@@ -201,11 +210,12 @@ impl<'a> Builder<'a> {
 
     fn ternary(
         &mut self,
-        name: &str,
+        site: (usize, Slot),
         shape: (usize, usize),
         form: Form,
     ) -> Result<Weights, FormatError> {
         let (rows, columns) = shape;
+        let name = &linear_name(site.0, site.1);
         let expected = match form {
             Form::Master => format!("{FLOATS} {:?}", [rows, columns]),
             _ => format!("U8 {:?}", [rows / 4, columns]),
@@ -215,8 +225,9 @@ impl<'a> Builder<'a> {
             return Err(tensor.refused(format!("outputs in whole quarters, not {rows} of them")));
         }
         if form == Form::Master {
-            let (rows, scale, entry) = ternary::quantized(tensor, shape)?;
+            let (rows, masters, scale, entry) = ternary::quantized(tensor, shape)?;
             self.record(entry);
+            self.elements.insert(site, Arc::new(masters));
             let (rows, scale) = (Arc::new(rows), Scale::Multiply(scale));
             let layout = Layout::hf(rows.rows(), rows.columns());
             let stored = Some(StoredScale::One(FloatType::F32));
@@ -227,7 +238,9 @@ impl<'a> Builder<'a> {
         let (rows, entry) = if packed {
             ternary::packed(tensor, shape, self.options.unused)?
         } else {
-            ternary::unpacked(tensor, shape)?
+            let (rows, elements, entry) = ternary::unpacked(tensor, shape)?;
+            self.elements.insert(site, Arc::new(elements));
+            (rows, entry)
         };
         self.record(entry);
         let (scales, stored) = self.scales(&format!("{name}.weight_scale"), shape.0)?;

@@ -10,12 +10,10 @@ use super::UnusedCode;
 use super::error::FormatError;
 use super::manifest::{TensorEntry, TensorKind};
 use super::shards::Tensor;
-use super::values::{FLOATS, float_type, widened};
-use crate::numerics::{max, sum_abs};
+use super::values::{FLOATS, float_type};
+use crate::model::{Elements, Rounding, code_of, rounded};
 use crate::packing::{BitPlace, HfRows, TernaryRows, UNUSED_CODE, ZERO_CODE};
 
-/// The floor under the mean magnitude of masters.
-const MEAN_FLOOR: f32 = 1e-5;
 /// How many bytes one thread counts at a time.
 const CENSUS_CHUNK: usize = 1 << 18;
 
@@ -78,17 +76,7 @@ fn unused_code(tensor: &Tensor, layout: HfRows, count: u64) -> FormatError {
 pub(super) fn unpacked(
     tensor: &Tensor,
     (rows, columns): (usize, usize),
-) -> Result<(TernaryRows, TensorEntry), FormatError> {
-    let codes = unpacked_codes(tensor, rows, columns)?;
-    let weights = TernaryRows::pack(rows, columns, |row, out| {
-        out.copy_from_slice(&codes[row * columns..(row + 1) * columns]);
-    });
-    let entry = TensorEntry::of(tensor, TensorKind::TernaryUnpacked);
-    let entry = entry.with_census(weights.census());
-    Ok((weights, entry))
-}
-
-fn unpacked_codes(tensor: &Tensor, rows: usize, columns: usize) -> Result<Vec<u8>, FormatError> {
+) -> Result<(TernaryRows, Elements, TensorEntry), FormatError> {
     let expected = || {
         let (packed, plain) = ([rows / 4, columns], [rows, columns]);
         tensor.refused(format!("U8 {packed:?}, or I8, {FLOATS} {plain:?}"))
@@ -96,53 +84,38 @@ fn unpacked_codes(tensor: &Tensor, rows: usize, columns: usize) -> Result<Vec<u8
     if tensor.shape != [rows, columns] {
         return Err(expected());
     }
-    let refused = |index: usize, value: f32| tensor.bad_value(index, "-1, 0 or 1", value);
-    if tensor.dtype == Dtype::I8 {
-        let code = |(index, &byte): (usize, &u8)| match byte as i8 {
-            weight @ -1..=1 => Ok((weight + 1) as u8),
-            other => Err(refused(index, f32::from(other))),
-        };
-        return tensor.data.iter().enumerate().map(code).collect();
-    }
-    let stored = float_type(tensor.dtype).ok_or_else(expected)?;
-    let code = |(index, value): (usize, f32)| match value {
-        -1.0 => Ok(0),
-        0.0 => Ok(1),
-        1.0 => Ok(2),
-        other => Err(refused(index, other)),
+    let elements = if tensor.dtype == Dtype::I8 {
+        let data = tensor.data.iter().map(|&byte| byte as i8).collect();
+        Elements::Bytes { data, columns }
+    } else {
+        let stored = float_type(tensor.dtype).ok_or_else(expected)?;
+        Elements::Floats(tensor.as_stored(stored, columns))
     };
-    widened(tensor.data, stored).into_iter().enumerate().map(code).collect()
+    let mut codes = vec![0; rows * columns];
+    for (index, out) in codes.iter_mut().enumerate() {
+        let value = elements.value(index / columns, index % columns, 0);
+        *out = code_of(value).ok_or_else(|| tensor.bad_value(index, "-1, 0 or 1", value))?;
+    }
+    let weights = TernaryRows::pack(rows, columns, |row, out| {
+        out.copy_from_slice(&codes[row * columns..(row + 1) * columns]);
+    });
+    let entry = TensorEntry::of(tensor, TensorKind::TernaryUnpacked);
+    let entry = entry.with_census(weights.census());
+    Ok((weights, elements, entry))
 }
 
-/// Ternary weights and their multiplying scale from float masters.
-///
-/// The mean magnitude is one sum over the whole tensor in the order of `sum16`, in f64: the order
-/// of other implementations changes with their vectors and threads, ours must not. torch's own f32
-/// mean gives a scale one ulp away for about half of all tensors; no code of the reference models
-/// changes with it.
+/// Ternary weights and their multiplying scale from float masters, which are given back.
 pub(super) fn quantized(
     tensor: &Tensor,
     (rows, columns): (usize, usize),
-) -> Result<(TernaryRows, f32, TensorEntry), FormatError> {
-    let (masters, _) = tensor.values(&[rows, columns])?;
-    let mean = (sum_abs(&masters) / masters.len() as f64) as f32;
-    let s = 1.0 / max(mean, MEAN_FLOOR);
-    let scale = 1.0 / s;
-    if !(scale.is_finite() && scale > 0.0) {
-        return Err(tensor.bad_value(0, "masters of a finite mean magnitude", mean));
+) -> Result<(TernaryRows, Elements, f32, TensorEntry), FormatError> {
+    let (masters, stored) = tensor.values(&[rows, columns])?;
+    let rounding = Rounding::of(&masters);
+    if !rounding.is_sound() {
+        return Err(tensor.bad_value(0, "masters of a finite mean magnitude", rounding.scale));
     }
-    let weights = TernaryRows::pack(rows, columns, |row, codes| {
-        for (code, &master) in codes.iter_mut().zip(&masters[row * columns..]) {
-            let rounded = (master * s).round_ties_even();
-            *code = if rounded >= 1.0 {
-                2
-            } else if rounded <= -1.0 {
-                0
-            } else {
-                ZERO_CODE
-            };
-        }
-    });
+    let weights = rounded(&masters, columns, rounding);
     let entry = TensorEntry::of(tensor, TensorKind::OnlineMaster).with_census(weights.census());
-    Ok((weights, scale, entry))
+    let elements = Elements::Masters(tensor.as_stored(stored, columns), rounding);
+    Ok((weights, elements, rounding.scale, entry))
 }

@@ -62,6 +62,15 @@ impl Tensor<'_> {
         }
     }
 
+    /// The floats of a matrix whose type was found, as they are stored.
+    pub(super) fn as_stored(&self, stored: FloatType, columns: usize) -> Float {
+        match stored {
+            FloatType::F32 => Float::F32 { data: widened(self.data, stored), columns },
+            FloatType::F16 => Float::F16 { data: halves(self.data), columns },
+            FloatType::Bf16 => Float::Bf16 { data: halves(self.data), columns },
+        }
+    }
+
     /// A finite float matrix `[rows, columns]` in its stored type.
     pub(super) fn matrix(
         &self,
@@ -69,11 +78,7 @@ impl Tensor<'_> {
         columns: usize,
     ) -> Result<(Float, TensorEntry), FormatError> {
         let stored = self.float_type(&[rows, columns])?;
-        let float = match stored {
-            FloatType::F32 => Float::F32 { data: widened(self.data, stored), columns },
-            FloatType::F16 => Float::F16 { data: halves(self.data), columns },
-            FloatType::Bf16 => Float::Bf16 { data: halves(self.data), columns },
-        };
+        let float = self.as_stored(stored, columns);
         let check = |row: &mut Vec<f32>, index: usize| {
             float.read_row(index, row);
             match row.iter().position(|value| !value.is_finite()) {

@@ -63,6 +63,16 @@ impl FloatType {
         }
     }
 
+    /// The value of stored bits.
+    #[must_use]
+    pub fn value(self, bits: u32) -> f32 {
+        match self {
+            Self::F32 => f32::from_bits(bits),
+            Self::F16 => f16::from_bits(bits as u16).to_f32(),
+            Self::Bf16 => f32::from_bits(bits << 16),
+        }
+    }
+
     /// The value that results when all the stored bits of a mask are flipped at once.
     ///
     /// This is not always a sequence of single flips: a signalling f16 NaN between two of them
@@ -154,6 +164,30 @@ impl Float {
             Self::Bf16 { .. } => Some(FloatType::Bf16),
             Self::Blocks { .. } => None,
         }
+    }
+
+    /// The stored bits of a value, lowest first.
+    ///
+    /// # Panics
+    /// If there is no such value, or the matrix is stored in blocks.
+    #[must_use]
+    pub fn bits_at(&self, row: usize, column: usize) -> u32 {
+        let at = row * self.columns() + column;
+        match self {
+            Self::F32 { data, .. } => data[at].to_bits(),
+            Self::F16 { data, .. } | Self::Bf16 { data, .. } => data[at].into(),
+            Self::Blocks { .. } => panic!("blocks are read by their bytes"),
+        }
+    }
+
+    /// All values, row by row.
+    #[must_use]
+    pub fn widened(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.rows() * self.columns()];
+        for (row, out) in values.chunks_exact_mut(self.columns()).enumerate() {
+            self.read_row(row, out);
+        }
+        values
     }
 
     /// Widens one row.

@@ -5,16 +5,19 @@
 
 mod coded;
 mod config;
+mod elements;
 mod float;
 mod kv;
 pub mod random;
 mod rope;
 mod stored;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use coded::{Coded, Scales};
 pub use config::{Activations, Config, ConfigError, Gate, HeadForm};
+pub use elements::{Elements, Rounding, Struck, code_of, rounded};
 pub use float::{Float, FloatType};
 pub use kv::{KvKind, KvPlace, KvStore, Side, int8_code, int8_scales};
 pub use rope::{Rope, Yarn};
@@ -280,6 +283,8 @@ pub struct Model {
     pub embedding: Arc<Float>,
     /// The blocks.
     pub layers: Vec<Layer>,
+    /// What a file stores of layers whose codes were made at load, one element to a weight.
+    pub elements: BTreeMap<(usize, Slot), Arc<Elements>>,
     /// Before the head.
     pub final_norm: Norm,
     /// The head, `[vocabulary, hidden]`; the same allocation as the embedding where tied.

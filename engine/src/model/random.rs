@@ -3,6 +3,7 @@
 //! The draws are integers of SplitMix64 (Steele et al. 2014), so that a shape and a seed name the
 //! same model on every machine.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{
@@ -179,7 +180,16 @@ pub fn random_model(config: &Config, style: Style, seed: u64) -> Model {
         Arc::new(float(rng, config.vocabulary, h, style.stored))
     };
     let rope = Arc::new(Rope::of(config));
-    Model { config: config.clone(), embedding, layers, final_norm, head, coded_head: None, rope }
+    Model {
+        config: config.clone(),
+        embedding,
+        layers,
+        elements: BTreeMap::new(),
+        final_norm,
+        head,
+        coded_head: None,
+        rope,
+    }
 }
 
 /// A random model whose linear layers take turns in the kinds of weights that there are: ternary

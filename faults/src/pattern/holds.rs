@@ -1,6 +1,6 @@
 //! What a stored bit is before a fault.
 
-use engine::model::{Coded, CodedFile, Float, FloatType, Model, Scales, Weights};
+use engine::model::{Coded, CodedFile, FloatType, Model, Scales, Weights};
 
 use crate::address::Address;
 use crate::fault::two_bits;
@@ -21,9 +21,12 @@ pub(crate) fn holds(model: &Model, address: &Address) -> bool {
     let stored = match *address {
         Address::Code { layer, slot, row, column, .. } => {
             match &model.layers[layer].linear(slot).weights {
-                Weights::Dense(float) => entry(float, row, column),
+                Weights::Dense(float) => float.bits_at(row, column),
                 weights => two_bits(weights, row, column).expect("a checked code").into(),
             }
+        }
+        Address::Element { layer, slot, row, column, .. } => {
+            model.elements[&(layer, slot)].stored(row, column)
         }
         Address::Scale { layer, slot, .. } => {
             let scale = model.layers[layer].linear(slot).weights.tensor_scale();
@@ -38,25 +41,14 @@ pub(crate) fn holds(model: &Model, address: &Address) -> bool {
         Address::FinalNorm { index, .. } => {
             model.final_norm.stored.stored_bits(model.final_norm.gains[index])
         }
-        Address::Embedding { row, column, .. } => entry(&model.embedding, row, column),
-        Address::Head { row, column, .. } => entry(&model.head, row, column),
+        Address::Embedding { row, column, .. } => model.embedding.bits_at(row, column),
+        Address::Head { row, column, .. } => model.head.bits_at(row, column),
         Address::Byte { .. } => panic!("the address of trits was not checked"),
         Address::Kv { .. } | Address::KvScale { .. } => {
             panic!("a store holds nothing before it is run")
         }
     };
     stored >> address.bit() & 1 == 1
-}
-
-/// The stored bits of a value.
-fn entry(matrix: &Float, row: usize, column: usize) -> u32 {
-    match matrix {
-        Float::F32 { data, columns } => data[row * columns + column].to_bits(),
-        Float::F16 { data, columns } | Float::Bf16 { data, columns } => {
-            data[row * columns + column].into()
-        }
-        Float::Blocks { .. } => panic!("blocks are read by their bytes"),
-    }
 }
 
 /// The bits of the stored scale of a row, or of that behind all codes.

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 2-bit codes | the layout of the file, such as four quarter planes of rows in one byte |
 //! | blocks | block by block, the scales between the codes |
-//! | scales, norms, floats | value by value, little-endian |
+//! | scales, norms, floats, elements | value by value, little-endian |
 //! | keys or values of a layer | token, head, dimension, bit; up to the token of the step |
 //! | their scales | token, head, bit; likewise |
 //!
@@ -34,6 +34,7 @@ enum Kind {
     Floats { matrix: Matrix, columns: u64, width: u64 },
     RowScales { matrix: Matrix, width: u64 },
     Scale { layer: usize, slot: Slot },
+    Elements { layer: usize, slot: Slot, columns: u64, width: u64 },
     Norm { layer: usize, slot: NormSlot, width: u64 },
     FinalNorm { width: u64 },
     StoreScales { layer: usize, side: Side, heads: u64, width: u64, step: usize },
@@ -66,6 +67,12 @@ impl Image {
                 let scale = model.layers[layer].linear(slot).weights.tensor_scale();
                 let (_, stored) = scale.expect("the address of a scale was checked");
                 (Kind::Scale { layer, slot }, stored.bits().into())
+            }
+            Address::Element { layer, slot, .. } => {
+                let (rows, columns) = Matrix::Linear { layer, slot }.size(model);
+                let width = u64::from(model.elements[&(layer, slot)].bits());
+                let columns = columns as u64;
+                (Kind::Elements { layer, slot, columns, width }, rows as u64 * columns * width)
             }
             Address::Norm { layer, slot, .. } => {
                 let norm = model.layers[layer].norm(slot).expect("a checked norm");
@@ -170,6 +177,9 @@ impl Image {
                 | Address::Embedding { row, column, bit }
                 | Address::Head { row, column, bit },
             ) => (row as u64 * columns + column as u64) * width + u64::from(bit),
+            (Kind::Elements { columns, width, .. }, Address::Element { row, column, bit, .. }) => {
+                (row as u64 * columns + column as u64) * width + u64::from(bit)
+            }
             (
                 Kind::Blocks { shape, .. },
                 Address::Code { .. }
@@ -218,6 +228,11 @@ impl Image {
             Kind::Floats { matrix, columns, width } => {
                 let ((index, bit), columns) = (split(width), columns as usize);
                 Address::of_value(matrix, index / columns, index % columns, bit)
+            }
+            Kind::Elements { layer, slot, columns, width } => {
+                let ((index, bit), columns) = (split(width), columns as usize);
+                let (row, column) = (index / columns, index % columns);
+                Address::Element { layer, slot, row, column, bit }
             }
             Kind::RowScales { matrix, width } => {
                 let (row, bit) = split(width);

@@ -125,8 +125,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// A small model with scales of rows of a type: F32 or F16.
-    pub(crate) fn with_row_scales(dtype: &str) -> Self {
+    /// A small model, packed.
+    pub(crate) fn packed() -> Self {
         let config = small_config(1, 16, 2, 1);
         let style = Style { stored: FloatType::F16, ..Style::BITNET };
         let model = random_model(&config, style, 5);
@@ -144,10 +144,22 @@ impl Folder {
             let kind = of["dtype"].as_str().expect("a type").to_owned();
             tensors.push((name.clone(), kind, shape, bytes[end(0)..end(1)].to_vec()));
         }
+        Self { config: file("config.json").clone(), tensors }
+    }
+
+    /// A small model with scales of rows of a type: F32 or F16.
+    pub(crate) fn with_row_scales(dtype: &str) -> Self {
+        Self::packed().under_row_scales(dtype)
+    }
+
+    /// The same with scales of rows instead of those of tensors.
+    pub(crate) fn under_row_scales(mut self, dtype: &str) -> Self {
+        let tensors = &mut self.tensors;
         let rows = |name: &str| {
             let weight = name.trim_end_matches("_scale");
             let found = tensors.iter().find(|(other, ..)| other == weight);
-            4 * found.expect("its weights").2[0]
+            let (_, kind, shape, _) = found.expect("its weights");
+            if kind == "U8" { 4 * shape[0] } else { shape[0] }
         };
         let scales: Vec<(usize, usize)> = (tensors.iter().enumerate())
             .filter(|(_, (name, ..))| name.ends_with(".weight_scale"))
@@ -162,7 +174,43 @@ impl Folder {
                 _ => (0..rows).flat_map(|row| value(row).to_le_bytes()).collect(),
             };
         }
-        Self { config: file("config.json").clone(), tensors }
+        self
+    }
+
+    /// The same with one element of a type to a weight of its linear layers: masters, whose scales
+    /// no file has, or weights that are ternary already.
+    pub(crate) fn with_elements(mut self, dtype: &str, masters: bool) -> Self {
+        let random = &mut Lcg(11);
+        for (name, kind, shape, data) in &mut self.tensors {
+            if kind != "U8" {
+                continue;
+            }
+            assert!(name.ends_with(".weight"), "{name}");
+            shape[0] *= 4;
+            let mut element = || match masters {
+                // Many near the borders at which they round otherwise, some zero.
+                true => [2.0 * random.signed(), random.signed() / 4.0, 0.0][random.below(9) / 4],
+                false => [-1.0, 0.0, -0.0, 1.0][random.below(4)],
+            };
+            *data = (0..shape[0] * shape[1]).flat_map(|_| encoded(dtype, element())).collect();
+            *kind = dtype.into();
+        }
+        let mut config: Value = serde_json::from_slice(&self.config).expect("JSON");
+        let quantization = &mut config["quantization_config"];
+        quantization["linear_class"] = json!("autobitlinear");
+        if masters {
+            quantization["quantization_mode"] = json!("online");
+            self.tensors.retain(|(name, ..)| !name.ends_with(".weight_scale"));
+        }
+        self.config = config.to_string().into_bytes();
+        self
+    }
+
+    /// The same folder with one bit of a tensor flipped.
+    pub(crate) fn flipped(&self, name: &str, byte: usize, bit: u8) -> Self {
+        let mut twin = Self { config: self.config.clone(), tensors: self.tensors.clone() };
+        twin.data(name)[byte] ^= 1 << bit;
+        twin
     }
 
     /// The bytes of a tensor.
@@ -187,6 +235,15 @@ impl Folder {
         let files = [("config.json", self.config.clone()), ("model.safetensors", bytes)];
         let unused = UnusedCode::Deployed;
         load(&Source::memory("made", files), &LoadOptions { unused, ..Default::default() })
+    }
+}
+
+fn encoded(dtype: &str, value: f32) -> Vec<u8> {
+    match dtype {
+        "I8" => vec![value as i8 as u8],
+        "F16" => f16::from_f32(value).to_le_bytes().to_vec(),
+        "BF16" => half::bf16::from_f32(value).to_le_bytes().to_vec(),
+        _ => value.to_le_bytes().to_vec(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod beside;
 mod campaigns;
+mod elements;
 mod files;
 #[allow(dead_code, reason = "some helpers are for the tests of the loader alone")]
 #[path = "../../../engine/tests/checkpoints/made_gguf.rs"]

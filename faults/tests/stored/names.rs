@@ -49,6 +49,10 @@ fn numbers_and_addresses_are_inverse_in_every_format() {
         }
     }
     assert_inverse(&Folder::with_row_scales("F16").read().expect("a sound folder").model);
+    for (dtype, masters) in [("BF16", true), ("F32", false), ("I8", false)] {
+        let folder = Folder::packed().with_elements(dtype, masters);
+        assert_inverse(&folder.read().expect("a sound folder").model);
+    }
 }
 
 #[test]
@@ -94,6 +98,23 @@ fn codes_that_are_made_at_load_have_no_bits_of_a_file() {
     let message = address.check(&model, KvKind::F32, 1).expect_err("made").to_string();
     assert!(message.contains("made at load"), "{message}");
     assert_eq!(Space::new(&model, KvKind::F32).number(1, &address), None);
+}
+
+#[test]
+fn only_elements_of_which_codes_are_made_have_their_names() {
+    let refused = |folder: Folder, text: &str| {
+        let model = folder.read().expect("a sound folder").model;
+        let address: Address = text.parse().expect("an address");
+        address.check(&model, KvKind::F32, 1).expect_err(text).to_string()
+    };
+    let name = "model.layers.0.mlp.up_proj.weight_element";
+    let packed = refused(Folder::packed(), &format!("{name}[0,0].0"));
+    assert!(packed.contains("stores the weights of this layer themselves"), "{packed}");
+    let bytes = || Folder::packed().with_elements("I8", false);
+    let bit = refused(bytes(), &format!("{name}[0,0].8"));
+    assert!(bit.contains("bit = 8, expected less than 8"), "{bit}");
+    let column = refused(bytes(), &format!("{name}[0,16].0"));
+    assert!(column.contains("column = 16, expected less than 16"), "{column}");
 }
 
 #[test]

@@ -205,6 +205,7 @@ pub fn model(shape: &Shape, seed: u64) -> Model {
         coded_head: None,
         embedding,
         layers: (0..shape.layers).map(|_| block(shape, random)).collect(),
+        elements: Default::default(),
         final_norm: norm(shape.hidden, shape.stored, random),
         head,
         rope: Arc::new(Rope::new(shape.head_dim, 10_000.0, 64)),
@@ -262,8 +263,8 @@ pub fn flip(model: &mut Model, address: &Address) {
         Address::Head { row, column, bit } => {
             flip_entry(Arc::make_mut(&mut model.head), row, column, bit);
         }
-        Address::GroupScale { .. } | Address::Byte { .. } => {
-            panic!("rows of these models have no scales, and their codes share no bytes")
+        Address::GroupScale { .. } | Address::Byte { .. } | Address::Element { .. } => {
+            panic!("rows of these models have no scales, and their codes bits of their own")
         }
         Address::Kv { .. } | Address::KvScale { .. } => {
             panic!("the store is no part of the model")

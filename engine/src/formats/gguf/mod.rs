@@ -187,6 +187,7 @@ impl<'a> Builder<'a> {
             config: config.clone(),
             embedding,
             layers,
+            elements: BTreeMap::new(),
             final_norm,
             head,
             coded_head: None,
