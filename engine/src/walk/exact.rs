@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::attention::Attention;
 use super::spare::Spare;
-use super::{Domain, Site};
+use super::{Domain, Read, Site, wave};
 use crate::kernels::{BLOCK_COLUMNS, Kernels};
 use crate::model::{
     Activations, Coded, Float, Gate, KvKind, KvStore, Linear, Model, Norm, Rope, Scale, Weights,
@@ -77,6 +77,14 @@ impl Exact {
             head_dim: config.head_dim,
             spare: Spare::default(),
         }
+    }
+
+    /// An empty state of the same model.
+    pub(super) fn beside(&self) -> Self {
+        let kind = self.caches.first().map_or(KvKind::F32, |cache| cache.keys.kind());
+        let store = KvStore::new(kind, self.kv_heads, self.head_dim);
+        let caches = vec![LayerCache { keys: store.clone(), values: store }; self.caches.len()];
+        Self { caches, spare: Spare::default(), ..*self }
     }
 
     /// Forgets all tokens.
@@ -297,6 +305,16 @@ impl Domain for Exact {
 
     fn logits(&mut self, _: Site, x: &Array2<f32>, head: &Float) -> Array2<f32> {
         self.dense(x, head)
+    }
+
+    fn through(
+        &mut self,
+        model: &Model,
+        x: &Array2<f32>,
+        layers: Range<usize>,
+        how: (usize, Read),
+    ) -> Option<Array2<f32>> {
+        wave::run(self, model, x, layers, how)
     }
 
     fn discard(&mut self, rows: Array2<f32>) {

@@ -10,6 +10,7 @@ mod attention;
 mod batch;
 mod exact;
 mod spare;
+mod wave;
 
 use std::mem;
 use std::ops::Range;
@@ -99,6 +100,18 @@ pub trait Domain {
     /// Takes rows that nothing reads any more, to use their memory again.
     fn discard(&mut self, rows: Self::Rows) {
         drop(rows);
+    }
+    /// The rows that leave the last of some layers, if the domain has a faster way than one layer
+    /// behind the other.
+    fn through(
+        &mut self,
+        model: &Model,
+        x: &Self::Rows,
+        layers: Range<usize>,
+        (first, read): (usize, Read),
+    ) -> Option<Self::Rows> {
+        let _ = (model, x, layers, first, read);
+        None
     }
     /// How many rows there are.
     fn count(&self, x: &Self::Rows) -> usize;
@@ -302,12 +315,17 @@ pub fn run<D: Domain>(
     first: usize,
     read: Read,
 ) -> D::Rows {
-    let mut x = stream.clone();
-    for index in from..model.layers.len() {
-        let wanted = if index + 1 == model.layers.len() { read } else { Read::All };
-        let next = layer(domain, model, index, &x, first, wanted);
-        domain.discard(mem::replace(&mut x, next));
-    }
+    let layers = from..model.layers.len();
+    let through = domain.through(model, stream, layers.clone(), (first, read));
+    let mut x = through.unwrap_or_else(|| {
+        let mut x = stream.clone();
+        for index in layers {
+            let wanted = if index + 1 == model.layers.len() { read } else { Read::All };
+            let next = layer(domain, model, index, &x, first, wanted);
+            domain.discard(mem::replace(&mut x, next));
+        }
+        x
+    });
     if read == Read::Last && domain.count(&x) > 1 {
         x = domain.select(&x, domain.count(&x) - 1..domain.count(&x));
     }
