@@ -6,8 +6,8 @@
 //! whole step takes, and the others idle. With two parts there is another layer to go on with.
 //!
 //! Layer `l` of a part waits for layer `l - 1` of the same part and for layer `l` of the part
-//! before it, whose keys and values it reads; nothing ever blocks a thread. Invariant: the same walk
-//! at two positions, so the same bits.
+//! before it, whose keys and values it reads; nothing ever blocks a thread. Invariant: the same
+//! walk at two positions, so the same bits.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
