@@ -6,6 +6,7 @@
 //! operand, below 2^31 up to K = 5.5 million.
 
 mod centred;
+mod codes;
 mod dots;
 mod halves;
 mod probe;
@@ -32,6 +33,7 @@ use sparse::{columns, differ};
 use tile::tile;
 
 pub(super) static TABLE: Kernels = Kernels {
+    dot_codes: codes::dot_codes,
     dot_rows,
     dot_tile,
     ..table!("avx512", (ternary, groups, spread), OWN, (differ, columns), HALVES, self::floats)

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::dots::tiles;
+use super::tile::fetch;
 use super::trees::trees;
 use crate::kernels::{Halves, programs};
 use crate::numerics;
@@ -58,6 +59,11 @@ fn widen_all(bits: &[u16], out: &mut [f32]) {
 
 #[target_feature(enable = "avx512f")]
 fn dot_all(x: &[f32], rows: &[u16], out: &mut [f32]) {
-    let wide = |bits: &[u16; 16]| wide(bits);
+    // Four rows are read side by side; their places in the next four are asked for meanwhile.
+    let next = 4 * x.len();
+    let wide = |bits: &[u16; 16]| {
+        fetch(bits.as_ptr().wrapping_add(next).cast());
+        wide(bits)
+    };
     programs::dot_stored(x, rows, out, (wide, numerics::widen_f16), |lanes| trees(lanes));
 }
