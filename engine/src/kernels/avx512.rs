@@ -34,6 +34,7 @@ use tile::tile;
 
 pub(super) static TABLE: Kernels = Kernels {
     dot_codes: codes::dot_codes,
+    dots_codes: codes::dots_codes,
     dot_rows,
     dot_tile,
     ..table!("avx512", (ternary, groups, spread), OWN, (differ, columns), HALVES, self::floats)

@@ -56,6 +56,10 @@ pub const BLOCK_BYTES: usize = 64;
 /// whole blocks) the 16 sums of `(code - 1) * activation`, added to nothing: `out` is overwritten.
 pub type TernaryProduct = fn(&[u8], &[i8], &mut [i32]);
 
+/// `fn(row, (others, stride), out)`: the exact sums of products of a row of int8 codes with others
+/// that begin so many places behind one another; the last may end with its width.
+pub type DotsCodes = fn(&[i8], (&[i8], usize), &mut [i32]);
+
 /// `fn(groups, group_bytes, codes, out)`: [`TernaryProduct`] of each group of so many bytes, the
 /// results of one group behind those of the group before.
 pub type TernaryGroups = fn(&[u8], usize, &[i8], &mut [i32]);
@@ -146,6 +150,8 @@ pub struct Kernels {
     pub expand_signs: fn(&[u8], &mut [u8]),
     /// The exact sum of products of two rows of int8 codes, as long as it fits 32 bits.
     pub dot_codes: fn(&[i8], &[i8]) -> i32,
+    /// The same of one row with several.
+    pub dots_codes: DotsCodes,
     /// Where the int8 codes of two rows differ.
     pub differ: Differ,
     /// Columns of weights added to sums, and their values.

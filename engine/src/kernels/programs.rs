@@ -195,6 +195,19 @@ pub(super) fn dot_codes(a: &[i8], b: &[i8]) -> i32 {
     products.fold(0, i32::wrapping_add)
 }
 
+/// [`dot_codes`] of a row with several that begin `stride` places behind one another.
+#[inline(always)]
+pub(super) fn dots_codes(
+    row: &[i8],
+    (others, stride): (&[i8], usize),
+    out: &mut [i32],
+    dot: impl Fn(&[i8], &[i8]) -> i32,
+) {
+    for (index, out) in out.iter_mut().enumerate() {
+        *out = dot(row, &others[index * stride..][..row.len()]);
+    }
+}
+
 /// bf16 to f32.
 #[inline(always)]
 pub(super) fn widen_bf16(bits: &[u16], out: &mut [f32]) {
@@ -260,6 +273,9 @@ macro_rules! stamp_floats {
                     numerics::rms_norm_row(x, g, eps, y)
                 }
                 dot_codes(a: &[i8], b: &[i8]) -> i32 { programs::dot_codes(a, b) }
+                dots_codes(row: &[i8], others: (&[i8], usize), out: &mut [i32]) -> () {
+                    programs::dots_codes(row, others, out, programs::dot_codes)
+                }
                 expand_signs(signs: &[u8], out: &mut [u8]) -> () { signs::expand(signs, out) }
                 absmax(x: &[f32]) -> f32 { numerics::absmax(x) }
                 codes(x: &[f32], t: f32, codes: &mut [i8]) -> i32 {

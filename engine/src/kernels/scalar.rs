@@ -50,6 +50,9 @@ pub(super) mod floats {
     pub(crate) fn dot_codes(a: &[i8], b: &[i8]) -> i32 {
         programs::dot_codes(a, b)
     }
+    pub(crate) fn dots_codes(row: &[i8], others: (&[i8], usize), out: &mut [i32]) {
+        programs::dots_codes(row, others, out, programs::dot_codes)
+    }
     pub(crate) fn dot_rows(x: &[f32], rows: &[f32], out: &mut [f32]) {
         programs::dot_rows(x, rows, out, programs::trees);
     }

@@ -295,6 +295,12 @@ fn float_results(table: &Kernels, n: usize) -> Vec<u32> {
     let weights: Vec<i8> = (0..n).map(|i| paint(i, 23) as i8).collect();
     all.push((table.dot_codes)(&weights, &codes) as u32);
     all.push((table.dot_codes)(&vec![-128; n], &vec![-128; n]) as u32);
+    for (tokens, stride) in [(1, n), (3, n + 5), (8, n), (13, n + 64)] {
+        let others: Vec<i8> = (0..tokens * stride).map(|i| paint(i, 7) as i8).collect();
+        let mut sums = vec![0; tokens];
+        (table.dots_codes)(&weights, (&others[..(tokens - 1) * stride + n], stride), &mut sums);
+        all.extend(sums.into_iter().map(|sum| sum as u32));
+    }
     all.extend(codes.iter().map(|&q| q as u32));
     let halves: Vec<u16> = (0..n).map(|i| u16::from(paint(i, 5)) << 7).collect();
     (table.widen_bf16)(&halves, &mut out);

@@ -39,6 +39,7 @@ macro_rules! table {
             },
             rms_norm: floats::rms_norm,
             dot_codes: floats::dot_codes,
+            dots_codes: floats::dots_codes,
             absmax: floats::absmax,
             codes: floats::codes,
             softmax: floats::softmax,

@@ -150,6 +150,7 @@ impl CodedRows {
         let groups = rows.start / GROUP_ROWS..rows.end.div_ceil(GROUP_ROWS);
         let mut sums = vec![0; groups.len() * tokens * GROUP_ROWS];
         let (mut gathered, mut expanded) = (Vec::new(), Vec::new());
+        let mut of_tokens = vec![0; tokens];
         for group in 0..self.groups() {
             let columns = group * self.group..(group + 1) * self.group;
             match &self.form {
@@ -169,11 +170,16 @@ impl CodedRows {
                     parts[group].some(kernels, groups.clone(), &gathered, &mut sums);
                 }
                 Form::Bytes(data) => {
+                    let codes = &codes[columns.start..];
                     for (index, row) in rows.clone().enumerate() {
                         let weights = &bytes_of(data, self.rows, row)[columns.clone()];
-                        for (token, q) in codes.chunks_exact(stride).enumerate() {
-                            sums[TernaryRows::at(tokens, token, index)] =
-                                (kernels.dot_codes)(weights, &q[columns.clone()]);
+                        if tokens == 1 {
+                            sums[index] = (kernels.dot_codes)(weights, &codes[..self.group]);
+                            continue;
+                        }
+                        (kernels.dots_codes)(weights, (codes, stride), &mut of_tokens);
+                        for (token, &sum) in of_tokens.iter().enumerate() {
+                            sums[TernaryRows::at(tokens, token, index)] = sum;
                         }
                     }
                 }

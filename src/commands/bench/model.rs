@@ -32,6 +32,7 @@ const DECODE: &str = "decode_f16_head";
 const DECODE_INT8: &str = "decode_int8_head";
 const LONG: &str = "decode_f16_head_context_2048";
 const BATCH: &str = "decode_f16_head_batch_8";
+const BATCH_INT8: &str = "decode_int8_head_batch_8";
 const BOXES: &str = "prefill_boxes_by_layer";
 
 /// A random model of the shape, and what its figures are called by.
@@ -48,7 +49,7 @@ struct Subject<'a> {
 /// # Errors
 /// If a figure cannot be told, or a token is not in the vocabulary: a bug of this program.
 pub(super) fn figures(bench: &Bench, limits: &Limits) -> Result<(), Failure> {
-    if ![PREFILL, BUSY, DECODE, DECODE_INT8, LONG, BATCH, BOXES]
+    if ![PREFILL, BUSY, DECODE, DECODE_INT8, LONG, BATCH, BATCH_INT8, BOXES]
         .iter()
         .any(|name| bench.wanted(name))
     {
@@ -64,13 +65,14 @@ pub(super) fn figures(bench: &Bench, limits: &Limits) -> Result<(), Failure> {
     subject.boxes()?;
     subject.decode(DECODE, subject.short())?;
     subject.decode(LONG, LONG_CONTEXT)?;
-    subject.batch()?;
-    if !bench.wanted(DECODE_INT8) {
+    subject.batch(BATCH)?;
+    if !bench.wanted(DECODE_INT8) && !bench.wanted(BATCH_INT8) {
         return Ok(());
     }
     subject.model = subject.model.with_head(HeadForm::Int8);
     subject.bytes.1 /= 2;
-    subject.decode(DECODE_INT8, subject.short())
+    subject.decode(DECODE_INT8, subject.short())?;
+    subject.batch(BATCH_INT8)
 }
 
 impl Subject<'_> {
@@ -191,8 +193,8 @@ impl Subject<'_> {
         self.tell(name, 1.0 / best, Some(limit))
     }
 
-    fn batch(&self) -> Result<(), Failure> {
-        if !self.bench.wanted(BATCH) {
+    fn batch(&self, name: &str) -> Result<(), Failure> {
+        if !self.bench.wanted(name) {
             return Ok(());
         }
         let context = self.short();
@@ -207,7 +209,7 @@ impl Subject<'_> {
         });
         let (ternary, head) = self.bytes;
         let limit = TOGETHER as f64 * self.limits.memory / (ternary + head) as f64;
-        self.tell(BATCH, TOGETHER as f64 / best, Some(limit))
+        self.tell(name, TOGETHER as f64 / best, Some(limit))
     }
 }
 

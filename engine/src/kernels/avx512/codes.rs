@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::tile::fetch;
+use crate::kernels::programs;
 
 /// How far ahead of its reading a row is asked for; rows lie behind one another.
 const AHEAD: usize = 4096;
@@ -41,4 +42,44 @@ fn dot(weights: &[i8], codes: &[i8]) -> i32 {
     }
     let [sum, offset] = [sums, offsets].map(|two| _mm512_add_epi32(two[0], two[1]));
     _mm512_reduce_add_epi32(_mm512_sub_epi32(sum, offset))
+}
+
+pub(super) fn dots_codes(weights: &[i8], (codes, stride): (&[i8], usize), out: &mut [i32]) {
+    for (index, out) in out.chunks_mut(MOST).enumerate() {
+        let codes = &codes[index * MOST * stride..];
+        match <&mut [i32; MOST]>::try_from(&mut *out) {
+            // SAFETY: the table's constructor detected the features that this function enables.
+            Ok(out) => unsafe { dots(weights, (codes, stride), out) },
+            Err(_) => programs::dots_codes(weights, (codes, stride), out, dot_codes),
+        }
+    }
+}
+
+/// Token rows whose sums stay in registers.
+const MOST: usize = 8;
+
+/// As [`dot`] for several rows at once, with one sum of the weights for all of them.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn dots(weights: &[i8], (codes, stride): (&[i8], usize), out: &mut [i32; MOST]) {
+    let width = weights.len();
+    assert!(codes.len() >= (MOST - 1) * stride + width, "as many rows as sums");
+    let offset = _mm512_set1_epi8(i8::MIN);
+    let (mut sums, mut offsets) = ([_mm512_setzero_si512(); MOST], _mm512_setzero_si512());
+    for at in (0..width).step_by(64) {
+        let mask = u64::MAX >> (64 - (width - at).min(64));
+        let w = weights.as_ptr().wrapping_add(at);
+        fetch(w.wrapping_add(AHEAD).cast());
+        // SAFETY: a masked load reads the places of its mask alone, of which all rows have that
+        // many from here on.
+        let load = |at: *const i8| unsafe { _mm512_maskz_loadu_epi8(mask, at) };
+        let w = load(w);
+        offsets = _mm512_dpbusd_epi32(offsets, offset, w);
+        for (m, sum) in sums.iter_mut().enumerate() {
+            let q = load(codes.as_ptr().wrapping_add(m * stride + at));
+            *sum = _mm512_dpbusd_epi32(*sum, _mm512_xor_si512(q, offset), w);
+        }
+    }
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = _mm512_reduce_add_epi32(_mm512_sub_epi32(sum, offsets));
+    }
 }
