@@ -19,6 +19,7 @@ use super::quotient::Quotient;
 use super::sites::Reading;
 use super::store::{Head, Token};
 
+mod attended;
 mod curved;
 mod past;
 mod second;

@@ -17,7 +17,7 @@ use super::super::second::latent::{Latents, Layout};
 use super::super::second::psd::Factor;
 use super::{form, linear, mix, point, symbols, tokens, unit};
 
-fn random(rng: &mut SplitMix, count: usize, size: f64) -> Vec<f64> {
+pub(super) fn random(rng: &mut SplitMix, count: usize, size: f64) -> Vec<f64> {
     (0..count).map(|_| size * unit(rng)).collect()
 }
 
@@ -32,7 +32,7 @@ fn symmetric(rng: &mut SplitMix, width: usize, size: f64) -> Vec<f64> {
     q
 }
 
-fn value(q: &[f64], y: &[f64]) -> f64 {
+pub(super) fn value(q: &[f64], y: &[f64]) -> f64 {
     q.chunks_exact(y.len()).zip(y).map(|(row, own)| own * dot(row, y)).sum()
 }
 
@@ -167,7 +167,7 @@ fn a_linear_function_is_bounded_by_its_magnitudes() {
 }
 
 /// The mixes of a query over two groups of heads.
-fn attended(
+pub(super) fn attended(
     query: &[f64],
     (keys, values): (&[Vec<f64>], &[Vec<f64>]),
     (heads, dim): (usize, usize),
@@ -184,7 +184,7 @@ fn attended(
 
 /// A query, keys and values: all of them move, or one, or few, so that one term is nearly all that
 /// is left of attention.
-fn some_moving(
+pub(super) fn some_moving(
     rng: &mut SplitMix,
     (seen, count): (usize, usize),
     (spread, boxes): (f64, f64),
@@ -204,7 +204,7 @@ fn some_moving(
 }
 
 /// A row of attention, and what it was made of.
-fn mixed(attention: &Attention<'_>, query: &Form, seen: usize) -> (Form, Mix) {
+pub(super) fn mixed(attention: &Attention<'_>, query: &Form, seen: usize) -> (Form, Mix) {
     let (out, shift, error) = attention.rows(std::slice::from_ref(query), seen - 1).swap_remove(0);
     let rest = out.rest.clone();
     let values: Vec<usize> = (0..rest.len()).filter(|&k| rest[k] > 0.0).collect();
