@@ -21,6 +21,7 @@ use super::store::{Head, Token};
 
 mod attended;
 mod curved;
+mod lost;
 mod past;
 mod second;
 mod store;

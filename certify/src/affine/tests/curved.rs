@@ -14,24 +14,30 @@ use super::super::second::rivals::Rivals;
 use super::{form, late, linear, symbols, unit};
 
 /// A row of a stream, and the two layers that read it.
-struct Product {
-    stream: Form,
-    gains: Vec<f64>,
-    gate: Matrix,
-    up: Matrix,
-    normed: NormedGate,
+pub(super) struct Product {
+    pub(super) stream: Form,
+    pub(super) gains: Vec<f64>,
+    pub(super) gate: Matrix,
+    pub(super) up: Matrix,
+    pub(super) normed: NormedGate,
 }
 
 /// `[width, columns]` through a row.
-fn through(w: &[f64], row: &[f64], columns: usize) -> Vec<f64> {
+pub(super) fn through(w: &[f64], row: &[f64], columns: usize) -> Vec<f64> {
     (0..columns).map(|k| (0..row.len()).map(|i| w[i * columns + k] * row[i]).sum()).collect()
 }
 
 impl Product {
-    fn random(rng: &mut SplitMix, inputs: &Inputs, count: usize) -> Self {
+    pub(super) fn random(rng: &mut SplitMix, inputs: &Inputs, count: usize) -> Self {
         let (width, features) = (1 + rng.below(5), 1 + rng.below(7));
         let spread = [0.02, 0.1, 0.4][rng.below(3)];
         let stream = form(rng, width, count, (1.0, spread));
+        Self::over(rng, inputs, stream, features)
+    }
+
+    /// Two layers of so many features over a stream.
+    pub(super) fn over(rng: &mut SplitMix, inputs: &Inputs, stream: Form, features: usize) -> Self {
+        let width = stream.width();
         let gains: Vec<f64> = (0..width).map(|_| 1.0 + 0.5 * unit(rng)).collect();
         let mut matrix = || {
             let w = (0..width * features).map(|_| rng.below(3) as f64 - 1.0).collect();
@@ -51,12 +57,12 @@ impl Product {
         Self { stream, gains, gate, up, normed }
     }
 
-    fn features(&self) -> usize {
+    pub(super) fn features(&self) -> usize {
         self.gate.w.len() / self.gains.len()
     }
 
     /// The gated product where the stream has a value.
-    fn at(&self, stream: &[f64]) -> Vec<f64> {
+    pub(super) fn at(&self, stream: &[f64]) -> Vec<f64> {
         let row: Vec<f64> = stream.iter().zip(&self.gains).map(|(x, gain)| x * gain).collect();
         let of = |m: &Matrix| -> Vec<f64> {
             let out = through(&m.w, &row, self.features());
@@ -66,7 +72,7 @@ impl Product {
         g.iter().zip(u).map(|(&g, u)| if g > 0.0 { g * g * u } else { 0.0 }).collect()
     }
 
-    fn root(&self, x: &[f64], eps: f64) -> f64 {
+    pub(super) fn root(&self, x: &[f64], eps: f64) -> f64 {
         (dot(x, x) / x.len() as f64 + eps).sqrt()
     }
 }
