@@ -23,6 +23,7 @@ mod attended;
 mod curved;
 mod lost;
 mod past;
+mod refine;
 mod second;
 mod store;
 
