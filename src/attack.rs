@@ -84,7 +84,7 @@ pub fn run(args: &AttackArgs) -> Result<(), Failure> {
     let settings = settings(args)?;
     machine::pool(args.threads)?.install(|| {
         let origin = source::resolve(&args.model)?;
-        let loaded = source::load(&origin, args.unused_code, false)?;
+        let loaded = source::load_to_strike(&origin, args.unused_code, false)?;
         source::refuse_faults_on_zeroed(&loaded, args.unused_code)?;
         let (file, classes) = (args.inputs.as_deref(), args.classes.as_deref());
         let samples = input::read(&origin, &loaded, file, classes, Some(args.limit))?;

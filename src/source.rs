@@ -101,13 +101,33 @@ impl Origin {
 /// # Errors
 /// If the checkpoint is refused.
 pub fn load(origin: &Origin, unused: Option<UnusedArg>, mmap: bool) -> Result<Loaded, Failure> {
+    load_with(origin, unused, LoadOptions { mmap, ..origin.options })
+}
+
+/// Loads a model with every bit of its file that can be struck.
+///
+/// # Errors
+/// Likewise.
+pub fn load_to_strike(
+    origin: &Origin,
+    unused: Option<UnusedArg>,
+    mmap: bool,
+) -> Result<Loaded, Failure> {
+    load_with(origin, unused, LoadOptions { mmap, elements: true, ..origin.options })
+}
+
+fn load_with(
+    origin: &Origin,
+    unused: Option<UnusedArg>,
+    options: LoadOptions,
+) -> Result<Loaded, Failure> {
     let unused = match unused {
         None => UnusedCode::Refuse,
         Some(UnusedArg::Deployed) => UnusedCode::Deployed,
         Some(UnusedArg::Zero) => UnusedCode::Zero,
         Some(UnusedArg::Detect) => UnusedCode::Detect,
     };
-    Ok(formats::load(&origin.source, &LoadOptions { mmap, unused, ..origin.options })?)
+    Ok(formats::load(&origin.source, &LoadOptions { unused, ..options })?)
 }
 
 /// Refuses faults on a file whose unused codes are read as zero: a flip of such a stored bit would

@@ -16,7 +16,8 @@ const NO_NORM: &str = "the model has no norm at this place";
 const TIED: &str = "head and embedding are one tensor; name it model.embed_tokens.weight";
 const NO_QUARTERS: &str = "the packed layout needs a number of rows that four divides";
 const NO_KV_SCALE: &str = "keys and values are stored as floats, which have no scale";
-const NO_ELEMENTS: &str = "the file stores the weights of this layer themselves";
+const NO_ELEMENTS: &str =
+    "its codes are those of the file, or what they were made of at load was not kept";
 const NO_BYTES: &str = "the values of this tensor are named by their rows and columns";
 
 impl Address {

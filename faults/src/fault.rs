@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use engine::model::{KvKind, Model, Weights, code_of};
+use engine::model::{KvKind, Model, Slot, Weights, code_of};
 use engine::packing::UNUSED_CODE;
 
 use crate::address::{Address, AddressError};
@@ -72,34 +72,68 @@ impl Fault {
         self.flips.iter().try_for_each(|flip| flip.check(model, kv, tokens))
     }
 
+    /// The bits of elements that flip: by layer, row and column a mask.
+    fn elements(&self) -> BTreeMap<(usize, Slot), BTreeMap<usize, BTreeMap<usize, u32>>> {
+        let mut masks: BTreeMap<_, BTreeMap<_, BTreeMap<_, _>>> = BTreeMap::new();
+        for flip in &self.flips {
+            let Address::Element { layer, slot, row, column, bit } = *flip else { continue };
+            let row = masks.entry((layer, slot)).or_default().entry(row).or_default();
+            *row.entry(column).or_insert(0) ^= 1 << bit;
+        }
+        masks
+    }
+
     /// Whether a load refuses an element, which must be -1, 0 or 1, for what it becomes.
     ///
     /// # Panics
     /// If an element does not exist; see [`Self::check`].
     #[must_use]
     pub fn is_refused(&self, model: &Model) -> bool {
-        let mut values = BTreeMap::new();
-        for flip in &self.flips {
-            let Address::Element { layer, slot, row, column, bit } = *flip else { continue };
-            *values.entry((layer, slot, row, column)).or_insert(0) ^= 1 << bit;
-        }
-        values.into_iter().any(|((layer, slot, row, column), mask)| {
-            let elements = &model.elements[&(layer, slot)];
-            elements.is_exact() && code_of(elements.value(row, column, mask)).is_none()
+        self.elements().iter().any(|(site, rows)| {
+            let elements = &model.elements[site];
+            let bad = |row, (&column, &mask): (&usize, &u32)| {
+                code_of(elements.value(row, column, mask)).is_none()
+            };
+            elements.is_exact()
+                && rows.iter().any(|(&row, flips)| flips.iter().any(|f| bad(row, f)))
         })
     }
 
     /// Whether a 2-bit code that another one was becomes the unused one: what a checking reader
-    /// sees.
+    /// sees. Where elements flip too, it was what a load makes of them.
     ///
     /// # Panics
-    /// If a code does not exist; see [`Self::check`].
+    /// If a code or an element does not exist; see [`Self::check`].
     #[must_use]
     pub fn makes_unused_code(&self, model: &Model) -> bool {
+        let code = |layer: usize, slot, row, column| {
+            two_bits(&model.layers[layer].linear(slot).weights, row, column)
+        };
+        let coded = |site| {
+            let of = |flip: &Address| match *flip {
+                Address::Code { layer, slot, .. } => (layer, slot) == site,
+                _ => false,
+            };
+            self.flips.iter().any(of)
+        };
+        let made: BTreeMap<_, _> = (self.elements().into_iter())
+            .filter(|&(site, _)| coded(site))
+            .filter_map(|((layer, slot), flips)| {
+                let columns = model.layers[layer].linear(slot).inputs();
+                let codes = |row| {
+                    (0..columns)
+                        .map(|column| code(layer, slot, row, column).expect("codes"))
+                        .collect()
+                };
+                Some(((layer, slot), model.elements[&(layer, slot)].struck(codes, &flips)?))
+            })
+            .collect();
         self.flips.iter().any(|flip| {
             let Address::Code { layer, slot, row, column, .. } = *flip else { return false };
-            let weights = &model.layers[layer].linear(slot).weights;
-            let Some(before) = two_bits(weights, row, column) else { return false };
+            let other = made.get(&(layer, slot)).and_then(|made| made.rows.get(&row));
+            let before =
+                other.map_or_else(|| code(layer, slot, row, column), |row| Some(row[column]));
+            let Some(before) = before else { return false };
             let mask = [0u8, 1].into_iter().fold(0, |mask, bit| {
                 let other = Address::Code { layer, slot, row, column, bit };
                 mask | u8::from(self.flips.contains(&other)) << bit

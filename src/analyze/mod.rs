@@ -106,7 +106,8 @@ pub fn run(args: &AnalyzeArgs) -> Result<(), Failure> {
             eprintln!("no model was named: analysing the embedded, trained one, {name}");
         }
         predict::refuse_by_size(&origin, &plan)?;
-        let loaded = source::load(&origin, plan.unused, args.mmap)?;
+        let load = if plan.inject { source::load_to_strike } else { source::load };
+        let loaded = load(&origin, plan.unused, args.mmap)?;
         if plan.inject {
             source::refuse_faults_on_zeroed(&loaded, plan.unused)?;
         }

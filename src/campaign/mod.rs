@@ -66,7 +66,7 @@ impl<'a> Subject<'a> {
         let begun = (Instant::now(), SystemTime::now());
         let kernels = machine::kernels(telling.kernels.as_deref())?;
         let origin = source::resolve(&place.model)?;
-        let loaded = source::load(&origin, place.unused(), telling.mmap)?;
+        let loaded = source::load_to_strike(&origin, place.unused(), telling.mmap)?;
         source::refuse_faults_on_zeroed(&loaded, place.unused())?;
         let (classes, inputs) = (place.classes.as_deref(), place.inputs.as_deref());
         let samples = input::read(&origin, &loaded, inputs, classes, place.limit)?;

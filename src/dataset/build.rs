@@ -31,7 +31,7 @@ pub(super) fn build(args: &BuildArgs) -> Result<(), Failure> {
     let targets = targets_named(&args.targets, false)?;
     machine::pool(args.threads)?.install(|| {
         let origin = source::resolve(&args.model)?;
-        let loaded = source::load(&origin, args.unused_code, false)?;
+        let loaded = source::load_to_strike(&origin, args.unused_code, false)?;
         source::refuse_faults_on_zeroed(&loaded, args.unused_code)?;
         let file = args.inputs.as_deref();
         let samples = input::read(&origin, &loaded, file, None, Some(args.limit))?;

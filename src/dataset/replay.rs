@@ -308,7 +308,7 @@ fn kind(campaign: &Campaign, record: &Record) -> RowKind {
 /// Tries rows on a second model.
 pub(super) fn transfer(other: &str, scene: &Scene, rows: &mut [Row]) -> Result<(), Failure> {
     let origin = source::resolve(other)?;
-    let loaded = source::load(&origin, None, false)?;
+    let loaded = source::load_to_strike(&origin, None, false)?;
     let (model, unused) = (&loaded.model, scene.campaign.plan().unused);
     let goldens = goldens(model, scene.kernels, Read::All, scene.samples)
         .map_err(|failure| Failure { what: format!("{other}: {}", failure.what), ..failure })?;

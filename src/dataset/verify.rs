@@ -96,7 +96,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     machine::pool(args.threads)?.install(|| {
         let origin = source::resolve(args.model.as_ref().unwrap_or(&manifest.model))?;
         let (arg, unused) = unused_arg(&manifest);
-        let loaded = source::load(&origin, arg, false)?;
+        let loaded = source::load_to_strike(&origin, arg, false)?;
         same("model", &manifest.model_digest, &loaded.manifest.digest)?;
         let named = manifest.inputs.as_deref().map(Path::new);
         let file = args.inputs.as_deref().or(named);
@@ -190,7 +190,7 @@ pub(super) fn apply(args: &ApplyArgs) -> Result<(), Failure> {
         Failure::usage(format!("there is no row {}, expected 0 to {}", args.row, rows.len()))
     })?;
     let origin = source::resolve(&args.model)?;
-    let loaded = source::load(&origin, unused_arg(&manifest).0, false)?;
+    let loaded = source::load_to_strike(&origin, unused_arg(&manifest).0, false)?;
     same("model", &row.model_digest, &loaded.manifest.digest)?;
     let flips: Vec<_> = fault(row, &loaded)?.flips().copied().collect();
     write_patched(&origin, &loaded, &flips, &args.out)?;

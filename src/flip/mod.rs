@@ -62,7 +62,7 @@ pub fn run(args: &FlipArgs) -> Result<(), Failure> {
             .help("--bit \"model.layers.0.mlp.down_proj.weight[3,7].1\"")
     })?;
     let origin = source::resolve(&args.model)?;
-    let loaded = source::load(&origin, args.unused_code, false)?;
+    let loaded = source::load_to_strike(&origin, args.unused_code, false)?;
     source::refuse_faults_on_zeroed(&loaded, args.unused_code)?;
     let address = typed.resolve(&loaded.model).map_err(absent)?;
     // Before any sample tells its length, a store may be as long as the model takes.

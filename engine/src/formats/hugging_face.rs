@@ -225,10 +225,13 @@ impl<'a> Builder<'a> {
             return Err(tensor.refused(format!("outputs in whole quarters, not {rows} of them")));
         }
         if form == Form::Master {
-            let (rows, masters, scale, entry) = ternary::quantized(tensor, shape)?;
+            let (rows, rounding, entry) = ternary::quantized(tensor, shape)?;
+            if self.options.elements {
+                let masters = tensor.as_stored(tensor.float_type(tensor.shape)?, columns);
+                self.elements.insert(site, Arc::new(Elements::Masters(masters, rounding)));
+            }
             self.record(entry);
-            self.elements.insert(site, Arc::new(masters));
-            let (rows, scale) = (Arc::new(rows), Scale::Multiply(scale));
+            let (rows, scale) = (Arc::new(rows), Scale::Multiply(rounding.scale));
             let layout = Layout::hf(rows.rows(), rows.columns());
             let stored = Some(StoredScale::One(FloatType::F32));
             return Ok(Weights::Ternary { rows, scale, stored, layout, blocks: None });
@@ -239,7 +242,9 @@ impl<'a> Builder<'a> {
             ternary::packed(tensor, shape, self.options.unused)?
         } else {
             let (rows, elements, entry) = ternary::unpacked(tensor, shape)?;
-            self.elements.insert(site, Arc::new(elements));
+            if self.options.elements {
+                self.elements.insert(site, Arc::new(elements));
+            }
             (rows, entry)
         };
         self.record(entry);

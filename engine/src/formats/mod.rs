@@ -64,6 +64,9 @@ pub struct LoadOptions {
     pub i2s: I2sRuns,
     /// What the head is multiplied as.
     pub head: HeadForm,
+    /// Keep what a file stores of layers whose codes are made at load, one element to a weight: as
+    /// large as the file, and wanted by whoever flips its bits.
+    pub elements: bool,
 }
 
 /// A loaded checkpoint.

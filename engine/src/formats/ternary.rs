@@ -104,18 +104,17 @@ pub(super) fn unpacked(
     Ok((weights, elements, entry))
 }
 
-/// Ternary weights and their multiplying scale from float masters, which are given back.
+/// Ternary weights from float masters, and how they were rounded.
 pub(super) fn quantized(
     tensor: &Tensor,
     (rows, columns): (usize, usize),
-) -> Result<(TernaryRows, Elements, f32, TensorEntry), FormatError> {
-    let (masters, stored) = tensor.values(&[rows, columns])?;
+) -> Result<(TernaryRows, Rounding, TensorEntry), FormatError> {
+    let (masters, _) = tensor.values(&[rows, columns])?;
     let rounding = Rounding::of(&masters);
     if !rounding.is_sound() {
         return Err(tensor.bad_value(0, "masters of a finite mean magnitude", rounding.scale));
     }
     let weights = rounded(&masters, columns, rounding);
     let entry = TensorEntry::of(tensor, TensorKind::OnlineMaster).with_census(weights.census());
-    let elements = Elements::Masters(tensor.as_stored(stored, columns), rounding);
-    Ok((weights, elements, rounding.scale, entry))
+    Ok((weights, rounding, entry))
 }

@@ -283,7 +283,8 @@ pub struct Model {
     pub embedding: Arc<Float>,
     /// The blocks.
     pub layers: Vec<Layer>,
-    /// What a file stores of layers whose codes were made at load, one element to a weight.
+    /// What a file stores of layers whose codes were made at load, one element to a weight, where
+    /// that was kept.
     pub elements: BTreeMap<(usize, Slot), Arc<Elements>>,
     /// Before the head.
     pub final_norm: Norm,

@@ -9,6 +9,7 @@
 //! before it, whose keys and values it reads; nothing ever blocks a thread. Invariant: the same
 //! walk at two positions, so the same bits.
 
+use std::mem;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,14 +17,15 @@ use std::sync::{Mutex, PoisonError};
 use ndarray::{Array2, Axis, concatenate, s};
 use rayon::Scope;
 
-use super::{Exact, LayerCache, Read, layer};
+use super::{Domain, Exact, LayerCache, Read, layer};
 use crate::model::{Model, Slot};
 
-/// Rows of a part: fewer and too much is done once for them.
-const LEAST: usize = 32;
-/// Products of a layer and the rows below which its steps are too short to be worth it.
-const WORK: usize = 1 << 28;
+/// Three parts or four cost more, in products of fewer rows, than their looser steps gain.
 const PARTS: usize = 2;
+/// Rows that a part has at least: each reads all weights.
+const LEAST: usize = 32;
+/// The multiplications of a layer from which on its steps are long enough to be worth it.
+const WORK: usize = 1 << 28;
 
 /// One part of the rows on its way through the layers.
 struct Part {
@@ -83,7 +85,7 @@ pub(super) fn run(
         caches: state.caches.drain(..).map(Mutex::new).collect(),
         layers,
     };
-    rayon::scope(|scope| wave.from(scope, wave.layers.start, 0));
+    rayon::scope(|scope| wave.carry(scope, wave.layers.start, 0));
     let cache =
         |cache: Mutex<LayerCache>| cache.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.caches = wave.caches.into_iter().map(cache).collect();
@@ -96,13 +98,13 @@ pub(super) fn run(
 
 impl Wave<'_> {
     /// Takes a part through a layer, and whatever waited for that alone.
-    fn from<'s>(&'s self, scope: &Scope<'s>, layer: usize, part: usize) {
+    fn carry<'s>(&'s self, scope: &Scope<'s>, layer: usize, part: usize) {
         let mut next = Some((layer, part));
         while let Some((layer, part)) = next {
             self.step(layer, part);
             next = self.ready(layer + 1, part);
             if let Some((layer, part)) = self.ready(layer, part + 1) {
-                scope.spawn(move |scope| self.from(scope, layer, part));
+                scope.spawn(move |scope| self.carry(scope, layer, part));
             }
         }
     }
@@ -118,10 +120,10 @@ impl Wave<'_> {
         let lock = "no other thread panicked in this part";
         let part = &mut *self.parts[part].lock().expect(lock);
         let cache = &mut *self.caches[index].lock().expect(lock);
-        std::mem::swap(cache, &mut part.state.caches[index]);
+        mem::swap(cache, &mut part.state.caches[index]);
         let read = if index + 1 == self.model.layers.len() { self.read } else { Read::All };
         let next = layer(&mut part.state, self.model, index, &part.x, part.first, read);
-        part.x = next;
-        std::mem::swap(cache, &mut part.state.caches[index]);
+        part.state.discard(mem::replace(&mut part.x, next));
+        mem::swap(cache, &mut part.state.caches[index]);
     }
 }

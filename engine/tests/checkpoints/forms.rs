@@ -36,6 +36,7 @@ fn unpacked_weights_of_every_type_load_as_the_packed_ones() {
         }
         let loaded = sound(&unpacked);
         assert_eq!(answer(&loaded.model), expected, "{dtype}");
+        assert!(loaded.model.elements.is_empty(), "{dtype}: kept though nobody asked");
         let entry = loaded.manifest.entry(&format!("{LINEAR}.weight")).expect("an entry");
         assert_eq!(entry.kind, TensorKind::TernaryUnpacked);
         let packed = sound(&packed).manifest;

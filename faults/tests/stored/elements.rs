@@ -14,6 +14,14 @@ use crate::support::{Lcg, same};
 
 const FLOATS: [&str; 3] = ["F32", "F16", "BF16"];
 
+/// The bit of an element whose flip makes another weight of it most often.
+fn weighty(model: &Model, flip: &Address) -> Address {
+    let Address::Element { layer, slot, row, column, .. } = *flip else { panic!("{flip}") };
+    let bits = model.elements[&(layer, slot)].bits();
+    let bit = if bits == 8 { 0 } else { bits - 1 };
+    Address::Element { layer, slot, row, column, bit }
+}
+
 /// Every form in which a file has one element to a weight: its type, and whether they are masters.
 fn folders() -> Vec<(Folder, bool)> {
     let masters = FLOATS.map(|dtype| (Folder::packed().with_elements(dtype, true), true));
@@ -100,14 +108,7 @@ fn every_bit_of_an_element_is_that_of_the_flipped_file() {
         }
         // Of ternary weights few bits give another: a sign of a float, the lowest bit of a byte.
         for _ in 0..60 {
-            let Address::Element { layer, slot, row, column, .. } =
-                *drawn(&model, 1, random).flips().next().expect("a bit")
-            else {
-                panic!("an element")
-            };
-            let bits = model.elements[&(layer, slot)].bits();
-            let bit = if bits == 8 { 0 } else { bits - 1 };
-            let flip = Address::Element { layer, slot, row, column, bit };
+            let flip = weighty(&model, drawn(&model, 1, random).flips().next().expect("a bit"));
             let loads = agrees(&folder, masters, &model, &golden, &Fault::single(flip));
             *if loads { &mut taken } else { &mut refused } += 1;
         }
@@ -138,6 +139,26 @@ fn codes_are_flipped_as_they_were_made_of_flipped_elements() {
             assert!(same(&faulty(&model, &both), &expected), "{both}");
             tried += 1;
         }
+    }
+}
+
+#[test]
+fn a_detector_sees_the_codes_that_were_made_of_flipped_elements() {
+    for (folder, masters) in folders() {
+        let model = folder.read().expect("a sound folder").model;
+        let (random, mut moved) = (&mut Lcg(31), 0);
+        for _ in 0..200 {
+            let element = weighty(&model, drawn(&model, 1, random).flips().next().expect("a bit"));
+            let Address::Element { layer, slot, row, column, .. } = element else { panic!() };
+            let Ok(made) = twin(&folder, &model, &Fault::single(element)).read() else { continue };
+            let bit = random.below(2) as u8;
+            let code = Fault::single(Address::Code { layer, slot, row, column, bit });
+            let both = Fault::new([element].into_iter().chain(code.flips().copied()));
+            let seen = both.makes_unused_code(&model);
+            assert_eq!(seen, code.makes_unused_code(&made.model), "{masters}: {both}");
+            moved += usize::from(seen != code.makes_unused_code(&model));
+        }
+        assert!(moved > 5, "{masters}: only {moved} are seen otherwise for their elements");
     }
 }
 

@@ -234,7 +234,8 @@ impl Folder {
         bytes.extend(data);
         let files = [("config.json", self.config.clone()), ("model.safetensors", bytes)];
         let unused = UnusedCode::Deployed;
-        load(&Source::memory("made", files), &LoadOptions { unused, ..Default::default() })
+        let options = LoadOptions { unused, elements: true, ..Default::default() };
+        load(&Source::memory("made", files), &options)
     }
 }
 

@@ -109,7 +109,7 @@ fn only_elements_of_which_codes_are_made_have_their_names() {
     };
     let name = "model.layers.0.mlp.up_proj.weight_element";
     let packed = refused(Folder::packed(), &format!("{name}[0,0].0"));
-    assert!(packed.contains("stores the weights of this layer themselves"), "{packed}");
+    assert!(packed.contains("its codes are those of the file"), "{packed}");
     let bytes = || Folder::packed().with_elements("I8", false);
     let bit = refused(bytes(), &format!("{name}[0,0].8"));
     assert!(bit.contains("bit = 8, expected less than 8"), "{bit}");
